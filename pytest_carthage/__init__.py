@@ -1,0 +1,97 @@
+"""Infrastructure as pytest fixtures.
+
+The public names, each imported when it is first used (PEP 562): having the plugin installed costs
+next to nothing where no layout is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_carthage.errors import (
+        AnsibleError,
+        BlockedError,
+        BuildError,
+        CarthageError,
+        CommandError,
+        CreationError,
+        FabricError,
+        HostError,
+        LayoutError,
+        StateError,
+        TimeLimitError,
+    )
+    from pytest_carthage.model.image import Image
+    from pytest_carthage.model.layout import Layout
+    from pytest_carthage.model.machine import (
+        Condition,
+        Limits,
+        Machine,
+        command,
+        file,
+        log,
+        port,
+        unit,
+    )
+    from pytest_carthage.model.network import Link, Network
+    from pytest_carthage.model.role import Role
+    from pytest_carthage.model.stage import stage
+
+__all__ = [
+    "AnsibleError",
+    "BlockedError",
+    "BuildError",
+    "CarthageError",
+    "CommandError",
+    "Condition",
+    "CreationError",
+    "FabricError",
+    "HostError",
+    "Image",
+    "Layout",
+    "LayoutError",
+    "Limits",
+    "Link",
+    "Machine",
+    "Network",
+    "Role",
+    "StateError",
+    "TimeLimitError",
+    "command",
+    "file",
+    "log",
+    "port",
+    "stage",
+    "unit",
+]
+
+_HOMES = {
+    "Condition": "model.machine",
+    "Image": "model.image",
+    "Layout": "model.layout",
+    "Limits": "model.machine",
+    "Link": "model.network",
+    "Machine": "model.machine",
+    "Network": "model.network",
+    "Role": "model.role",
+    "command": "model.machine",
+    "file": "model.machine",
+    "log": "model.machine",
+    "port": "model.machine",
+    "stage": "model.stage",
+    "unit": "model.machine",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'errors')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,1 @@
+"""Ways into a live machine: commands, files, sockets, testinfra, Ansible."""

@@ -1,0 +1,569 @@
+"""The handle of a live machine: what a test holds in its hand."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import shutil
+import socket as sockets
+import stat
+import time
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from pytest_carthage.access.command import Result
+from pytest_carthage.access.execution import Interrupted, execute
+from pytest_carthage.errors import CarthageError, CommandError, FabricError, TimeLimitError
+from pytest_carthage.portal import Portal, bridged, on_core
+from pytest_carthage.provider import Channel, Logs, Means, Powered
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+
+    import testinfra.host
+
+    from pytest_carthage.model.machine import Condition
+    from pytest_carthage.planning.plan import PlannedMachine
+
+__all__ = ["AsyncMachine", "MachineHandle"]
+
+_RUN_S = 300.0
+
+
+class AsyncMachine:
+    """A live machine; every coroutine may be awaited from any event loop."""
+
+    def __init__(
+        self, planned: PlannedMachine, means: Means, *, layout: str, log: Path, portal: Portal
+    ) -> None:
+        self.planned = planned
+        self.portal = portal
+        #: every command that was run through this handle, in the order of their ends
+        self.commands: list[Result] = []
+        self._means = means
+        self._layout = layout
+        self._log = log
+
+    @property
+    def name(self) -> str:
+        """Name in the layout."""
+        return self.planned.name
+
+    @property
+    def channel(self) -> Channel:
+        """The connection to the machine's agent."""
+        return self._means.channel
+
+    @property
+    def addresses(self) -> Mapping[str, str]:
+        """Interface name to address, without the prefix length."""
+        return {
+            link.interface: str(link.address.ip)
+            for link in self.planned.links
+            if link.address is not None
+        }
+
+    def address(self, network: str | None = None) -> str:
+        """The machine's address in a network; the first that it has where none is named.
+
+        :raises LookupError: it has none there.
+        """
+        for link in self.planned.links:
+            if link.address is not None and network in (None, link.network, link.interface):
+                return str(link.address.ip)
+        raise LookupError(f"{self._who}: no address in network {network!r}; has {self.addresses}")
+
+    @property
+    def _who(self) -> str:
+        return f"machine {self.name!r} of layout {self._layout!r}"
+
+    def __repr__(self) -> str:
+        return f"<{self._who} on {self.planned.target}>"
+
+    # commands
+
+    @on_core
+    async def run(
+        self,
+        command: str | Sequence[str],
+        *,
+        user: str | None = None,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        input: str | bytes | None = None,
+        timeout_s: float | None = _RUN_S,
+        check: bool = True,
+    ) -> Result:
+        """Run a command in the machine and wait for its end.
+
+        :param command: text for ``/bin/sh -c``, or a sequence of arguments.
+        :param user: name or number; root by default.
+        :param cwd: working folder; the user's home by default.
+        :param env: added to the machine's environment.
+        :param input: standard input; empty by default.
+        :param timeout_s: None: for ever.
+        :param check: raise when the exit status is not 0.
+        :raises CommandError: the exit status is not 0, or the program is missing.
+        :raises TimeLimitError: it did not end in time, with the output so far; it was killed.
+        """
+        argv = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
+        kept = command if isinstance(command, str) else tuple(argv)
+        data = input.encode() if isinstance(input, str) else input
+        started_at, begin = time.time(), time.monotonic()
+
+        def result(status: int, stdout: bytes, stderr: bytes) -> Result:
+            text = stdout.decode(errors="replace")
+            made = Result(
+                machine=self.name,
+                command=kept,
+                status=status,
+                stdout=text,
+                raw_stdout=stdout if "\ufffd" in text else None,
+                stderr=stderr.decode(errors="replace"),
+                started_at=started_at,
+                duration_s=time.monotonic() - begin,
+                user=user,
+            )
+            self.commands.append(made)
+            return made
+
+        try:
+            done = result(
+                *await execute(
+                    self.channel,
+                    argv,
+                    user=user,
+                    cwd=cwd,
+                    env=env or {},
+                    input=data,
+                    timeout_s=timeout_s,
+                )
+            )
+        except Interrupted as interrupted:
+            cut = result(-9, interrupted.stdout, interrupted.stderr)
+            raise TimeLimitError(
+                f"{self._who}: {cut.text!r} did not end in {timeout_s:g} s and was killed; "
+                f"output so far:\n{_tail(cut)}"
+            ) from None
+        except FabricError as error:
+            if error.errno not in (errno.ENOENT, errno.EACCES, errno.ENOTDIR, errno.ENOEXEC):
+                raise
+            status = 127 if error.errno == errno.ENOENT else 126
+            done = result(status, b"", str(error).encode())
+        if check and not done.ok:
+            who = f" as {user}" if user else ""
+            raise CommandError(
+                f"{self._who}: {done.text!r}{who} exited with status {done.status} "
+                f"after {done.duration_s:.2f} s; it printed:\n{_tail(done)}",
+                done,
+            )
+        return done
+
+    # files
+
+    @contextlib.asynccontextmanager
+    async def _opened(
+        self, path: str, flags: int, mode: int | None = None, user: str | None = None
+    ) -> AsyncIterator[int]:
+        try:
+            _, fds = await self.channel.request(
+                "open", path=path, flags=flags, mode=mode, user=user
+            )
+        except FabricError as error:
+            raise _file_error(error, self._who, path) from error
+        try:
+            yield fds[0]
+        finally:
+            os.close(fds[0])
+
+    @on_core
+    async def read_text(self, path: str) -> str:
+        """Read a text file (UTF-8).
+
+        :raises FileNotFoundError: it is not there; and so on for other causes.
+        """
+        async with self._opened(path, os.O_RDONLY) as fd:
+            return await asyncio.to_thread(lambda: _read_all(fd).decode())
+
+    @on_core
+    async def write_text(
+        self, path: str, text: str, *, mode: int | None = None, user: str | None = None
+    ) -> None:
+        """Write a text file (UTF-8) in place of what is there.
+
+        :param mode: permission bits; 0o644 by default.
+        :param user: who owns it.
+        """
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        async with self._opened(path, flags, mode, user) as fd:
+            await asyncio.to_thread(_write_all, fd, text.encode())
+
+    @on_core
+    async def put(
+        self,
+        source: str | Path,
+        target: str,
+        *,
+        mode: int | None = None,
+        user: str | None = None,
+    ) -> None:
+        """Copy a file, or a folder with all that is in it, from the host into the machine.
+
+        Missing folders on the way are made. A ``target`` that ends with ``/`` is a folder.
+
+        :raises FileNotFoundError: there is no such file on the host.
+        """
+        source = Path(source)
+        if target.endswith("/"):
+            target += source.name
+        if source.is_dir():
+            await self._mkdirs(target)
+            for path in sorted(source.rglob("*")):
+                inside = f"{target}/{path.relative_to(source)}"
+                if path.is_dir():
+                    await self._mkdirs(inside)
+                else:
+                    await self._put_file(path, inside, mode, user)
+            return
+        await self._mkdirs(str(PurePosixPath(target).parent))
+        await self._put_file(source, target, mode, user)
+
+    async def _mkdirs(self, path: str) -> None:
+        try:
+            await self.channel.request("mkdirs", path=path)
+        except FabricError as error:
+            raise _file_error(error, self._who, path) from error
+
+    async def _put_file(
+        self, source: Path, target: str, mode: int | None, user: str | None
+    ) -> None:
+        with source.open("rb") as file:
+            bits = stat.S_IMODE(os.fstat(file.fileno()).st_mode) if mode is None else mode
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+            async with self._opened(target, flags, bits, user) as fd:
+                await asyncio.to_thread(_copy, file.fileno(), fd)
+
+    @on_core
+    async def get(self, source: str, target: str | Path) -> Path:
+        """Copy a file from the machine to the host; returns where it is now.
+
+        A ``target`` that is a folder gets a file of the same name.
+
+        :raises FileNotFoundError: it is not there.
+        """
+        target = Path(target)
+        if target.is_dir():
+            target /= PurePosixPath(source).name
+        async with self._opened(source, os.O_RDONLY) as fd:
+            with target.open("wb") as file:
+                await asyncio.to_thread(_copy, fd, file.fileno())
+        return target
+
+    # readiness
+
+    @on_core
+    async def wait_for(self, condition: Condition, *, timeout_s: float = 60.0) -> None:
+        """Wait until a condition holds.
+
+        :raises TimeLimitError: it did not hold in time, with what was seen last.
+        """
+        deadline = time.monotonic() + timeout_s
+        pause_s = 0.005
+        while True:
+            held, seen = await self._holds(condition, deadline - time.monotonic())
+            if held:
+                return
+            if time.monotonic() + pause_s > deadline:
+                raise TimeLimitError(
+                    f"{self._who}: no {condition} after {timeout_s:g} s (last: {seen}); "
+                    f"log: {self._log}; try: pytest-carthage logs {self.name}"
+                )
+            # nothing tells of a port or a file in another machine: only polling is possible
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 1.5, 0.2)
+
+    async def _holds(self, condition: Condition, left_s: float) -> tuple[bool, str]:
+        value = condition.value
+        match condition.kind:
+            case "port":
+                reply, _ = await self.channel.request("listening")
+                ports = sorted(
+                    {row["port"] for row in reply["listening"] if row["protocol"][:3] == "tcp"}
+                )
+                return int(value) in ports, f"listening on {ports or 'nothing'}"
+            case "file":
+                try:
+                    await self.channel.request("stat", path=value)
+                except FabricError as error:
+                    return False, str(error)
+                return True, ""
+            case "log":
+                return value in await self.logs(), "not in its log"
+            case "unit":
+                argv = ["systemctl", "is-active", value]
+            case "command":
+                argv = ["/bin/sh", "-c", value]
+        try:
+            status, out, err = await execute(
+                self.channel,
+                argv,
+                user=condition.user,
+                cwd=None,
+                env={},
+                input=None,
+                timeout_s=max(left_s, 0.1),
+            )
+        except Interrupted:
+            return False, "it did not end"
+        except FabricError as error:
+            return False, str(error)
+        text = (err or out).decode(errors="replace").strip()
+        return status == 0, f"status {status}: {text or 'no output'}"
+
+    # power
+
+    def _powered(self) -> Powered:
+        if not isinstance(self._means, Powered):
+            raise CarthageError(
+                f"{self._who}: target {self.planned.target!r} cannot switch machines on and off"
+            )
+        return self._means
+
+    @on_core
+    async def start(self) -> None:
+        """Start the machine after :meth:`stop`, and wait until it is ready."""
+        await self._powered().start()
+        await self.wait_until_ready()
+
+    @on_core
+    async def stop(self, *, timeout_s: float = 10.0) -> None:
+        """Stop the machine in good order; what is left after the time is killed. Links stay."""
+        await self._powered().stop(timeout_s=timeout_s)
+
+    @on_core
+    async def restart(self) -> None:
+        """Stop and start."""
+        await self._powered().stop()
+        await self._powered().start()
+        await self.wait_until_ready()
+
+    @on_core
+    async def wait_until_ready(self) -> None:
+        """Wait for the conditions that the machine was declared with.
+
+        :raises TimeLimitError: one did not hold in time.
+        """
+        deadline = time.monotonic() + self.planned.ready_timeout_s
+        for condition in self.planned.wait_for:
+            await self.wait_for(condition, timeout_s=max(deadline - time.monotonic(), 0.1))
+
+    # network
+
+    @on_core
+    async def socket(
+        self, family: int = sockets.AF_INET, type: int = sockets.SOCK_STREAM, proto: int = 0
+    ) -> sockets.socket:
+        """A socket that lives in the machine's network, for the caller to use here."""
+        _, fds = await self.channel.request(
+            "socket", family=int(family), type=int(type), proto=proto
+        )
+        return sockets.socket(fileno=fds[0])
+
+    @on_core
+    async def connect(
+        self, port: int, host: str | None = None, *, timeout_s: float = 10.0
+    ) -> sockets.socket:
+        """Connect from inside the machine; returns the blocking socket.
+
+        :param host: an address, a machine of the layout by name is resolved by its
+            ``/etc/hosts``; the machine itself by default.
+        :raises OSError: nobody answers there, as for any connect.
+        """
+        target = host or "127.0.0.1"
+        if host is not None:
+            target = await self._resolve(host)
+        family = sockets.AF_INET6 if ":" in target else sockets.AF_INET
+        sock = await self.socket(family)
+        try:
+            sock.setblocking(False)
+            async with asyncio.timeout(timeout_s):
+                await asyncio.get_running_loop().sock_connect(sock, (target, port))
+        except TimeoutError:
+            sock.close()
+            raise TimeoutError(
+                f"{self._who}: no answer from {target}:{port} after {timeout_s:g} s"
+            ) from None
+        except OSError as error:
+            sock.close()
+            raise type(error)(
+                error.errno, f"{self._who}: {target}:{port}: {error.strerror}"
+            ) from error
+        except BaseException:
+            sock.close()
+            raise
+        sock.setblocking(True)
+        return sock
+
+    async def _resolve(self, host: str) -> str:
+        if ":" in host or host.replace(".", "").isdigit():
+            return host
+        for line in (await self.read_text("/etc/hosts")).splitlines():
+            address, *names = line.partition("#")[0].split() or [""]
+            if host in names:
+                return address
+        raise OSError(errno.ENOENT, f"{self._who}: no host {host!r} in its /etc/hosts")
+
+    @contextlib.asynccontextmanager
+    async def forward(self, port: int, host: str | None = None) -> AsyncIterator[int]:
+        """A port on the host's loopback that leads into the machine while the block runs."""
+        server = await self._open_forward(port, host)
+        try:
+            yield server.sockets[0].getsockname()[1]
+        finally:
+            await self._close_forward(server)
+
+    @on_core
+    async def _open_forward(self, port: int, host: str | None) -> asyncio.Server:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                sock = await self.connect(port, host)
+            except (OSError, CarthageError):
+                writer.transport.abort()
+                return
+            sock.setblocking(False)
+            far_reader, far_writer = await asyncio.open_connection(sock=sock)
+            with contextlib.suppress(OSError):
+                await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
+            for one in (writer, far_writer):
+                one.close()
+
+        return await asyncio.start_server(serve, "127.0.0.1", 0)
+
+    @on_core
+    async def _close_forward(self, server: asyncio.Server) -> None:
+        server.close()
+
+    # looking
+
+    @on_core
+    async def logs(self) -> str:
+        """What the machine's main process and its init have printed."""
+        if isinstance(self._means, Logs):
+            return await self._means.logs()
+        with contextlib.suppress(FileNotFoundError):
+            return self._log.read_text(errors="replace")
+        return ""
+
+    @on_core
+    async def observe(self) -> dict[str, Any]:
+        """What the machine looks like now: processes, listening, addresses, routes (lists)."""
+        reply, _ = await self.channel.request("observe")
+        return {key: value for key, value in reply.items() if key not in ("id", "ok", "fds")}
+
+
+class MachineHandle:
+    """A live machine: the synchronous form of :class:`AsyncMachine`, which is :attr:`aio`."""
+
+    def __init__(self, aio: AsyncMachine) -> None:
+        #: the same as awaitables, for any event loop
+        self.aio = aio
+
+    run = bridged(AsyncMachine.run)
+    read_text = bridged(AsyncMachine.read_text)
+    write_text = bridged(AsyncMachine.write_text)
+    put = bridged(AsyncMachine.put)
+    get = bridged(AsyncMachine.get)
+    wait_for = bridged(AsyncMachine.wait_for)
+    start = bridged(AsyncMachine.start)
+    stop = bridged(AsyncMachine.stop)
+    restart = bridged(AsyncMachine.restart)
+    socket = bridged(AsyncMachine.socket)
+    connect = bridged(AsyncMachine.connect)
+    logs = bridged(AsyncMachine.logs)
+    observe = bridged(AsyncMachine.observe)
+    _open_forward = bridged(AsyncMachine._open_forward)
+    _close_forward = bridged(AsyncMachine._close_forward)
+
+    @contextlib.contextmanager
+    def forward(self, port: int, host: str | None = None) -> Iterator[int]:
+        """A port on the host's loopback that leads into the machine while the block runs."""
+        server = self._open_forward(port, host)
+        try:
+            yield server.sockets[0].getsockname()[1]
+        finally:
+            self._close_forward(server)
+
+    @property
+    def name(self) -> str:
+        """Name in the layout."""
+        return self.aio.name
+
+    @property
+    def planned(self) -> PlannedMachine:
+        """The declaration with everything decided."""
+        return self.aio.planned
+
+    @property
+    def addresses(self) -> Mapping[str, str]:
+        """Interface name to address, without the prefix length."""
+        return self.aio.addresses
+
+    def address(self, network: str | None = None) -> str:
+        """The machine's address in a network; the first that it has where none is named."""
+        return self.aio.address(network)
+
+    @property
+    def commands(self) -> Sequence[Result]:
+        """Every command that was run through this handle."""
+        return self.aio.commands
+
+    @cached_property
+    def host(self) -> testinfra.host.Host:
+        """The machine as a testinfra host."""
+        from pytest_carthage.access.testinfra_host import make_host
+
+        return make_host(self)
+
+    def __repr__(self) -> str:
+        return repr(self.aio)
+
+
+def _tail(result: Result, lines: int = 20) -> str:
+    text = "\n".join(part for part in (result.stdout.rstrip(), result.stderr.rstrip()) if part)
+    kept = text.splitlines()[-lines:]
+    return "\n".join(f"  {line}" for line in kept) or "  (nothing)"
+
+
+def _file_error(error: FabricError, who: str, path: str) -> Exception:
+    if error.errno is None:
+        return error
+    return OSError(error.errno, f"{who}: {os.strerror(error.errno)}", path)
+
+
+def _read_all(fd: int) -> bytes:
+    parts = []
+    while data := os.read(fd, 1 << 20):
+        parts.append(data)
+    return b"".join(parts)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _copy(source: int, target: int) -> None:
+    with os.fdopen(os.dup(source), "rb") as reader, os.fdopen(os.dup(target), "wb") as writer:
+        shutil.copyfileobj(reader, writer, 1 << 20)
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(1 << 16):
+        writer.write(data)
+        await writer.drain()
+    if writer.can_write_eof():
+        writer.write_eof()

@@ -1,0 +1,123 @@
+"""What can go wrong, as one tree.
+
+::
+
+    CarthageError
+    ├── LayoutError        a declaration is wrong; found before anything is built
+    ├── HostError          this host lacks something that the plan needs
+    ├── BuildError         an image could not be built
+    ├── CreationError      a machine could not be created, or never became ready
+    ├── BlockedError       something waited for another thing that failed
+    ├── CommandError       a command in a machine exited with a status other than 0
+    ├── TimeLimitError     a command, a stage or a wait did not end in time
+    ├── AnsibleError       a play failed, or could not be started
+    ├── FabricError        the fabric or a machine's agent refused a request
+    └── StateError         a run or an environment on disk: missing, taken, damaged
+
+A message says who, what was tried, what was seen and what to do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_carthage.access.ansible import PlaybookResult
+    from pytest_carthage.access.command import Result
+
+__all__ = [
+    "AnsibleError",
+    "BlockedError",
+    "BuildError",
+    "CarthageError",
+    "CommandError",
+    "CreationError",
+    "FabricError",
+    "HostError",
+    "LayoutError",
+    "Problem",
+    "StateError",
+    "TimeLimitError",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing that a host lacks, with its remedy."""
+
+    #: the target or tool that needs it, as in ``"podman"``
+    who: str
+    #: what was looked for and what was seen instead
+    what: str
+    #: what a person can do about it
+    remedy: str
+    #: Debian packages that would cure it (``doctor --fix`` installs them)
+    packages: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.who}: {self.what}; try: {self.remedy}"
+
+
+class CarthageError(Exception):
+    """The root of all errors that this package raises on purpose."""
+
+
+class LayoutError(CarthageError):
+    """A declaration is wrong: names the layout, the member, the value, the place and the fix."""
+
+
+class HostError(CarthageError):
+    """This host lacks something that the plan needs."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        #: all that is missing, each with its remedy
+        self.problems = tuple(problems)
+        super().__init__("this host lacks:\n" + "\n".join(f"  {p}" for p in self.problems))
+
+
+class BuildError(CarthageError):
+    """An image could not be built; carries the tool's last lines."""
+
+
+class CreationError(CarthageError):
+    """A machine could not be created, or never became ready."""
+
+
+class BlockedError(CarthageError):
+    """Something was not even tried, since what it waited for had failed."""
+
+
+class CommandError(CarthageError):
+    """A command in a machine exited with a status other than 0, and ``check`` was asked for."""
+
+    def __init__(self, message: str, result: Result) -> None:
+        super().__init__(message)
+        #: exit status, output and duration
+        self.result = result
+
+
+class TimeLimitError(CarthageError):
+    """A command, a stage or a wait did not end in time; carries what was seen last."""
+
+
+class AnsibleError(CarthageError):
+    """A play failed, or could not be started."""
+
+    def __init__(self, message: str, result: PlaybookResult | None = None) -> None:
+        super().__init__(message)
+        #: what was done until then; None when nothing was started
+        self.result = result
+
+
+class FabricError(CarthageError):
+    """The fabric or a machine's agent refused a request."""
+
+    #: the kernel's error number, where it was the kernel that refused
+    errno: int | None = None
+
+
+class StateError(CarthageError):
+    """A run or an environment on disk is missing, taken or damaged."""

@@ -1,0 +1,68 @@
+"""Users and groups of the file system that the caller is in.
+
+Read from the files, as container engines do: the C library of this process is the host's,
+and must not load name service modules from a machine's file system.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """Whom a command runs as."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: str
+    shell: str
+
+
+def _rows(path: str, width: int) -> list[list[str]]:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            rows = [line.rstrip("\n").split(":") for line in file]
+    except FileNotFoundError:
+        return []
+    return [row for row in rows if len(row) >= width]
+
+
+def find(user: str, group: str | None = None) -> Account:
+    """Look up a user by name or number.
+
+    :raises LookupError: there is no such user or group; lists some that exist.
+    """
+    name, uid, gid, home, shell = user, -1, -1, "/", "/bin/sh"
+    rows = _rows("/etc/passwd", 7)
+    for row in rows:
+        if user in (row[0], row[2]):
+            name, uid, gid, home, shell = row[0], int(row[2]), int(row[3]), row[5], row[6]
+            break
+    else:
+        if not user.isdecimal():
+            known = ", ".join(row[0] for row in rows) or "none"
+            raise LookupError(f"no user {user!r} in /etc/passwd; there are: {known}")
+        uid = gid = int(user)
+    groups = [gid]
+    named = _rows("/etc/group", 4)
+    groups += [int(row[2]) for row in named if name in row[3].split(",")]
+    if group is not None:
+        for row in named:
+            if group in (row[0], row[2]):
+                gid = int(row[2])
+                break
+        else:
+            if not group.isdecimal():
+                raise LookupError(f"no group {group!r} in /etc/group")
+            gid = int(group)
+    return Account(
+        name=name,
+        uid=uid,
+        gid=gid,
+        groups=tuple(dict.fromkeys(groups)),
+        home=home,
+        shell=shell or "/bin/sh",
+    )

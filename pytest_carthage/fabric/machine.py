@@ -1,0 +1,293 @@
+"""How the fabric makes a machine: the forked child that becomes it, step by step.
+
+The child leaves for its own namespaces and says so; the fabric, which can see both ends,
+creates the links; then the child configures them, enters its file system, and serves.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import socket
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from pytest_carthage.fabric import netlink, rootfs, wire
+from pytest_carthage.fabric import syscalls as sys_
+from pytest_carthage.fabric.agent import Agent
+
+Spec = Mapping[str, Any]
+
+
+def fork(body: Callable[[], None], *, close: list[int]) -> int:
+    """Fork a child that runs ``body`` and ends; returns its process id."""
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        gc.freeze()
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+        for fd in close:
+            try:
+                os.close(fd)
+            except OSError:
+                pass
+        body()
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def configure_network(spec: Spec) -> None:
+    """Configure the interfaces of the namespace that the caller is in.
+
+    :raises OSError: the kernel refused, named in the message.
+    """
+    batch = netlink.Batch()
+    batch.up("lo")
+    # all addresses before the first route: a route's next hop must be on a link
+    for link in spec["links"]:
+        batch.up(link["interface"])
+        if link.get("address"):
+            batch.address(link["interface"], link["address"])
+    for link in spec["links"]:
+        if link.get("gateway"):
+            batch.route(None, link["gateway"], link["interface"])
+    for route in spec.get("routes", ()):
+        batch.route(route["destination"], route["via"])
+    batch.commit()
+
+
+def _set(name: str, value: str) -> None:
+    with open(f"/proc/sys/net/{name}", "w") as file:
+        file.write(value)
+
+
+def set_forwarding(spec: Spec) -> None:
+    """Set the kernel's switches of the network namespace that the caller is in."""
+    try:
+        _set("ipv4/ping_group_range", "0 2147483647")
+    except OSError:
+        _set("ipv4/ping_group_range", "0 0")  # a user namespace knows only its own groups
+    if spec.get("forward"):
+        _set("ipv4/ip_forward", "1")
+        try:
+            _set("ipv6/conf/all/forwarding", "1")
+        except FileNotFoundError:
+            pass  # a kernel without IPv6
+
+
+def masquerade_rules(interfaces: list[str]) -> str:
+    """The nftables ruleset that hides what leaves by these interfaces behind their address."""
+    rules = "\n".join(f'        oifname "{name}" masquerade' for name in interfaces)
+    return (
+        "table inet carthage {\n"
+        "    chain postrouting {\n"
+        "        type nat hook postrouting priority srcnat; policy accept;\n"
+        f"{rules}\n"
+        "    }\n"
+        "}\n"
+    )
+
+
+def masquerade(spec: Spec) -> None:
+    """Load the NAT rules of the network namespace that the caller is in.
+
+    :raises OSError: there is no nft, or it refused the rules.
+    """
+    interfaces = [link["interface"] for link in spec["links"] if link.get("masquerade")]
+    if not interfaces:
+        return
+    done = subprocess.run(
+        ["nft", "-f", "-"],
+        input=masquerade_rules(interfaces).encode(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+    )
+    if done.returncode:
+        raise OSError(f"nft: {done.stdout.decode(errors='replace').strip()}")
+
+
+class _Step:
+    """The child's side of the conversation with the fabric while the machine is made."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+
+    def say(self, **fields: object) -> None:
+        wire.send(self._control, dict(fields))
+
+    def await_links(self) -> None:
+        message, _ = wire.receive(self._control)
+        if message.get("op") != "links":
+            os._exit(0)
+
+
+def become_namespace(spec: Spec, control: socket.socket) -> None:
+    """Child: a network namespace, configured, for somebody else to live in."""
+    step = _Step(control)
+    try:
+        sys_.unshare(sys_.CLONE_NEWNET)
+        step.say(step="namespaces")
+        step.await_links()
+        set_forwarding(spec)
+        configure_network(spec)
+        masquerade(spec)
+    except OSError as error:
+        step.say(step="failed", error=str(error))
+    else:
+        step.say(step="ready")
+
+
+def become_process(
+    spec: Spec, control: socket.socket, log: int, *, namespace: int | None, template: str | None
+) -> NoReturn:
+    """Child, PID 1 of a new PID namespace: a whole machine over the host's file system.
+
+    ``namespace``: descriptor of the network namespace of a machine that is started again.
+    """
+    step = _Step(control)
+    try:
+        os.setsid()
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        flags = sys_.CLONE_NEWNS | sys_.CLONE_NEWUTS | sys_.CLONE_NEWIPC
+        if namespace is None:
+            sys_.unshare(flags | sys_.CLONE_NEWNET)
+            step.say(step="namespaces")
+            step.await_links()
+            configure_network(spec)
+        else:
+            sys_.setns(namespace, sys_.CLONE_NEWNET)
+            sys_.unshare(flags)
+        socket.sethostname(spec["hostname"])
+        rootfs.enter(hostname=spec["hostname"], hosts=spec.get("hosts", ""), template=template)
+        os.chdir("/")
+        os.umask(0o022)
+        if namespace is None:
+            set_forwarding(spec)
+            masquerade(spec)
+        agent = Agent(env=spec.get("env", {}))
+        main = _start_main(spec, log)
+    except OSError as error:
+        step.say(step="failed", error=str(error))
+        os._exit(1)
+    agent.on_other_child = lambda pid, status: _main_ended(pid, status, main)
+    step.say(step="ready")
+    os.set_inheritable(log, False)
+    sys_.set_process_name(f"cg:{spec['name']}")
+    agent.serve(control, lambda message: _goodbye(message, main))
+    os._exit(0)
+
+
+def _start_main(spec: Spec, log: int) -> int | None:
+    command = spec.get("command")
+    if not command:
+        return None
+    env = {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": "/root",
+        "LANG": "C.UTF-8",
+        **spec.get("env", {}),
+    }
+    null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    process = subprocess.Popen(
+        list(command), stdin=null, stdout=log, stderr=log, env=env, cwd="/", start_new_session=True
+    )
+    os.close(null)
+    process.returncode = 0  # reaped by the agent's loop
+    return process.pid
+
+
+def _main_ended(pid: int, status: int, main: int | None) -> None:
+    if pid == main:
+        code = os.waitstatus_to_exitcode(status)
+        print(f"main process ended with status {code}", file=sys.stderr, flush=True)
+
+
+def _goodbye(message: wire.Message, main: int | None) -> None:
+    """Orderly stop: the main process is asked first; the kernel ends the rest with PID 1."""
+    if message.get("op") != "terminate":
+        return
+    if main is not None:
+        try:
+            os.kill(main, signal.SIGTERM)
+            deadline = signal.SIGALRM
+            signal.signal(deadline, lambda number, frame: os._exit(0))
+            signal.alarm(max(1, int(message.get("timeout_s", 5))))
+            os.waitpid(main, 0)
+        except (ProcessLookupError, ChildProcessError):
+            pass
+    os._exit(0)
+
+
+def become_guest(message: Mapping[str, Any], control: socket.socket) -> None:
+    """Child: enter the container whose first process is ``pid``, and serve there.
+
+    Order matters: control groups and capabilities are read while /proc and /sys are still
+    the fabric's, the mount namespace comes last.
+    """
+    pid = message["pid"]
+    step = _Step(control)
+    try:
+        with open(f"/proc/{pid}/status") as file:
+            status = dict(line.split(":\t", 1) for line in file if ":\t" in line)
+        _join_control_groups(pid)
+        namespaces = [
+            (sys_.CLONE_NEWUTS, "uts"),
+            (sys_.CLONE_NEWIPC, "ipc"),
+            (sys_.CLONE_NEWNET, "net"),
+            (sys_.CLONE_NEWCGROUP, "cgroup"),
+            (sys_.CLONE_NEWNS, "mnt"),
+        ]
+        opened = [
+            (kind, os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC))
+            for kind, name in namespaces
+        ]
+        for kind, fd in opened:
+            sys_.setns(fd, kind)
+            os.close(fd)
+        os.setsid()
+        os.chdir("/")
+        os.umask(0o022)
+        agent = Agent(env=message.get("env", {}), user=message.get("user") or "root")
+        # the first process may have dropped capabilities for itself: the bounding set is
+        # what the container may have
+        sys_.limit_capabilities(int(status["CapBnd"], 16))
+    except (OSError, KeyError) as error:
+        step.say(step="failed", error=f"attach to process {pid}: {error}")
+        return
+    step.say(step="ready")
+    sys_.set_process_name(f"cg:{message['machine']}")
+    agent.serve(control, lambda _: None)
+
+
+def _join_control_groups(pid: int) -> None:
+    with open(f"/proc/{pid}/cgroup") as file:
+        lines = [line.rstrip("\n").split(":", 2) for line in file]
+    for _, controllers, path in lines:
+        for folder in _mounts_of(controllers):
+            try:
+                with open(f"{folder}{path}/cgroup.procs", "w") as procs:
+                    procs.write("0")
+            except OSError:
+                continue
+            break
+
+
+def _mounts_of(controllers: str) -> list[str]:
+    if not controllers:
+        return ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]
+    names = controllers.removeprefix("name=")
+    return [f"/sys/fs/cgroup/{names}", *(f"/sys/fs/cgroup/{n}" for n in names.split(","))]

@@ -1,0 +1,1 @@
+"""What an author declares: frozen values, no I/O, nothing heavy imported."""

@@ -1,0 +1,463 @@
+"""Layouts: the class is the declaration, the instance is the environment."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+
+from pytest_carthage.errors import LayoutError
+from pytest_carthage.model.fault import Fault
+from pytest_carthage.model.image import Image
+from pytest_carthage.model.machine import Machine
+from pytest_carthage.model.network import AnyNetwork, Network
+from pytest_carthage.model.place import Place
+from pytest_carthage.model.rules import Decided, Neighbourhood, decide
+
+if TYPE_CHECKING:
+    from pytest_carthage.access.ansible import PlaybookResult
+    from pytest_carthage.access.handle import AsyncMachine, MachineHandle
+    from pytest_carthage.planning.plan import Plan
+
+__all__ = ["AsyncLayout", "Layout", "LiveEnvironment", "LiveEnvironmentAio"]
+
+#: attribute of the fixture function that holds its layout
+ATTRIBUTE = "__carthage_layout__"
+
+Member = Network | Image | Machine
+
+
+class LiveEnvironmentAio(Protocol):
+    """What the async view of a live layout asks of its environment."""
+
+    def handle(self, name: str) -> AsyncMachine:
+        """The handle of a machine, or KeyError."""
+        ...
+
+    def handles(self) -> Sequence[AsyncMachine]:
+        """The handles of all machines."""
+        ...
+
+    async def add(self, name: str, machine: Machine) -> AsyncMachine:
+        """Build one more machine."""
+        ...
+
+    async def remove(self, name: str) -> None:
+        """Destroy a machine."""
+        ...
+
+    async def ansible(self, playbook: str | Path, **options: Any) -> Any:
+        """Run a playbook."""
+        ...
+
+
+class LiveEnvironment(Protocol):
+    """What a live layout asks of its environment."""
+
+    @property
+    def name(self) -> str:
+        """Name of the environment."""
+        ...
+
+    @property
+    def folder(self) -> Path:
+        """Its private folder."""
+        ...
+
+    @property
+    def plan(self) -> Plan:
+        """What is planned by now."""
+        ...
+
+    @property
+    def aio(self) -> LiveEnvironmentAio:
+        """The same, to be awaited."""
+        ...
+
+    def handle(self, name: str) -> MachineHandle:
+        """The handle of a machine, or KeyError."""
+        ...
+
+    def handles(self) -> Sequence[MachineHandle]:
+        """The handles of all machines."""
+        ...
+
+    def add(self, name: str, machine: Machine) -> MachineHandle:
+        """Build one more machine."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Destroy a machine."""
+        ...
+
+    def ansible(self, playbook: str | Path, **options: Any) -> Any:
+        """Run a playbook."""
+        ...
+
+
+class Layout:
+    """Networks, images and machines, declared as attributes of a subclass.
+
+    On the class, an attribute is what was declared. On an instance, which only a fixture makes,
+    a machine is its live handle. A subclass has what its parents have; it replaces a member by
+    declaring it anew and removes it by setting it to None. The class is checked when it is
+    created::
+
+        class Pair(Layout):
+            lan = Network("10.0.0.0/24")
+            one = Machine(links={"eth0": lan.at(".1")})
+            two = Machine(links={"eth0": lan.at(".2")})
+
+        pair = Pair.fixture()
+
+    :raises LayoutError: a declaration is wrong.
+    """
+
+    #: realises the machines that do not choose themselves, where no option says otherwise
+    target: ClassVar[str | None] = None
+
+    _environment: LiveEnvironment
+
+    def __init__(self, environment: LiveEnvironment) -> None:
+        self._environment = environment
+
+    def __init_subclass__(cls, *, without: Iterable[str] = (), **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name in (without,) if isinstance(without, str) else without:
+            if name not in _members(cls):
+                raise _layout_fault(
+                    cls, f"without={name!r}: there is no such member", "the name of a member"
+                )
+            setattr(cls, name, None)
+        _check_members(cls)
+        _decide(cls)
+
+    # The declaration.
+
+    @classmethod
+    def of(cls, name: str, members: Mapping[str, Network | Image | Machine | None]) -> type[Self]:
+        """A layout made from a mapping, for layouts that a program writes."""
+        caller = sys._getframe(1).f_globals.get("__name__", cls.__module__)
+        return type(name, (cls,), {"__module__": caller, **members})
+
+    @classmethod
+    def machines(cls) -> Mapping[str, Machine]:
+        """Name to machine, in the order of declaration."""
+        return _only(cls, Machine)
+
+    @classmethod
+    def networks(cls) -> Mapping[str, Network]:
+        """Name to network, in the order of declaration."""
+        return _only(cls, Network)
+
+    @classmethod
+    def images(cls) -> Mapping[str, Image]:
+        """Name to image, in the order of declaration."""
+        return _only(cls, Image)
+
+    @classmethod
+    def decided(cls) -> Mapping[str, Decided]:
+        """Name of a machine to its addresses, routes and order."""
+        return _decide(cls)
+
+    @classmethod
+    def fixture(cls, *, name: str | None = None) -> Any:
+        """A session-scoped fixture that builds this layout, yields it and tears it down.
+
+        :param name: name of the fixture, by default the variable's to which it is assigned.
+        """
+        import pytest
+
+        def layout(request: pytest.FixtureRequest) -> Iterator[Layout]:
+            from pytest_carthage.plugin.live import layout_fixture
+
+            yield from layout_fixture(cls, request)
+
+        layout.__doc__ = cls.__doc__
+        setattr(layout, ATTRIBUTE, cls)
+        fixture: Any = pytest.fixture(scope="session", name=name)(layout)
+        setattr(fixture, ATTRIBUTE, cls)
+        return fixture
+
+    # The environment.
+
+    @property
+    def name(self) -> str:
+        """Name of the environment, as ``pytest-carthage ls`` lists it."""
+        return self._environment.name
+
+    @property
+    def folder(self) -> Path:
+        """Private folder of the environment, removed with it."""
+        return self._environment.folder
+
+    @property
+    def plan(self) -> Plan:
+        """All that was decided before anything existed, and the machines added since."""
+        return self._environment.plan
+
+    @property
+    def aio(self) -> AsyncLayout:
+        """The same, to be awaited."""
+        return AsyncLayout(self._environment, type(self).__name__)
+
+    def add(self, machine: Machine, *, name: str) -> MachineHandle:
+        """Build one more machine, which the layout did not know; returns when it is ready.
+
+        :raises LayoutError: the declaration does not fit the layout.
+        :raises CreationError: it could not be created, or never became ready.
+        """
+        return self._environment.add(name, machine)
+
+    def remove(self, name: str) -> None:
+        """Destroy one machine.
+
+        :raises KeyError: there is no such machine.
+        """
+        if name not in self:
+            raise KeyError(_unknown(type(self).__name__, name, self._environment.plan))
+        self._environment.remove(name)
+
+    def ansible(
+        self,
+        playbook: str | Path,
+        *,
+        extra_vars: Mapping[str, Any] | None = None,
+        limit: str | Sequence[str] | None = None,
+        tags: str | Sequence[str] | None = None,
+        check: bool = False,
+        timeout_s: float = 3600,
+        inventory_extra: str | Path | Sequence[str | Path] | None = None,
+    ) -> PlaybookResult:
+        """Run ``ansible-playbook`` against the machines of this layout.
+
+        :param limit: machines and groups, in Ansible's pattern language or as a list.
+        :param check: only tell what would change.
+        :param inventory_extra: further inventory sources, for their groups and variables.
+        :raises AnsibleError: a play failed, or could not be started.
+        :raises TimeLimitError: it did not end in time.
+        """
+        result: PlaybookResult = self._environment.ansible(
+            playbook,
+            extra_vars=extra_vars,
+            limit=limit,
+            tags=tags,
+            check=check,
+            timeout_s=timeout_s,
+            inventory_extra=inventory_extra,
+        )
+        return result
+
+    def __getitem__(self, name: str) -> MachineHandle:
+        try:
+            return self._environment.handle(name)
+        except KeyError:
+            raise KeyError(_unknown(type(self).__name__, name, self._environment.plan)) from None
+
+    def __iter__(self) -> Iterator[MachineHandle]:
+        return iter(self._environment.handles())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._environment.plan.machines
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}: {', '.join(self.plan.machines)}>"
+
+    if not TYPE_CHECKING:  # a misspelt member stays a type error; self["name"] is for the others
+
+        def __getattr__(self, name):
+            if name.startswith("_"):
+                raise AttributeError(name)
+            try:
+                return self._environment.handle(name)
+            except KeyError:
+                raise AttributeError(
+                    _unknown(type(self).__name__, name, self._environment.plan)
+                ) from None
+
+
+class AsyncLayout:
+    """A live layout whose operations are awaited; its attributes are the async handles."""
+
+    __slots__ = ("_environment", "_layout")
+
+    def __init__(self, environment: LiveEnvironment, layout: str) -> None:
+        self._environment = environment
+        self._layout = layout
+
+    async def add(self, machine: Machine, *, name: str) -> AsyncMachine:
+        """As :meth:`Layout.add`."""
+        return await self._environment.aio.add(name, machine)
+
+    async def remove(self, name: str) -> None:
+        """As :meth:`Layout.remove`."""
+        if name not in self:
+            raise KeyError(_unknown(self._layout, name, self._environment.plan))
+        await self._environment.aio.remove(name)
+
+    async def ansible(
+        self,
+        playbook: str | Path,
+        *,
+        extra_vars: Mapping[str, Any] | None = None,
+        limit: str | Sequence[str] | None = None,
+        tags: str | Sequence[str] | None = None,
+        check: bool = False,
+        timeout_s: float = 3600,
+        inventory_extra: str | Path | Sequence[str | Path] | None = None,
+    ) -> PlaybookResult:
+        """As :meth:`Layout.ansible`."""
+        result: PlaybookResult = await self._environment.aio.ansible(
+            playbook,
+            extra_vars=extra_vars,
+            limit=limit,
+            tags=tags,
+            check=check,
+            timeout_s=timeout_s,
+            inventory_extra=inventory_extra,
+        )
+        return result
+
+    def __getitem__(self, name: str) -> AsyncMachine:
+        try:
+            return self._environment.aio.handle(name)
+        except KeyError:
+            raise KeyError(_unknown(self._layout, name, self._environment.plan)) from None
+
+    def __getattr__(self, name: str) -> AsyncMachine:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        try:
+            return self._environment.aio.handle(name)
+        except KeyError:
+            unknown = _unknown(self._layout, name, self._environment.plan)
+            raise AttributeError(unknown) from None
+
+    def __iter__(self) -> Iterator[AsyncMachine]:
+        return iter(self._environment.aio.handles())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._environment.plan.machines
+
+
+def _unknown(layout: str, name: str, plan: Plan) -> str:
+    having = ", ".join(plan.machines) or "none"
+    return f"layout {layout!r} has no machine {name!r}; its machines are: {having}"
+
+
+def _members(cls: type[Layout]) -> dict[str, Member]:
+    """Name to member; what a parent declares first stays first, also when it is replaced."""
+    found: dict[str, Member] = {}
+    for base in reversed(cls.__mro__):
+        for name, value in vars(base).items():
+            if isinstance(value, Member):
+                found[name] = value
+            else:
+                found.pop(name, None)
+    return found
+
+
+def _only(cls: type[Layout], kind: type[Any]) -> Mapping[str, Any]:
+    members = _members(cls).items()
+    return MappingProxyType({name: value for name, value in members if isinstance(value, kind)})
+
+
+def _names_of(cls: type[Layout]) -> dict[int, list[str]]:
+    """Identity of a declaration, of this layout or a parent, to the names that it has.
+
+    What a subclass replaces or removes keeps its name here: a link to a network that is replaced
+    leads to its replacement.
+    """
+    found: dict[int, list[str]] = {}
+    for base in reversed(cls.__mro__):
+        for name, value in vars(base).items():
+            if isinstance(value, Member):
+                names = found.setdefault(id(value), [])
+                names.extend([name] if name not in names else [])
+    return found
+
+
+def _layout_fault(cls: type[Layout], what: str, remedy: str) -> LayoutError:
+    fault = Fault(what=what, remedy=remedy, place=Place.of_author())
+    return fault.error(f"layout {cls.__name__!r}")
+
+
+def _check_members(cls: type[Layout]) -> None:
+    """What can be said about each member by itself."""
+    for name, value in list(vars(cls).items()):
+        if isinstance(value, type) and issubclass(value, Network | Machine | Image):
+            raise _layout_fault(
+                cls,
+                f"member {name!r} is the class {value.__name__} instead of a declaration",
+                f"{name} = {value.__name__}(...)",
+            )
+        if not isinstance(value, Member):
+            if _is_plain(value) and _shadows_machinery(name) and name != "target":
+                raise _layout_fault(
+                    cls, f"member {name!r} hides what every layout has", f"my_{name} = ..."
+                )
+            continue
+        kind = type(value).__name__.lower()
+        who = f"{kind} {name!r} of layout {cls.__name__!r}"
+        if name.startswith("_") or _shadows_machinery(name):
+            raise Fault(
+                what=f"a member cannot be called {name!r}, layouts use that name themselves",
+                remedy=f"{kind}_{name.lstrip('_')} = ...",
+                place=value.place,
+            ).error(who)
+        for fault in value.faults:
+            raise fault.error(who)
+        if isinstance(value, Network) and value.name != name:
+            raise Fault(
+                what=f"this network is called {value.name!r} already",
+                remedy=f"one name for it, or another Network({str(value.subnet)!r})",
+                place=value.place,
+            ).error(who)
+    if not (cls.target is None or isinstance(cls.target, str)):
+        raise _layout_fault(
+            cls, f"target {cls.target!r} is not the name of a target", 'target = "podman"'
+        )
+    _tell_apart(cls)
+
+
+def _shadows_machinery(name: str) -> bool:
+    return not name.startswith("_") and name in vars(Layout)
+
+
+def _is_plain(value: object) -> bool:
+    """Neither None nor a method or property with which a subclass extends what layouts do."""
+    return value is not None and not hasattr(value, "__get__")
+
+
+def _tell_apart(cls: type[Layout]) -> None:
+    """One machine object under a second name is a second machine, so it gets its own object."""
+    seen: set[int] = set()
+    for base in cls.__mro__[1:]:
+        seen.update(id(value) for value in vars(base).values() if isinstance(value, Machine))
+    for name, value in list(vars(cls).items()):
+        if isinstance(value, Machine):
+            if id(value) in seen:
+                setattr(cls, name, value.copied())
+            seen.add(id(value))
+
+
+def _decide(cls: type[Layout]) -> dict[str, Decided]:
+    networks: dict[str, AnyNetwork] = {
+        name: network.subnet for name, network in cls.networks().items()
+    }
+
+    names = _names_of(cls)
+
+    def network_of(network: Network) -> str | None:
+        known = (name for name in names.get(id(network), ()) if name in networks)
+        return next(known, None)
+
+    def machine_of(machine: Machine) -> Sequence[str]:
+        return names.get(id(machine), ())
+
+    around = Neighbourhood(
+        layout=cls.__name__, networks=networks, network_of=network_of, machine_of=machine_of
+    )
+    return decide(cls.machines(), around)

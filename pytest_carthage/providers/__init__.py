@@ -1,0 +1,1 @@
+"""The built-in targets. They never import each other."""

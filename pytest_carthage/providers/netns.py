@@ -1,0 +1,140 @@
+"""The ``netns`` target: a machine is a set of namespaces over the host's own file system."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_carthage.errors import CreationError, FabricError, Problem
+from pytest_carthage.provider import Channel, Context, Identity
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_carthage.planning.plan import Plan, PlannedMachine
+
+_OLDEST_KERNEL = (5, 12)  # mount_setattr(2)
+
+
+@dataclass(slots=True)
+class NetnsMachine:
+    """A machine whose first process is its own agent."""
+
+    identity: Identity
+    channel: Channel
+    _context: Context
+    _name: str
+    _log: Path
+
+    async def start(self) -> None:
+        """Start it again, with the links that it had."""
+        await self._context.fabric.request("start", machine=self._name)
+        self.channel = await self._context.channel(self._name)
+
+    async def stop(self, *, timeout_s: float = 10.0) -> None:
+        """Ask its main process to end, then end all others."""
+        await self._context.fabric.request("stop", machine=self._name, timeout_s=timeout_s)
+
+    async def logs(self) -> str:
+        """What its main process printed."""
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+
+class NetnsProvider:
+    """Machines of namespaces: in milliseconds, with nothing installed, for any user."""
+
+    kind = "netns"
+
+    def check(self, plan: Plan | None = None) -> Sequence[Problem]:
+        """List what the kernel lacks, and nft where the plan hides addresses."""
+        problems = []
+        release = tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2])
+        if release < _OLDEST_KERNEL:
+            problems.append(
+                Problem(
+                    who=self.kind,
+                    what=f"Linux {platform.release()} is older than 5.12",
+                    remedy="use a newer kernel (Debian 12 has 6.1)",
+                )
+            )
+        if os.geteuid() != 0:
+            problems += _user_namespaces()
+        hides = plan is None or any(
+            link.masquerade for machine in plan.machines.values() for link in machine.links
+        )
+        if hides and not shutil.which("nft", path="/usr/sbin:/usr/bin:/sbin:/bin"):
+            problems.append(
+                Problem(
+                    who=self.kind,
+                    what="no nft, which masquerading routers need",
+                    remedy="apt-get install nftables",
+                    packages=("nftables",),
+                )
+            )
+        return problems
+
+    async def create(self, planned: PlannedMachine, context: Context) -> NetnsMachine:
+        """Create the namespaces, links and first process."""
+        try:
+            await context.place(planned, "process")
+            channel = await context.channel(planned.name)
+        except FabricError as error:
+            raise CreationError(
+                f"machine {planned.name!r} of layout {context.plan.layout!r}: {error}"
+            ) from error
+        identity = Identity(
+            kind=self.kind,
+            run=context.run,
+            environment=context.environment,
+            name=planned.name,
+        )
+        log = context.logs / f"{planned.name}.log"
+        return NetnsMachine(identity, channel, context, planned.name, log)
+
+    async def destroy(self, identity: Identity) -> None:
+        """Nothing to do: it ends with its fabric."""
+
+    async def leftovers(self, run: str) -> Sequence[Identity]:
+        """None: nothing of it outlives its fabric."""
+        return ()
+
+
+def _user_namespaces() -> list[Problem]:
+    try:
+        most = int(Path("/proc/sys/user/max_user_namespaces").read_text())
+    except (OSError, ValueError):
+        most = 0
+    switches = {
+        "/proc/sys/kernel/unprivileged_userns_clone": ("0", "kernel.unprivileged_userns_clone=1"),
+        "/proc/sys/kernel/apparmor_restrict_unprivileged_userns": (
+            "1",
+            "kernel.apparmor_restrict_unprivileged_userns=0",
+        ),
+    }
+    if most == 0:
+        return [
+            Problem(
+                who="netns",
+                what="not root, and this kernel allows no user namespaces "
+                "(user.max_user_namespaces is 0)",
+                remedy="run as root, or: sysctl -w user.max_user_namespaces=10000",
+            )
+        ]
+    for path, (closed, cure) in switches.items():
+        try:
+            value = Path(path).read_text().strip()
+        except OSError:
+            continue
+        if value == closed:
+            return [
+                Problem(
+                    who="netns",
+                    what=f"not root, and user namespaces are closed to users ({path} is {closed})",
+                    remedy=f"run as root, or: sysctl -w {cure}",
+                )
+            ]
+    return []

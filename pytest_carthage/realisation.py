@@ -1,0 +1,506 @@
+"""From a plan to live machines: the only owner of lifetimes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from pytest_carthage.access.handle import AsyncMachine, MachineHandle
+from pytest_carthage.errors import (
+    BlockedError,
+    CarthageError,
+    CreationError,
+    FabricError,
+    HostError,
+    LayoutError,
+    Problem,
+)
+from pytest_carthage.fabric import channel
+from pytest_carthage.planning import extend_plan, reduce_plan
+from pytest_carthage.portal import Portal, bridged, on_core
+from pytest_carthage.provider import Channel, Context, ImageBuilder, Means, Provider
+from pytest_carthage.report.events import Event, Kind, Reporter, Silent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from pytest_carthage.fabric.channel import AsyncChannel
+    from pytest_carthage.model.machine import Machine
+    from pytest_carthage.planning.plan import Plan, PlannedMachine
+    from pytest_carthage.state.run import Run
+
+__all__ = ["AsyncEnvironment", "Environment", "Providers", "check"]
+
+
+class Providers:
+    """The providers of this process, made when they are first asked for."""
+
+    def __init__(self, factories: Mapping[str, Callable[[], Provider]]) -> None:
+        self._factories = dict(factories)
+        self._made: dict[str, Provider] = {}
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Targets that there are."""
+        return tuple(sorted(self._factories))
+
+    def __getitem__(self, kind: str) -> Provider:
+        if kind not in self._made:
+            if kind not in self._factories:
+                raise LayoutError(f"unknown target {kind!r}; there are: {', '.join(self.kinds)}")
+            self._made[kind] = self._factories[kind]()
+        return self._made[kind]
+
+    def needed(self, plan: Plan) -> Mapping[str, Provider]:
+        """Providers of a plan's machines, by target."""
+        targets = dict.fromkeys(machine.target for machine in plan.machines.values())
+        return {target: self[target] for target in targets}
+
+
+def check(plan: Plan, providers: Providers) -> Sequence[Problem]:
+    """List what this host lacks for a plan; nothing is created."""
+    return [
+        problem for provider in providers.needed(plan).values() for problem in provider.check(plan)
+    ]
+
+
+class _Batches:
+    """Collects the machines that are asked for in one turn of the loop into one request."""
+
+    def __init__(self, fabric: Channel) -> None:
+        self._fabric = fabric
+        self._specs: list[dict[str, Any]] = []
+        self._answers: dict[str, asyncio.Future[Mapping[str, Any]]] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    async def place(self, spec: dict[str, Any]) -> Mapping[str, Any]:
+        future: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
+        self._answers[spec["name"]] = future
+        self._specs.append(spec)
+        if self._task is None:
+            self._task = asyncio.create_task(self._send())
+        return await future
+
+    async def _send(self) -> None:
+        await asyncio.sleep(0)  # let the others of this turn ask, too
+        specs, answers = self._specs, self._answers
+        self._specs, self._answers, self._task = [], {}, None
+        try:
+            reply, _ = await self._fabric.request("machines", machines=specs)
+        except BaseException as error:
+            for future in answers.values():
+                if not future.done():
+                    future.set_exception(error)
+            return
+        for name, future in answers.items():
+            if future.done():
+                continue
+            if name in reply["made"]:
+                future.set_result(reply["made"][name])
+            else:
+                future.set_exception(FabricError(reply["failed"].get(name, "not made")))
+
+
+def _spec(planned: PlannedMachine, kind: str, plan: Plan, logs: Path) -> dict[str, Any]:
+    """A planned machine as the fabric takes it."""
+    return {
+        "name": planned.name,
+        "kind": kind,
+        "hostname": planned.hostname,
+        "links": [
+            {
+                "interface": link.interface,
+                "bridge": link.bridge,
+                "port": link.port,
+                "address": str(link.address) if link.address is not None else None,
+                "gateway": str(link.gateway) if link.gateway is not None else None,
+                "mac": link.mac,
+                "mtu": link.mtu,
+                "masquerade": link.masquerade,
+            }
+            for link in planned.links
+        ],
+        "routes": [
+            {"destination": str(route.destination), "via": str(route.via)}
+            for route in planned.routes
+        ],
+        "forward": planned.forward,
+        "hosts": plan.hosts_file,
+        "env": dict(planned.env),
+        "command": list(planned.command) if planned.command else None,
+        "log": str(logs / f"{planned.name}.log"),
+    }
+
+
+class AsyncEnvironment:
+    """One live layout, on the portal's event loop."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        run: Run,
+        plan: Plan,
+        providers: Providers,
+        portal: Portal,
+        reporter: Reporter,
+        folder: Path,
+        fabric: AsyncChannel,
+    ) -> None:
+        self.name = name
+        self.run = run
+        self.plan = plan
+        self.portal = portal
+        self.reporter = reporter
+        self.folder = folder
+        self.logs = folder / "logs"
+        #: UNIX socket of the fabric; other processes reach the machines by it
+        self.socket = folder / "fabric.sock"
+        self.fabric = fabric
+        self.machines: dict[str, AsyncMachine] = {}
+        self.closed = False
+        self._providers = providers
+        self._batches = _Batches(fabric)
+        self._channels: list[AsyncChannel] = [fabric]
+        self._images: dict[str, asyncio.Task[str]] = {}
+
+    # building
+
+    @classmethod
+    async def build(
+        cls,
+        plan: Plan,
+        *,
+        name: str,
+        run: Run,
+        providers: Providers,
+        portal: Portal,
+        reporter: Reporter | None = None,
+    ) -> AsyncEnvironment:
+        """Build everything in a plan; on any failure what was built is destroyed.
+
+        :raises HostError: this host lacks something; nothing was created.
+        :raises CreationError: with the first cause; what waited for it is not told of.
+        """
+        reporter = reporter or Silent()
+        begin = time.monotonic()
+        problems = check(plan, providers)
+        if problems:
+            raise HostError(problems)
+        folder, fabric = await run.environment(
+            name,
+            {"layout": plan.layout, "machines": _description(plan)},
+            unprivileged=os.geteuid() != 0,
+        )
+        environment = cls(
+            name=name,
+            run=run,
+            plan=plan,
+            providers=providers,
+            portal=portal,
+            reporter=reporter,
+            folder=folder,
+            fabric=fabric,
+        )
+        environment.tell("", "start", f"{len(plan.machines)} machines")
+        try:
+            await environment._networks()
+            await environment._create_all(list(plan.machines))
+        except BaseException:
+            await asyncio.shield(environment.close())
+            environment.tell("", "failed", "destroyed", begin)
+            raise
+        environment.tell("", "done", f"{len(plan.machines)} machines", begin)
+        return environment
+
+    async def _networks(self) -> None:
+        networks = self.plan.networks.values()
+        await self.fabric.request(
+            "networks",
+            networks=[{"bridge": network.bridge, "mtu": network.mtu} for network in networks],
+        )
+
+    async def _create_all(self, names: Sequence[str]) -> None:
+        ready = {name: asyncio.Event() for name in names}
+        failed: set[str] = set()
+
+        async def create(name: str) -> None:
+            planned = self.plan.machines[name]
+            for earlier in planned.after:
+                if earlier in ready:
+                    await ready[earlier].wait()
+                    if earlier in failed:
+                        failed.add(name)
+                        ready[name].set()
+                        return
+            try:
+                self.machines[name] = await self._create(planned)
+            except BaseException:
+                failed.add(name)
+                raise
+            finally:
+                ready[name].set()
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for name in names:
+                    group.create_task(create(name))
+        except BaseExceptionGroup as errors:
+            raise _first(errors) from None
+
+    async def _image_reference(self, planned: PlannedMachine, provider: Provider) -> str | None:
+        image = planned.image
+        if image is None or not isinstance(provider, ImageBuilder):
+            return None
+        if image.key not in self._images:
+            self._images[image.key] = asyncio.create_task(
+                provider.ensure_image(image, lambda who, text: self.tell(who, "note", text))
+            )
+        return await self._images[image.key]
+
+    async def _create(self, planned: PlannedMachine) -> AsyncMachine:
+        begin = time.monotonic()
+        self.tell(planned.name, "start", planned.target)
+        try:
+            provider = self._providers[planned.target]
+            await self._image_reference(planned, provider)
+            means = await provider.create(planned, self._context())
+            machine = self._machine(planned, means)
+            for role in planned.roles:
+                await role.configure(machine)
+            await machine.wait_until_ready()
+        except CarthageError as error:
+            self.tell(planned.name, "failed", str(error).splitlines()[0], begin)
+            if isinstance(error, CreationError):
+                raise
+            raise CreationError(str(error)) from error
+        self.tell(planned.name, "done", planned.target, begin)
+        return machine
+
+    def _context(self) -> Context:
+        async def place(planned: PlannedMachine, kind: str) -> Mapping[str, Any]:
+            return await self._batches.place(_spec(planned, kind, self.plan, self.logs))
+
+        async def open_channel(machine: str) -> Channel:
+            who = f"machine {machine!r} of layout {self.plan.layout!r}"
+            opened = await channel.connect(str(self.socket), who, machine)
+            self._channels.append(opened)
+            return opened
+
+        return Context(
+            run=self.run.name,
+            environment=self.name,
+            plan=self.plan,
+            fabric=self.fabric,
+            place=place,
+            channel=open_channel,
+            folder=self.folder,
+            logs=self.logs,
+            intend=self.run.intend,
+            note=lambda who, text: self.tell(who, "note", text),
+        )
+
+    def _machine(self, planned: PlannedMachine, means: Means) -> AsyncMachine:
+        return AsyncMachine(
+            planned,
+            means,
+            layout=self.plan.layout,
+            log=self.logs / f"{planned.name}.log",
+            portal=self.portal,
+        )
+
+    # living
+
+    def tell(self, subject: str, kind: Kind, text: str = "", begin: float | None = None) -> None:
+        """Report an event; ``begin`` (monotonic) gives its duration."""
+        self.reporter.event(
+            Event(
+                at_s=time.time(),
+                environment=self.name,
+                subject=subject,
+                kind=kind,
+                text=text,
+                duration_s=None if begin is None else time.monotonic() - begin,
+            )
+        )
+
+    def handle(self, name: str) -> AsyncMachine:
+        """The handle of a machine.
+
+        :raises KeyError: there is none of this name.
+        """
+        return self.machines[name]
+
+    def handles(self) -> Sequence[AsyncMachine]:
+        """Handles of all machines, in the order of the plan."""
+        return [self.machines[name] for name in self.plan.machines if name in self.machines]
+
+    @on_core
+    async def add(self, name: str, machine: Machine) -> AsyncMachine:
+        """Create one more machine; the others learn its name.
+
+        :raises LayoutError: it does not fit into the layout.
+        :raises CreationError: it could not be created; the rest lives on.
+        """
+        self.plan, planned = extend_plan(self.plan, name, machine)
+        problems = self._providers[planned.target].check(self.plan)
+        try:
+            if problems:
+                raise HostError(problems)
+            self.machines[name] = await self._create(planned)
+        except BaseException:
+            self.plan = reduce_plan(self.plan, name)
+            await asyncio.shield(self._destroy(planned))
+            raise
+        await self._announce()
+        return self.machines[name]
+
+    @on_core
+    async def remove(self, name: str) -> None:
+        """Destroy one machine.
+
+        :raises KeyError: there is none of this name.
+        """
+        planned = self.machines.pop(name).planned
+        self.plan = reduce_plan(self.plan, name)
+        await self._destroy(planned)
+        await self._announce()
+
+    async def _destroy(self, planned: PlannedMachine) -> None:
+        from pytest_carthage.provider import Identity
+
+        identity = Identity(
+            kind=planned.target, run=self.run.name, environment=self.name, name=planned.name
+        )
+        await self._providers[planned.target].destroy(identity)
+        await self.fabric.request("remove", machine=planned.name)
+
+    async def _announce(self) -> None:
+        """Tell all machines who there is, and keep it on disk."""
+        hosts = self.plan.hosts_file
+        await self.fabric.request("hosts", text=hosts)
+
+        async def write(machine: AsyncMachine) -> None:
+            with contextlib.suppress(FabricError, OSError):  # stopped: learns when it starts
+                await machine.write_text("/etc/hosts", hosts)
+
+        await asyncio.gather(*(write(machine) for machine in self.handles()))
+        await self.run.describe(self.name, {"machines": _description(self.plan)})
+
+    @on_core
+    async def ansible(self, /, playbook: str | Path, **options: Any) -> Any:
+        """Run a playbook against the machines, see :func:`~.access.ansible.run_playbook`."""
+        from pytest_carthage.access.ansible import run_playbook
+
+        return await run_playbook(self, playbook, **options)
+
+    # the end
+
+    async def keep(self, *, for_s: float | None) -> None:
+        """Have everything stay when this process ends."""
+        await self.run.keep(self.name, for_s=for_s)
+
+    async def close(self) -> None:
+        """Destroy everything; what was destroyed already is not an error."""
+        if self.closed:
+            return
+        self.closed = True
+        begin = time.monotonic()
+        for task in self._images.values():
+            task.cancel()
+        await asyncio.gather(*self._images.values(), return_exceptions=True)
+        try:
+            await self.run.destroy(self.name)
+        finally:
+            self.detach()
+        self.tell("", "note", "torn down", begin)
+
+    def detach(self) -> None:
+        """Close this process's connections to the machines, which stay as they are."""
+        self.closed = True
+        for opened in self._channels:
+            opened.close()
+
+
+def _description(plan: Plan) -> dict[str, Any]:
+    return {
+        name: {
+            "target": machine.target,
+            "hostname": machine.hostname,
+            "addresses": {
+                link.interface: str(link.address) for link in machine.links if link.address
+            },
+        }
+        for name, machine in plan.machines.items()
+    }
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first cause in a group: an error before a cancellation or what was blocked by it."""
+    flat: list[BaseException] = []
+
+    def walk(error: BaseException) -> None:
+        if isinstance(error, BaseExceptionGroup):
+            for inner in error.exceptions:
+                walk(inner)
+        else:
+            flat.append(error)
+
+    walk(errors)
+    for error in flat:
+        if not isinstance(error, (asyncio.CancelledError, BlockedError)):
+            return error
+    return flat[0]
+
+
+class Environment:
+    """One live layout for synchronous callers; :attr:`aio` is the same as awaitables."""
+
+    def __init__(self, aio: AsyncEnvironment) -> None:
+        self.aio = aio
+        self._handles: dict[str, MachineHandle] = {}
+
+    @property
+    def name(self) -> str:
+        """Name of the environment, as ``pytest-carthage ls`` shows it."""
+        return self.aio.name
+
+    @property
+    def folder(self) -> Path:
+        """Its private folder, removed with it."""
+        return self.aio.folder
+
+    @property
+    def plan(self) -> Plan:
+        """The plan as it is now, added machines included."""
+        return self.aio.plan
+
+    def handle(self, name: str) -> MachineHandle:
+        """The handle of a machine.
+
+        :raises KeyError: there is none of this name.
+        """
+        machine = self.aio.handle(name)
+        handle = self._handles.get(name)
+        if handle is None or handle.aio is not machine:
+            handle = self._handles[name] = MachineHandle(machine)
+        return handle
+
+    def handles(self) -> Sequence[MachineHandle]:
+        """Handles of all machines, in the order of the plan."""
+        return [self.handle(machine.name) for machine in self.aio.handles()]
+
+    def add(self, name: str, machine: Machine) -> MachineHandle:
+        """Create one more machine."""
+        self._add(name, machine)
+        return self.handle(name)
+
+    _add = bridged(AsyncEnvironment.add)
+    remove = bridged(AsyncEnvironment.remove)
+    ansible = bridged(AsyncEnvironment.ansible)
+    keep = bridged(AsyncEnvironment.keep)
+    close = bridged(AsyncEnvironment.close)

@@ -1,0 +1,1 @@
+"""Telling people: events, progress, drawings of a layout, bundles of what failed."""

@@ -1,0 +1,62 @@
+"""Control groups that engines leave behind when they are killed. Standard library only."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+_ROOT = "/sys/fs/cgroup"
+
+
+def roots() -> list[str]:
+    """Folders under which control groups are found: one per v1 hierarchy, or the v2 tree."""
+    if os.path.exists(f"{_ROOT}/cgroup.controllers"):
+        return [_ROOT]
+    try:
+        names = os.listdir(_ROOT)
+    except OSError:
+        return []
+    return [f"{_ROOT}/{name}" for name in names if os.path.isdir(f"{_ROOT}/{name}")]
+
+
+def find(path: str) -> list[str]:
+    """Folders of a control group such as ``/pytest-carthage/x``, in every hierarchy."""
+    return [root + path for root in roots() if os.path.isdir(root + path)]
+
+
+def remove(path: str, timeout_s: float = 5.0) -> bool:
+    """Remove a control group and those below it; returns whether none is left.
+
+    Processes that are still in it are killed: it is ours alone by its name, which holds the
+    environment's name.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        left = False
+        for top in find(path):
+            for folder, _, _ in os.walk(top, topdown=False):
+                try:
+                    os.rmdir(folder)
+                except FileNotFoundError:
+                    continue
+                except OSError:
+                    left = True
+                    _kill(folder)
+        if not left or time.monotonic() > deadline:
+            return not left
+        time.sleep(0.01)  # the kernel tells nobody when a v1 group has become empty
+
+
+def _kill(folder: str) -> None:
+    try:
+        with open(f"{folder}/cgroup.procs") as file:
+            pids = [int(line) for line in file]
+    except OSError:
+        return
+    for pid in pids:
+        try:
+            if pid > 0:
+                os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue

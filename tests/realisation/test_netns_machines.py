@@ -1,0 +1,304 @@
+"""Machines of the netns target, for real: isolation, commands, files, sockets, power."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from pytest_carthage import Layout, Machine, Network, command, file, log, port
+from pytest_carthage.errors import (
+    CarthageError,
+    CommandError,
+    CreationError,
+    FabricError,
+    LayoutError,
+    TimeLimitError,
+)
+from pytest_carthage.portal import Portal
+from pytest_carthage.realisation import Environment
+
+from .conftest import Build
+
+SERVE = "import http.server as h; h.HTTPServer(('', 8080), h.SimpleHTTPRequestHandler).serve_forever()"
+
+
+class Pair(Layout):
+    lan = Network("10.0.0.0/24")
+    a = Machine(links={"eth0": lan.at(".1")}, env={"COLOUR": "green"})
+    b = Machine(links={"eth0": lan.at(".2")})
+
+
+@pytest.fixture
+def pair(build: Build) -> Environment:
+    return build(Pair)
+
+
+def test_machine_has_its_own_name_processes_and_address(pair: Environment) -> None:
+    a = pair.handle("a")
+    assert a.run("hostname").lines == ["a"]
+    seen = a.observe()
+    assert [row["pid"] for row in seen["processes"]] == [1]
+    addresses = {row["interface"]: row["address"] for row in seen["addresses"] if row["address"]}
+    assert "10.0.0.1/24" in {row["address"] for row in seen["addresses"]}
+    assert set(addresses) == {"lo", "eth0"}
+    assert a.address("lan") == "10.0.0.1"
+    with pytest.raises(LookupError, match="no address in network 'wan'"):
+        a.address("wan")
+
+
+def test_machine_writes_stay_in_the_machine(pair: Environment) -> None:
+    a, b = pair.handle("a"), pair.handle("b")
+    for folder in ("/etc", "/var/lib", "/run", "/tmp", "/srv", "/root"):
+        path = f"{folder}/carthage-was-here"
+        a.write_text(path, "mine\n")
+        assert a.read_text(path) == "mine\n"
+        assert not Path(path).exists()
+        with pytest.raises(FileNotFoundError):
+            b.read_text(path)
+
+
+def test_machine_cannot_write_to_the_rest_of_the_host(pair: Environment) -> None:
+    with pytest.raises(OSError, match="Read-only file system"):
+        pair.handle("a").write_text("/usr/bin/carthage-was-here", "")
+
+
+def test_machine_sees_no_link_of_the_host(pair: Environment) -> None:
+    inside = set(pair.handle("a").run("ls /sys/class/net").lines)
+    assert {"lo", "eth0"} <= inside
+    host = {name for _, name in socket.if_nameindex()}
+    assert not {name for name in host if name.startswith(("cg", "br-", "p-"))}
+    assert "default" not in str(pair.handle("a").observe()["routes"])
+
+
+def test_machines_reach_each_other_by_name_at_once(pair: Environment) -> None:
+    b = pair.handle("b")
+    server = b.socket()
+    server.bind(("10.0.0.2", 7000))
+    server.listen()
+    begin = time.monotonic()
+    with pair.handle("a").connect(7000, "b", timeout_s=5) as near, server:
+        far, peer = server.accept()
+        assert peer[0] == "10.0.0.1"
+        with far:
+            near.sendall(b"hello")
+            assert far.recv(5) == b"hello"
+    # 1 to 2 s here would mean that the links were set up in the wrong order
+    assert time.monotonic() - begin < 0.9
+
+
+def test_run_gives_status_output_and_lines(pair: Environment) -> None:
+    a = pair.handle("a")
+    result = a.run("echo one; echo two; echo err >&2; exit 3", check=False)
+    assert (result.status, result.lines, result.stderr, result.ok) == (3, ["one", "two"], "err\n", False)
+    assert a.run(["printf", "%s|", "a b", "*"]).stdout == "a b|*|"
+    assert a.run("cat; echo $COLOUR $MORE", input="in ", env={"MORE": "x"}).stdout == "in green x\n"
+    assert a.run("pwd", cwd="/var").stdout == "/var\n"
+    assert a.commands[-1].command == "pwd"
+
+
+def test_run_failed_command_says_who_what_and_its_last_lines(pair: Environment) -> None:
+    with pytest.raises(CommandError, match=r"machine 'a' of layout 'Pair': 'echo no; false' exited with status 1.*\n  no"):
+        pair.handle("a").run("echo no; false")
+    with pytest.raises(CommandError, match="exited with status 127"):
+        pair.handle("a").run(["/no/such/program"])
+
+
+def test_run_big_output_and_input_arrive_whole(pair: Environment) -> None:
+    data = os.urandom(1 << 20).hex()
+    assert pair.handle("a").run("cat", input=data).stdout == data
+
+
+def test_run_time_limit_kills_and_shows_output(pair: Environment) -> None:
+    a = pair.handle("a")
+    with pytest.raises(TimeLimitError, match=r"did not end in 0.3 s and was killed; output so far:\n  begun"):
+        a.run("echo begun; sleep 60 & sleep 60", timeout_s=0.3)
+    assert "sleep" not in a.run("cat /proc/[0-9]*/comm").stdout
+
+
+def test_run_daemon_that_keeps_the_output_open_does_not_hang(pair: Environment) -> None:
+    begin = time.monotonic()
+    assert pair.handle("a").run("setsid sleep 30 & echo started").stdout == "started\n"
+    assert time.monotonic() - begin < 5
+
+
+def test_run_unknown_user_names_those_that_exist(pair: Environment) -> None:
+    with pytest.raises(FabricError, match="no user 'ghost' in /etc/passwd; there are: root"):
+        pair.handle("a").run("true", user="ghost")
+
+
+@pytest.mark.usefixtures("as_root")
+def test_run_as_another_user(pair: Environment) -> None:
+    result = pair.handle("a").run("id -un; id -gn; echo $HOME", user="nobody")
+    assert result.lines[:2] == ["nobody", "nogroup"]
+
+
+def test_run_many_at_once_from_another_event_loop(pair: Environment) -> None:
+    async def many() -> list[str]:
+        a = pair.handle("a").aio
+        results = await asyncio.gather(*(a.run(f"sleep 0.2; echo {n}") for n in range(20)))
+        return [result.stdout.strip() for result in results]
+
+    begin = time.monotonic()
+    assert asyncio.run(many()) == [str(n) for n in range(20)]
+    assert time.monotonic() - begin < 3
+
+
+def test_sync_call_on_the_core_loop_is_refused_not_a_deadlock(pair: Environment, portal: Portal) -> None:
+    async def wrong() -> None:
+        pair.handle("a").run("true")
+
+    with pytest.raises(RuntimeError, match=r"use .aio and await"):
+        portal.call(wrong)
+
+
+def test_put_and_get_files_and_folders(pair: Environment, tmp_path: Path) -> None:
+    a = pair.handle("a")
+    tree = tmp_path / "tree"
+    (tree / "deep").mkdir(parents=True)
+    (tree / "deep" / "file.bin").write_bytes(bytes(range(256)) * 1000)
+    (tree / "run.sh").write_text("#!/bin/sh\necho ran\n")
+    (tree / "run.sh").chmod(0o755)
+    a.put(tree, "/srv/tree")
+    assert a.run("/srv/tree/run.sh").stdout == "ran\n"
+    back = a.get("/srv/tree/deep/file.bin", tmp_path)
+    assert back.read_bytes() == bytes(range(256)) * 1000
+    a.put(tree / "run.sh", "/srv/other/", mode=0o600)
+    assert a.run("stat -c %a /srv/other/run.sh").stdout == "600\n"
+    with pytest.raises(FileNotFoundError):
+        a.put(tmp_path / "nothing", "/srv/x")
+    with pytest.raises(FileNotFoundError, match="/srv/none"):
+        a.get("/srv/none", tmp_path)
+
+
+def test_wait_for_conditions_and_what_was_seen_last(pair: Environment) -> None:
+    a = pair.handle("a")
+    threading.Timer(0.3, lambda: a.write_text("/run/flag", "")).start()
+    a.wait_for(file("/run/flag"), timeout_s=10)
+    a.wait_for(command("test -e /run/flag"), timeout_s=10)
+    with pytest.raises(TimeLimitError, match=r"no port 81 after 0.1 s \(last: listening on nothing\)"):
+        a.wait_for(port(81), timeout_s=0.1)
+    with pytest.raises(TimeLimitError, match=r"last: status 1: why"):
+        a.wait_for(command("echo why; exit 1"), timeout_s=0.1)
+
+
+class Served(Layout):
+    lan = Network("192.0.2.0/24")
+    web = Machine(
+        links={"eth0": lan.at(".1")},
+        command=["python3", "-u", "-c", "print('hello log')\n" + SERVE],
+        wait_for=[port(8080), log("hello log")],
+    )
+
+
+def test_machine_command_readiness_forward_and_power(build: Build) -> None:
+    web = build(Served).handle("web")
+    assert "hello log" in web.logs()
+
+    def fetch(number: int) -> bytes:
+        with socket.create_connection(("127.0.0.1", number), timeout=5) as client:
+            client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            return client.recv(15)
+
+    with web.forward(8080) as number:
+        assert fetch(number) == b"HTTP/1.0 200 OK"
+    with pytest.raises(OSError, match="refused"):
+        fetch(number)
+    web.stop()
+    with pytest.raises(FabricError, match="machine 'web'"):
+        web.run("true")
+    web.start()
+    with web.connect(8080) as client:
+        client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        assert client.recv(15) == b"HTTP/1.0 200 OK"
+    web.restart()
+    assert web.run("ls /sys/class/net/eth0/address").ok
+    with pytest.raises(ConnectionRefusedError, match=r"machine 'web' of layout 'Served': 127.0.0.1:9"):
+        web.connect(9)
+
+
+class Never(Layout):
+    lan = Network("10.0.0.0/24")
+    good = Machine(links={"eth0": lan.at(".1")})
+    bad = Machine(links={"eth0": lan.at(".2")}, wait_for=[port(80)], ready_timeout_s=0.2)
+
+
+def test_machine_never_ready_says_so_and_everything_is_destroyed(build: Build, state: Path) -> None:
+    with pytest.raises(CreationError, match=r"machine 'bad' of layout 'Never': no port 80 after 0\.\d+ s"):
+        build(Never)
+    assert not list((state / "runs").glob("*/envs/*"))
+
+
+def test_added_machine_is_reached_by_name_and_removed(pair: Environment) -> None:
+    added = pair.add("till-7", Machine(links={"eth0": Pair.lan.at("auto")}))
+    assert added.address() == "10.0.0.3"
+    assert "10.0.0.3 till-7" in pair.handle("a").read_text("/etc/hosts")
+    assert added.run("hostname").stdout == "till-7\n"
+    with pytest.raises(LayoutError, match="till-7"):
+        pair.add("till-7", Machine(links={"eth0": Pair.lan.at("auto")}))
+    pair.remove("till-7")
+    assert "till-7" not in pair.handle("a").read_text("/etc/hosts")
+    with pytest.raises(KeyError):
+        pair.handle("till-7")
+    pair.add("till-7", Machine(links={"eth0": Pair.lan.at("auto")}))
+
+
+class Routed(Layout):
+    inner = Network("10.0.0.0/24")
+    outer = Network("192.0.2.0/24")
+    gw = Machine(
+        links={"in0": inner.at(".1"), "out0": outer.at(".1")}, masquerade=("out0",)
+    )
+    client = Machine(links={"eth0": inner.at(".10", gateway=".1")})
+    server = Machine(links={"eth0": outer.at(".80")})
+
+
+def test_router_hides_the_inner_network_behind_its_address(build: Build) -> None:
+    environment = build(Routed)
+    server = environment.handle("server").socket()
+    server.bind(("192.0.2.80", 80))
+    server.listen()
+    with environment.handle("client").connect(80, "server"), server:
+        far, peer = server.accept()
+        far.close()
+    assert peer[0] == "192.0.2.1"  # without masquerading the server could not even answer
+
+
+def test_two_copies_of_one_layout_do_not_meet(build: Build) -> None:
+    one, two = build(Pair), build(Pair)
+    one.handle("a").write_text("/tmp/which", "one")
+    two.handle("a").write_text("/tmp/which", "two")
+    listener = two.handle("b").socket()
+    listener.bind(("10.0.0.2", 7000))
+    listener.listen()
+    with listener, pytest.raises(ConnectionRefusedError):
+        one.handle("a").connect(7000, "b", timeout_s=5)
+    assert one.handle("a").read_text("/tmp/which") == "one"
+
+
+def test_environment_dies_within_seconds_of_its_fabric(pair: Environment) -> None:
+    status = pair.handle("a").aio.planned
+    assert status.name == "a"
+    fabric = next(
+        int(entry.name)
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdecimal() and _is_fabric_of(entry, pair.folder)
+    )
+    os.kill(fabric, signal.SIGKILL)
+    with pytest.raises(CarthageError):
+        pair.handle("a").run("sleep 5")
+
+
+def _is_fabric_of(entry: Path, folder: Path) -> bool:
+    try:
+        if (entry / "comm").read_text().strip() != "carthage-fabric":
+            return False
+        return any(str(os.readlink(fd)) == f"{folder}/fabric.log" for fd in (entry / "fd").iterdir())
+    except OSError:
+        return False
