@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
+import errno
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from pytest_carthage.errors import (
     LayoutError,
     Problem,
 )
-from pytest_carthage.fabric import channel
+from pytest_carthage.fabric import channel, privilege
 from pytest_carthage.planning import extend_plan, reduce_plan
 from pytest_carthage.portal import Portal, bridged, on_core
 from pytest_carthage.provider import Channel, Context, ImageBuilder, Means, Provider
@@ -191,11 +191,16 @@ class AsyncEnvironment:
         problems = check(plan, providers)
         if problems:
             raise HostError(problems)
-        folder, fabric = await run.environment(
-            name,
-            {"layout": plan.layout, "machines": _description(plan)},
-            unprivileged=os.geteuid() != 0,
-        )
+        try:
+            folder, fabric = await run.environment(
+                name,
+                {"layout": plan.layout, "machines": _description(plan)},
+                unprivileged=not privilege.is_privileged(),
+            )
+        except FabricError as error:
+            if error.errno not in (errno.EPERM, errno.ENOSPC, errno.EINVAL, errno.EACCES):
+                raise
+            raise HostError([privilege.refused(str(error))]) from error
         environment = cls(
             name=name,
             run=run,

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_carthage.errors import CreationError, FabricError, Problem
+from pytest_carthage.fabric import privilege
 from pytest_carthage.provider import Channel, Context, Identity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from pytest_carthage.planning.plan import Plan, PlannedMachine
 
@@ -61,8 +61,8 @@ class NetnsProvider:
                     remedy="use a newer kernel (Debian 12 has 6.1)",
                 )
             )
-        if os.geteuid() != 0:
-            problems += _user_namespaces()
+        if not privilege.is_privileged():
+            problems += privilege.user_namespace_problems()
         hides = plan is None or any(
             link.masquerade for machine in plan.machines.values() for link in machine.links
         )
@@ -101,40 +101,3 @@ class NetnsProvider:
     async def leftovers(self, run: str) -> Sequence[Identity]:
         """None: nothing of it outlives its fabric."""
         return ()
-
-
-def _user_namespaces() -> list[Problem]:
-    try:
-        most = int(Path("/proc/sys/user/max_user_namespaces").read_text())
-    except (OSError, ValueError):
-        most = 0
-    switches = {
-        "/proc/sys/kernel/unprivileged_userns_clone": ("0", "kernel.unprivileged_userns_clone=1"),
-        "/proc/sys/kernel/apparmor_restrict_unprivileged_userns": (
-            "1",
-            "kernel.apparmor_restrict_unprivileged_userns=0",
-        ),
-    }
-    if most == 0:
-        return [
-            Problem(
-                who="netns",
-                what="not root, and this kernel allows no user namespaces "
-                "(user.max_user_namespaces is 0)",
-                remedy="run as root, or: sysctl -w user.max_user_namespaces=10000",
-            )
-        ]
-    for path, (closed, cure) in switches.items():
-        try:
-            value = Path(path).read_text().strip()
-        except OSError:
-            continue
-        if value == closed:
-            return [
-                Problem(
-                    who="netns",
-                    what=f"not root, and user namespaces are closed to users ({path} is {closed})",
-                    remedy=f"run as root, or: sysctl -w {cure}",
-                )
-            ]
-    return []

@@ -99,11 +99,14 @@ class Run:
         self._supervisor = supervisor
 
     @classmethod
-    async def join(cls, name: str) -> Run:
+    async def join(cls, name: str, *, token: str | None = None) -> Run:
         """Connect to the supervisor of a run; start it where there is none.
 
-        :raises StateError: it cannot be started, or the folder is not ours.
+        :param token: what all processes of one run have in common; a run of the same name
+            with another token is somebody else's. By default this process is the whole run.
+        :raises StateError: it cannot be started, the name is taken, the folder is not ours.
         """
+        token = token or secrets.token_hex(8)
         try:
             root = places.runs_root()
         except OSError as error:
@@ -120,9 +123,15 @@ class Run:
                     supervisor = await channel.connect(
                         str(folder / "supervisor.sock"), f"supervisor of run {name!r}"
                     )
-                    await supervisor.request("hello")
                 except FabricError:
                     continue  # it was just ending
+                try:
+                    await supervisor.request("hello", token=token, pid=os.getpid())
+                except FabricError as error:
+                    if supervisor.closed:
+                        continue  # as above
+                    supervisor.close()
+                    raise StateError(str(error)) from None
                 return cls(name, folder, supervisor)
         raise StateError(f"run {name!r}: its supervisor does not answer; see {folder}")
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 #: kinds whose resources end with the fabric: nothing but the environment remains of them
 IN_FABRIC = frozenset({"netns", "podman"})
-#: a supervisor without clients and environments ends after this time
+#: a supervisor to whom nobody has ever come ends after this time
 _LINGER_S = 5.0
 
 
@@ -61,6 +61,9 @@ class Supervisor:
         self._journal = journal.Journal(folder / "journal.jsonl")
         self._listener = wire.listen(str(folder / "supervisor.sock"))
         self._clients = 0
+        #: what the clients of this run have in common, and the process that came first
+        self._token: str | None = None
+        self._first_pid = 0
         self._idle_since = time.monotonic()
         self._ended: set[int] = set()
         self.server = server = Server()
@@ -96,12 +99,23 @@ class Supervisor:
         self._ended.clear()
         if self._clients or self._environments:
             self._idle_since = time.monotonic()
-        elif time.monotonic() - self._idle_since >= _LINGER_S:
+        elif self._token is not None or time.monotonic() - self._idle_since >= _LINGER_S:
             self.server.running = False
 
     # clients
 
     def _hello(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
+        token = message["token"]
+        if self._token is None:
+            self._token, self._first_pid = token, message["pid"]
+        elif token != self._token:
+            name = self._folder.name
+            kept = ", ".join(sorted(self._environments)) or "none"
+            raise ValueError(
+                f"the name {name!r} is in use by a run of process {self._first_pid} "
+                f"(its environments: {kept}); choose another --carthage-name, "
+                f"or end that run: pytest-carthage rm {name}"
+            )
         self._clients += 1
 
         def gone() -> None:

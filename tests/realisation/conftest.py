@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -20,7 +21,7 @@ Build = Callable[..., Environment]
 
 
 @pytest.fixture
-def state(tmp_path, monkeypatch):
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A state folder of this test's own."""
     folder = tmp_path / "state"
     monkeypatch.setenv("CARTHAGE_STATE", str(folder))
@@ -40,7 +41,7 @@ def recorder() -> Recorder:
 
 
 @pytest.fixture
-def build(state, portal: Portal, recorder: Recorder) -> Iterator[Build]:
+def build(state: Path, portal: Portal, recorder: Recorder) -> Iterator[Build]:
     """Build a layout; what is still there at the end of the test is destroyed."""
     problems = NetnsProvider().check()
     if problems:

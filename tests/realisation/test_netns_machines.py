@@ -26,7 +26,9 @@ from pytest_carthage.realisation import Environment
 
 from .conftest import Build
 
-SERVE = "import http.server as h; h.HTTPServer(('', 8080), h.SimpleHTTPRequestHandler).serve_forever()"
+SERVE = (
+    "import http.server as h; h.HTTPServer(('', 8080), h.SimpleHTTPRequestHandler).serve_forever()"
+)
 
 
 class Pair(Layout):
@@ -96,7 +98,12 @@ def test_machines_reach_each_other_by_name_at_once(pair: Environment) -> None:
 def test_run_gives_status_output_and_lines(pair: Environment) -> None:
     a = pair.handle("a")
     result = a.run("echo one; echo two; echo err >&2; exit 3", check=False)
-    assert (result.status, result.lines, result.stderr, result.ok) == (3, ["one", "two"], "err\n", False)
+    assert (result.status, result.lines, result.stderr, result.ok) == (
+        3,
+        ["one", "two"],
+        "err\n",
+        False,
+    )
     assert a.run(["printf", "%s|", "a b", "*"]).stdout == "a b|*|"
     assert a.run("cat; echo $COLOUR $MORE", input="in ", env={"MORE": "x"}).stdout == "in green x\n"
     assert a.run("pwd", cwd="/var").stdout == "/var\n"
@@ -104,7 +111,10 @@ def test_run_gives_status_output_and_lines(pair: Environment) -> None:
 
 
 def test_run_failed_command_says_who_what_and_its_last_lines(pair: Environment) -> None:
-    with pytest.raises(CommandError, match=r"machine 'a' of layout 'Pair': 'echo no; false' exited with status 1.*\n  no"):
+    with pytest.raises(
+        CommandError,
+        match=r"machine 'a' of layout 'Pair': 'echo no; false' exited with status 1.*\n  no",
+    ):
         pair.handle("a").run("echo no; false")
     with pytest.raises(CommandError, match="exited with status 127"):
         pair.handle("a").run(["/no/such/program"])
@@ -117,7 +127,9 @@ def test_run_big_output_and_input_arrive_whole(pair: Environment) -> None:
 
 def test_run_time_limit_kills_and_shows_output(pair: Environment) -> None:
     a = pair.handle("a")
-    with pytest.raises(TimeLimitError, match=r"did not end in 0.3 s and was killed; output so far:\n  begun"):
+    with pytest.raises(
+        TimeLimitError, match=r"did not end in 0.3 s and was killed; output so far:\n  begun"
+    ):
         a.run("echo begun; sleep 60 & sleep 60", timeout_s=0.3)
     assert "sleep" not in a.run("cat /proc/[0-9]*/comm").stdout
 
@@ -150,7 +162,9 @@ def test_run_many_at_once_from_another_event_loop(pair: Environment) -> None:
     assert time.monotonic() - begin < 3
 
 
-def test_sync_call_on_the_core_loop_is_refused_not_a_deadlock(pair: Environment, portal: Portal) -> None:
+def test_sync_call_on_the_core_loop_is_refused_not_a_deadlock(
+    pair: Environment, portal: Portal
+) -> None:
     async def wrong() -> None:
         pair.handle("a").run("true")
 
@@ -182,7 +196,9 @@ def test_wait_for_conditions_and_what_was_seen_last(pair: Environment) -> None:
     threading.Timer(0.3, lambda: a.write_text("/run/flag", "")).start()
     a.wait_for(file("/run/flag"), timeout_s=10)
     a.wait_for(command("test -e /run/flag"), timeout_s=10)
-    with pytest.raises(TimeLimitError, match=r"no port 81 after 0.1 s \(last: listening on nothing\)"):
+    with pytest.raises(
+        TimeLimitError, match=r"no port 81 after 0.1 s \(last: listening on nothing\)"
+    ):
         a.wait_for(port(81), timeout_s=0.1)
     with pytest.raises(TimeLimitError, match=r"last: status 1: why"):
         a.wait_for(command("echo why; exit 1"), timeout_s=0.1)
@@ -219,7 +235,9 @@ def test_machine_command_readiness_forward_and_power(build: Build) -> None:
         assert client.recv(15) == b"HTTP/1.0 200 OK"
     web.restart()
     assert web.run("ls /sys/class/net/eth0/address").ok
-    with pytest.raises(ConnectionRefusedError, match=r"machine 'web' of layout 'Served': 127.0.0.1:9"):
+    with pytest.raises(
+        ConnectionRefusedError, match=r"machine 'web' of layout 'Served': 127.0.0.1:9"
+    ):
         web.connect(9)
 
 
@@ -230,7 +248,9 @@ class Never(Layout):
 
 
 def test_machine_never_ready_says_so_and_everything_is_destroyed(build: Build, state: Path) -> None:
-    with pytest.raises(CreationError, match=r"machine 'bad' of layout 'Never': no port 80 after 0\.\d+ s"):
+    with pytest.raises(
+        CreationError, match=r"machine 'bad' of layout 'Never': no port 80 after 0\.\d+ s"
+    ):
         build(Never)
     assert not list((state / "runs").glob("*/envs/*"))
 
@@ -252,9 +272,7 @@ def test_added_machine_is_reached_by_name_and_removed(pair: Environment) -> None
 class Routed(Layout):
     inner = Network("10.0.0.0/24")
     outer = Network("192.0.2.0/24")
-    gw = Machine(
-        links={"in0": inner.at(".1"), "out0": outer.at(".1")}, masquerade=("out0",)
-    )
+    gw = Machine(links={"in0": inner.at(".1"), "out0": outer.at(".1")}, masquerade=("out0",))
     client = Machine(links={"eth0": inner.at(".10", gateway=".1")})
     server = Machine(links={"eth0": outer.at(".80")})
 
@@ -299,6 +317,6 @@ def _is_fabric_of(entry: Path, folder: Path) -> bool:
     try:
         if (entry / "comm").read_text().strip() != "carthage-fabric":
             return False
-        return any(str(os.readlink(fd)) == f"{folder}/fabric.log" for fd in (entry / "fd").iterdir())
+        return any(str(fd.readlink()) == f"{folder}/fabric.log" for fd in (entry / "fd").iterdir())
     except OSError:
         return False
