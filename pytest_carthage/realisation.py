@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pytest_carthage.access.handle import AsyncMachine, MachineHandle
@@ -18,14 +19,14 @@ from pytest_carthage.errors import (
     LayoutError,
     Problem,
 )
-from pytest_carthage.fabric import channel, privilege
+from pytest_carthage.fabric import channel, limits, privilege
 from pytest_carthage.planning import extend_plan, reduce_plan
 from pytest_carthage.portal import Portal, bridged, on_core
 from pytest_carthage.provider import Channel, Context, ImageBuilder, Means, Provider
 from pytest_carthage.report.events import Event, Kind, Reporter, Silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
     from pytest_carthage.fabric.channel import AsyncChannel
@@ -105,7 +106,9 @@ class _Batches:
                 future.set_exception(FabricError(reply["failed"].get(name, "not made")))
 
 
-def _spec(planned: PlannedMachine, kind: str, plan: Plan, logs: Path) -> dict[str, Any]:
+def _spec(
+    planned: PlannedMachine, kind: str, plan: Plan, logs: Path, environment: str
+) -> dict[str, Any]:
     """A planned machine as the fabric takes it."""
     return {
         "name": planned.name,
@@ -133,6 +136,8 @@ def _spec(planned: PlannedMachine, kind: str, plan: Plan, logs: Path) -> dict[st
         "env": dict(planned.env),
         "command": list(planned.command) if planned.command else None,
         "log": str(logs / f"{planned.name}.log"),
+        "limits": asdict(planned.limits) if planned.limits is not None else None,
+        "control_group": f"{limits.control_group(environment)}/{planned.name}",
     }
 
 
@@ -180,9 +185,11 @@ class AsyncEnvironment:
         providers: Providers,
         portal: Portal,
         reporter: Reporter | None = None,
+        autopsy: Callable[[AsyncEnvironment], Awaitable[None]] | None = None,
     ) -> AsyncEnvironment:
         """Build everything in a plan; on any failure what was built is destroyed.
 
+        :param autopsy: looks at what a failure left, before it is destroyed.
         :raises HostError: this host lacks something; nothing was created.
         :raises CreationError: with the first cause; what waited for it is not told of.
         """
@@ -215,7 +222,10 @@ class AsyncEnvironment:
         try:
             await environment._networks()
             await environment._create_all(list(plan.machines))
-        except BaseException:
+        except BaseException as error:
+            if autopsy is not None and isinstance(error, Exception):
+                with contextlib.suppress(Exception):
+                    await autopsy(environment)
             await asyncio.shield(environment.close())
             environment.tell("", "failed", "destroyed", begin)
             raise
@@ -288,7 +298,7 @@ class AsyncEnvironment:
 
     def _context(self) -> Context:
         async def place(planned: PlannedMachine, kind: str) -> Mapping[str, Any]:
-            return await self._batches.place(_spec(planned, kind, self.plan, self.logs))
+            return await self._batches.place(_spec(planned, kind, self.plan, self.logs, self.name))
 
         async def open_channel(machine: str) -> Channel:
             who = f"machine {machine!r} of layout {self.plan.layout!r}"

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-from pytest_carthage.fabric import netlink, rootfs, wire
+from pytest_carthage.fabric import limits, netlink, rootfs, wire
 from pytest_carthage.fabric import syscalls as sys_
 from pytest_carthage.fabric.agent import Agent
 
@@ -162,6 +162,8 @@ def become_process(
         os.setsid()
         os.dup2(log, 1)
         os.dup2(log, 2)
+        if spec.get("limits"):
+            limits.enter(spec["control_group"], spec["limits"])
         flags = sys_.CLONE_NEWNS | sys_.CLONE_NEWUTS | sys_.CLONE_NEWIPC
         if namespace is None:
             sys_.unshare(flags | sys_.CLONE_NEWNET)

@@ -63,6 +63,15 @@ class NetnsProvider:
             )
         if not privilege.is_privileged():
             problems += privilege.user_namespace_problems()
+            limited = [m.name for m in plan.machines.values() if m.limits] if plan else []
+            if limited:
+                problems.append(
+                    Problem(
+                        who=self.kind,
+                        what=f"limits (of {', '.join(limited)}) need control groups of root",
+                        remedy="run as root, or leave limits= out for this target",
+                    )
+                )
         hides = plan is None or any(
             link.masquerade for machine in plan.machines.values() for link in machine.links
         )

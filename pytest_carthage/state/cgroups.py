@@ -21,7 +21,7 @@ def roots() -> list[str]:
 
 
 def find(path: str) -> list[str]:
-    """Folders of a control group such as ``/pytest-carthage/x``, in every hierarchy."""
+    """Folders of a control group such as ``/pytest-carthage-x``, in every hierarchy."""
     return [root + path for root in roots() if os.path.isdir(root + path)]
 
 

@@ -22,7 +22,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_carthage.fabric import init, wire
+from pytest_carthage.fabric import init, limits, wire
 from pytest_carthage.fabric import syscalls as sys_
 from pytest_carthage.fabric.server import Connection, Reply, Server
 from pytest_carthage.state import cgroups, journal
@@ -331,7 +331,7 @@ class Supervisor:
 
 def remove_remains(name: str, folder: Path) -> None:
     """Remove what the end of a fabric leaves: control groups and the environment's folder."""
-    cgroups.remove(f"/pytest-carthage/{name}")
+    cgroups.remove(limits.control_group(name))
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_carthage import Layout, Machine, Network, command, file, log, port
+from pytest_carthage import Layout, Limits, Machine, Network, command, file, log, port
 from pytest_carthage.errors import (
     CarthageError,
     CommandError,
@@ -286,6 +286,21 @@ def test_router_hides_the_inner_network_behind_its_address(build: Build) -> None
         far, peer = server.accept()
         far.close()
     assert peer[0] == "192.0.2.1"  # without masquerading the server could not even answer
+
+
+class Limited(Layout):
+    lan = Network("10.0.0.0/24")
+    small = Machine(links={"eth0": lan.at(".1")}, limits=Limits(memory_mib=64, cpus=0.5, pids=20))
+
+
+@pytest.mark.usefixtures("as_root")
+def test_limits_hold_for_what_runs_in_the_machine(build: Build) -> None:
+    small = build(Limited).handle("small")
+    too_much = "bytearray(200 << 20)"
+    assert small.run(["python3", "-c", too_much], check=False).status in (-9, 1)
+    assert small.run(["python3", "-c", "bytearray(10 << 20)"]).ok
+    forks = "for i in $(seq 40); do sleep 5 & done; wait"
+    assert "fork" in small.run(forks, check=False, timeout_s=20).stderr.lower()
 
 
 def test_two_copies_of_one_layout_do_not_meet(build: Build) -> None:
