@@ -26,6 +26,7 @@ class AsyncChannel:
         self._decoder = wire.Decoder()
         self._waiting: dict[int, asyncio.Future[tuple[dict[str, Any], list[int]]]] = {}
         self._closed: str | None = None
+        self._sending = asyncio.Lock()
         self._loop.add_reader(sock.fileno(), self._readable)
 
     @property
@@ -81,16 +82,31 @@ class AsyncChannel:
         future: asyncio.Future[tuple[dict[str, Any], list[int]]] = self._loop.create_future()
         self._waiting[number] = future
         try:
-            self._sock.setblocking(True)
-            try:
-                wire.send(self._sock, {"id": number, "op": op, **fields}, fds)
-            finally:
-                self._sock.setblocking(False)
+            async with self._sending:
+                await self._send(wire.pack({"id": number, "op": op, **fields}, fds), fds)
         except OSError as error:
-            del self._waiting[number]
+            self._waiting.pop(number, None)
             self.close("it is gone")
             raise FabricError(f"{self._who}: it is gone ({error})") from error
         return await future
+
+    async def _send(self, data: bytes, fds: Sequence[int]) -> None:
+        while True:
+            try:
+                rest = wire.begin(self._sock, data, fds)
+                break
+            except BlockingIOError:
+                await self._writable()
+        if rest:
+            await self._loop.sock_sendall(self._sock, rest)
+
+    async def _writable(self) -> None:
+        ready = asyncio.Event()
+        self._loop.add_writer(self._sock.fileno(), ready.set)
+        try:
+            await ready.wait()
+        finally:
+            self._loop.remove_writer(self._sock.fileno())
 
 
 async def connect(path: str, who: str, machine: str | None = None) -> AsyncChannel:

@@ -79,8 +79,9 @@ def set_forwarding(spec: Spec) -> None:
         _set("ipv4/ping_group_range", "0 2147483647")
     except OSError:
         _set("ipv4/ping_group_range", "0 0")  # a user namespace knows only its own groups
+    # a new namespace has the host's setting (ip-sysctl: devconf_inherit_init_net)
+    _set("ipv4/ip_forward", "1" if spec.get("forward") else "0")
     if spec.get("forward"):
-        _set("ipv4/ip_forward", "1")
         try:
             _set("ipv6/conf/all/forwarding", "1")
         except FileNotFoundError:

@@ -67,11 +67,23 @@ class Closed(ConnectionError):
     """The other end is gone."""
 
 
-def _pack(message: Message, fds: Sequence[int]) -> bytes:
+def pack(message: Message, fds: Sequence[int] = ()) -> bytes:
+    """A frame's bytes, for those who send it themselves."""
     if fds:
         message = {**message, "fds": len(fds)}
     body = json.dumps(message, separators=(",", ":")).encode()
     return _HEADER.pack(len(body)) + body
+
+
+def begin(sock: socket.socket, data: bytes, fds: Sequence[int]) -> bytes:
+    """Send the beginning of a frame with its descriptors; returns what is left to send.
+
+    :raises BlockingIOError: a non-blocking socket takes nothing now.
+    """
+    if not fds:
+        return data[sock.send(data) :]
+    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
+    return data[sock.sendmsg([data], [rights]) :]
 
 
 def send(sock: socket.socket, message: Message, fds: Sequence[int] = ()) -> None:
@@ -79,14 +91,10 @@ def send(sock: socket.socket, message: Message, fds: Sequence[int] = ()) -> None
 
     :raises Closed: the other end is gone.
     """
-    data = _pack(message, fds)
     try:
-        if fds:
-            rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
-            sent = sock.sendmsg([data], [rights])
-            data = data[sent:]
-        if data:
-            sock.sendall(data)
+        rest = begin(sock, pack(message, fds), fds)
+        if rest:
+            sock.sendall(rest)
     except (BrokenPipeError, ConnectionResetError) as error:
         raise Closed(str(error)) from error
 

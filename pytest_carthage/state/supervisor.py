@@ -221,7 +221,6 @@ class Supervisor:
                     sys_.set_process_name("carthage-fabric")
                     init.furnish()
                     gc.freeze()
-                    gc.disable()
                     fabric = init.Fabric(listener, lifeline, unprivileged=unprivileged)
                     os.write(writing, b"ready")
                     os.close(writing)
