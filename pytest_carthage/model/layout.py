@@ -137,8 +137,8 @@ class Layout:
     # The declaration.
 
     @classmethod
-    def of(cls, name: str, members: Mapping[str, Network | Image | Machine | None]) -> type[Self]:
-        """A layout made from a mapping, for layouts that a program writes."""
+    def of(cls, name: str, members: Mapping[str, object]) -> type[Self]:
+        """A layout made from what its class body would hold, for layouts that a program writes."""
         caller = sys._getframe(1).f_globals.get("__name__", cls.__module__)
         return type(name, (cls,), {"__module__": caller, **members})
 
@@ -171,11 +171,13 @@ class Layout:
         import pytest
 
         def layout(request: pytest.FixtureRequest) -> Iterator[Layout]:
+            __tracebackhide__ = True
             from pytest_carthage.plugin.live import layout_fixture
 
             yield from layout_fixture(cls, request)
 
         layout.__doc__ = cls.__doc__
+        layout.__module__ = cls.__module__
         setattr(layout, ATTRIBUTE, cls)
         fixture: Any = pytest.fixture(scope="session", name=name)(layout)
         setattr(fixture, ATTRIBUTE, cls)

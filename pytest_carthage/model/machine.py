@@ -274,7 +274,8 @@ class _Reading:
         for package in packages if isinstance(packages, tuple | list) else (packages,):
             if not is_package(package):
                 self.fault(
-                    f"role {role!r} asks for {package!r}, which is no name of a Debian package",
+                    f"role {type(role).__name__} asks for {package!r},"
+                    " which is no name of a Debian package",
                     f'packages = ("nginx",) in {type(role).__name__}',
                 )
 

@@ -155,14 +155,13 @@ class Link:
     def faults(self) -> tuple[Fault, ...]:
         """What is wrong with it, whatever the network's subnet."""
         found: list[Fault] = []
-        example = f"{self.network.name or 'network'}.at"
         given: dict[str, object] = {"address": self.address, "gateway": self.gateway}
         for what, value in given.items():
             if not isinstance(value, str | IPv4Address | IPv6Address | None):
                 found.append(
                     Fault(
                         what=f"{what} {value!r} is not text and not an ipaddress address",
-                        remedy=f'{example}(".1")',
+                        remedy=f'{what} ".1"',
                         place=self.place,
                     )
                 )
@@ -170,7 +169,7 @@ class Link:
             found.append(
                 Fault(
                     what=f"mac {self.mac!r} is not a unicast hardware address",
-                    remedy=f'{example}(".1", mac="02:00:00:00:00:01"), or leave it out',
+                    remedy='mac="02:00:00:00:00:01", or leave it out',
                     place=self.place,
                 )
             )

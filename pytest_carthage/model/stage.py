@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -92,6 +93,7 @@ def _fixture(
     passes_request = "request" in wanted.parameters
 
     def run(**arguments: Any) -> Any:
+        __tracebackhide__ = True  # pytest's: the author's own frames are what to see
         from pytest_carthage.plugin.live import run_stage
 
         request = arguments["request"] if passes_request else arguments.pop("request")
@@ -103,10 +105,7 @@ def _fixture(
     ]
     if not passes_request:
         parameters.append(inspect.Parameter("request", inspect.Parameter.KEYWORD_ONLY))
-    run.__name__ = function.__name__
-    run.__qualname__ = function.__qualname__
-    run.__module__ = function.__module__
-    run.__doc__ = function.__doc__
+    functools.update_wrapper(run, function)  # pytest shows the author's line for the fixture
     run.__signature__ = wanted.replace(parameters=parameters)  # type: ignore[attr-defined]
     setattr(run, ATTRIBUTE, made)
 
