@@ -24,6 +24,7 @@ from pytest_carthage.planning import extend_plan, reduce_plan
 from pytest_carthage.portal import Portal, bridged, on_core
 from pytest_carthage.provider import Channel, Context, ImageBuilder, Means, Provider
 from pytest_carthage.report.events import Event, Kind, Reporter, Silent
+from pytest_carthage.report.sketch import sketch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -201,7 +202,7 @@ class AsyncEnvironment:
         try:
             folder, fabric = await run.environment(
                 name,
-                {"layout": plan.layout, "machines": _description(plan)},
+                sketch(plan),
                 unprivileged=not privilege.is_privileged(),
             )
         except FabricError as error:
@@ -404,7 +405,7 @@ class AsyncEnvironment:
                 await machine.write_text("/etc/hosts", hosts)
 
         await asyncio.gather(*(write(machine) for machine in self.handles()))
-        await self.run.describe(self.name, {"machines": _description(self.plan)})
+        await self.run.describe(self.name, sketch(self.plan))
 
     @on_core
     async def ansible(self, /, playbook: str | Path, **options: Any) -> Any:
@@ -425,6 +426,7 @@ class AsyncEnvironment:
             return
         self.closed = True
         begin = time.monotonic()
+        self.tell("", "start", "teardown")
         for task in self._images.values():
             task.cancel()
         await asyncio.gather(*self._images.values(), return_exceptions=True)
@@ -432,26 +434,13 @@ class AsyncEnvironment:
             await self.run.destroy(self.name)
         finally:
             self.detach()
-        self.tell("", "note", "torn down", begin)
+        self.tell("", "done", "teardown", begin)
 
     def detach(self) -> None:
         """Close this process's connections to the machines, which stay as they are."""
         self.closed = True
         for opened in self._channels:
             opened.close()
-
-
-def _description(plan: Plan) -> dict[str, Any]:
-    return {
-        name: {
-            "target": machine.target,
-            "hostname": machine.hostname,
-            "addresses": {
-                link.interface: str(link.address) for link in machine.links if link.address
-            },
-        }
-        for name, machine in plan.machines.items()
-    }
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from pytest_carthage.access.command import Result
+from pytest_carthage.access.echo import echo, wanted
 from pytest_carthage.access.execution import Interrupted, execute
 from pytest_carthage.errors import CarthageError, CommandError, FabricError, TimeLimitError
 from pytest_carthage.portal import Portal, bridged, on_core
@@ -407,6 +408,25 @@ class AsyncMachine:
         sock.setblocking(True)
         return sock
 
+    @on_core
+    async def ping(self, host: str, *, timeout_s: float = 5.0) -> float:
+        """Send one ICMP echo from inside the machine; returns the seconds until the answer.
+
+        :param host: an address, or a machine of the layout by name.
+        :raises OSError: there is no way there; TimeoutError, one of them: no answer in time.
+        """
+        target = await self._resolve(host)
+        try:
+            with await self.socket(*wanted(target)) as sock:
+                async with asyncio.timeout(timeout_s):
+                    return await echo(sock, target)
+        except TimeoutError:
+            raise TimeoutError(
+                f"{self._who}: no echo from {target} after {timeout_s:g} s"
+            ) from None
+        except OSError as error:
+            raise type(error)(error.errno, f"{self._who}: {target}: {error.strerror}") from error
+
     async def _resolve(self, host: str) -> str:
         if ":" in host or host.replace(".", "").isdigit():
             return host
@@ -482,6 +502,7 @@ class MachineHandle:
     restart = bridged(AsyncMachine.restart)
     socket = bridged(AsyncMachine.socket)
     connect = bridged(AsyncMachine.connect)
+    ping = bridged(AsyncMachine.ping)
     logs = bridged(AsyncMachine.logs)
     observe = bridged(AsyncMachine.observe)
     _open_forward = bridged(AsyncMachine._open_forward)

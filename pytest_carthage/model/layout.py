@@ -131,8 +131,12 @@ class Layout:
                     cls, f"without={name!r}: there is no such member", "the name of a member"
                 )
             setattr(cls, name, None)
-        _check_members(cls)
-        _decide(cls)
+        try:
+            _check_members(cls)
+            _decide(cls)
+        except LayoutError as error:
+            # the message names the author's line: how it was found is of no use to them
+            raise error.with_traceback(None) from None
 
     # The declaration.
 

@@ -42,7 +42,9 @@ class Event:
 class Reporter(Protocol):
     """Is told what happens, from any thread; must neither block nor raise."""
 
-    def event(self, event: Event, /) -> None: ...
+    def event(self, event: Event, /) -> None:
+        """Take in one event."""
+        ...
 
 
 class Silent:

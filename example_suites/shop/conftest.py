@@ -1,0 +1,3 @@
+from pytest_carthage_fixtures.shop import imported, production, shop
+
+__all__ = ["imported", "production", "shop"]

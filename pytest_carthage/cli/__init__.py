@@ -1,0 +1,75 @@
+"""The command ``pytest-carthage``: one module per command.
+
+A command module has ``add(commands)``, which adds its parser with ``run`` as default, and
+``run(arguments)``, which returns the exit status: 0 it worked, 1 it failed, 2 wrong usage
+(``exec`` and ``shell`` pass on the status of what ran). What costs time is imported in ``run``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from pytest_carthage.cli import (
+    doctor,
+    exec_,
+    gc,
+    graph,
+    logs,
+    ls,
+    plan,
+    rm,
+    shell,
+    up,
+)
+from pytest_carthage.cli.usage import Usage
+from pytest_carthage.errors import CarthageError, LayoutError, StateError
+
+__all__ = ["main"]
+
+_EPILOG = """\
+MACHINE is the name of a machine (when only one live environment has such a one), or
+ENVIRONMENT/MACHINE; of an environment's name, as much as is needed to tell it apart.
+
+exit status: 0 it worked, 1 it failed, 2 wrong usage; `exec` passes on the command's own.
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pytest-carthage",
+        description="Look at, enter and remove live layouts; build one without tests.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for module in (ls, shell, exec_, logs, graph, up, plan, rm, gc, doctor):
+        module.add(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status."""
+    arguments = _parser().parse_args(argv)
+    run: Callable[[argparse.Namespace], int] = arguments.run
+    try:
+        return run(arguments)
+    except (Usage, LayoutError) as error:
+        return _complain(error, 2)
+    except (CarthageError, StateError) as error:
+        return _complain(error, 1)
+    except BrokenPipeError:
+        # whoever read our output has had enough; Python would complain again at its exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except OSError as error:
+        return _complain(error, 1)
+
+
+def _complain(error: Exception, status: int) -> int:
+    print(f"pytest-carthage: {error}", file=sys.stderr)
+    return status

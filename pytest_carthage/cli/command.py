@@ -1,0 +1,180 @@
+"""A command in a machine, with this process's own standard streams or terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import signal
+import struct
+import sys
+import termios
+import tty
+from collections.abc import Iterator, Mapping, Sequence
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from pytest_carthage.errors import CarthageError
+
+if TYPE_CHECKING:
+    from pytest_carthage.fabric.client import Client
+
+__all__ = ["exit_status", "run_on_streams", "run_on_terminal"]
+
+_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+
+
+def exit_status(status: int) -> int:
+    """Turn a status into what a shell would give: 128 and the signal for a killed command."""
+    return status if status >= 0 else 128 - status
+
+
+def run_on_streams(
+    client: Client,
+    argv: Sequence[str],
+    *,
+    user: str | None = None,
+    cwd: str | None = None,
+    env: Mapping[str, str] | None = None,
+) -> int:
+    """Run a command on our standard streams themselves; returns its status.
+
+    Signals that would end this process are passed on to it instead.
+
+    :raises CarthageError: it cannot be started.
+    """
+    job = _start(client, argv, (0, 1, 2), user=user, cwd=cwd, env=dict(env or {}))[0]["job"]
+    with _passing_on_signals(client, job):
+        return _wait(client, job)
+
+
+def run_on_terminal(
+    client: Client,
+    argv: Sequence[str],
+    *,
+    user: str | None = None,
+    cwd: str | None = None,
+    env: Mapping[str, str] | None = None,
+) -> int:
+    """Run a command on a terminal of its own, and join ours to it; returns its status.
+
+    :raises CarthageError: it cannot be started.
+    """
+    rows, cols = _size()
+    reply, fds = _start(
+        client,
+        argv,
+        (),
+        tty=True,
+        rows=rows,
+        cols=cols,
+        user=user,
+        cwd=cwd,
+        env={"TERM": os.environ.get("TERM", "xterm-256color"), **(env or {})},
+    )
+    master = fds[0]
+    try:
+        with _raw(), _following_size(master):
+            _join(master)
+        return _wait(client, reply["job"])
+    finally:
+        os.close(master)
+
+
+def _start(
+    client: Client, argv: Sequence[str], fds: Sequence[int], **fields: Any
+) -> tuple[dict[str, Any], list[int]]:
+    from pytest_carthage.fabric.client import Refused
+    from pytest_carthage.fabric.wire import Closed
+
+    try:
+        return client.request("run", fds=fds, argv=list(argv), **fields)
+    except (Refused, Closed) as error:
+        raise CarthageError(f"cannot run {argv[0]!r}: {error}") from error
+
+
+def _wait(client: Client, job: int) -> int:
+    """Wait for the job; other answers that come meanwhile are to signals passed on."""
+    from pytest_carthage.fabric.wire import Closed
+
+    wanted = client.send("wait", job=job)
+    try:
+        while True:
+            reply, _ = client.receive()
+            if reply["id"] == wanted:
+                return int(reply["status"])
+    except Closed as error:
+        raise CarthageError("the machine is gone") from error
+
+
+@contextlib.contextmanager
+def _passing_on_signals(client: Client, job: int) -> Iterator[None]:
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        client.send("kill", job=job, signal=number)
+
+    previous = {number: signal.signal(number, pass_on) for number in _PASSED_ON}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _size() -> tuple[int, int]:
+    size = os.get_terminal_size(sys.stdin.fileno())
+    return size.lines, size.columns
+
+
+@contextlib.contextmanager
+def _raw() -> Iterator[None]:
+    """Have keys go through as they are, Ctrl-C included."""
+    stdin = sys.stdin.fileno()
+    before = termios.tcgetattr(stdin)
+    tty.setraw(stdin)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(stdin, termios.TCSAFLUSH, before)
+
+
+@contextlib.contextmanager
+def _following_size(master: int) -> Iterator[None]:
+    def follow(number: int, frame: FrameType | None) -> None:
+        rows, cols = _size()
+        # the kernel tells the command by a SIGWINCH of its own
+        fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, cols, 0, 0))
+
+    previous = signal.signal(signal.SIGWINCH, follow)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGWINCH, previous)
+
+
+def _join(master: int) -> None:
+    """Copy both ways until the command's side of the terminal is closed."""
+    stdin, stdout = sys.stdin.fileno(), sys.stdout.fileno()
+    reading = [master, stdin]
+    while True:
+        ready, _, _ = select.select(reading, [], [])
+        if master in ready:
+            try:
+                data = os.read(master, 1 << 16)
+            except OSError:  # EIO: nobody has the other side open any more, see pty(7)
+                return
+            if not data:
+                return
+            _write(stdout, data)
+        if stdin in ready:
+            data = os.read(stdin, 1 << 16)
+            if data:
+                _write(master, data)
+            else:
+                reading.remove(stdin)
+
+
+def _write(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]

@@ -1,0 +1,96 @@
+"""``pytest-carthage doctor``: what this host lacks for each target."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pytest_carthage.cli import reference
+from pytest_carthage.cli.output import add_json, print_json
+from pytest_carthage.errors import CarthageError, Problem
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "doctor",
+        help="tell what this host lacks, and install it",
+        description="Tell for each target what this host lacks, with its remedy; the exit "
+        "status is 1 when anything is missing. Looking changes nothing.",
+    )
+    parser.add_argument("targets", metavar="TARGET", nargs="*", help="only these targets")
+    parser.add_argument("--fix", action="store_true", help="install the packages that are missing")
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Look, install where asked to, and look again."""
+    problems = _look(arguments.targets)
+    packages = sorted({name for each in problems.values() for p in each for name in p.packages})
+    if arguments.fix and packages:
+        _install(packages)
+        problems = _look(arguments.targets)
+    if arguments.json:
+        print_json({target: [_row(p) for p in each] for target, each in problems.items()})
+    else:
+        _print(problems)
+        left = sorted({name for each in problems.values() for p in each for name in p.packages})
+        if left and not arguments.fix:
+            print(f"pytest-carthage doctor --fix installs: {', '.join(left)}")
+    return 1 if any(problems.values()) else 0
+
+
+def _look(targets: Sequence[str]) -> dict[str, Sequence[Problem]]:
+    providers = reference.providers()
+    return {target: providers[target].check() for target in targets or providers.kinds}
+
+
+def _row(problem: Problem) -> dict[str, Any]:
+    return {
+        "who": problem.who,
+        "what": problem.what,
+        "remedy": problem.remedy,
+        "packages": list(problem.packages),
+    }
+
+
+def _print(problems: Mapping[str, Sequence[Problem]]) -> None:
+    for target, each in problems.items():
+        print(f"{target}: {'ready' if not each else f'{len(each)} missing'}")
+        for problem in each:
+            print(f"  {problem.what}")
+            print(f"    try: {problem.remedy}")
+
+
+def _install(packages: Sequence[str]) -> None:
+    """Install Debian packages.
+
+    :raises CarthageError: there is no apt-get, no right to use it, or it failed.
+    """
+    apt = shutil.which("apt-get")
+    if apt is None:
+        raise CarthageError(
+            f"--fix installs Debian packages, and there is no apt-get here; "
+            f"install these by hand: {', '.join(packages)}"
+        )
+    argv = [apt, "install", "--yes", "--no-install-recommends", *packages]
+    if os.geteuid() != 0:
+        sudo = shutil.which("sudo")
+        if sudo is None:
+            raise CarthageError(f"--fix needs root; as root: {' '.join(argv)}")
+        argv.insert(0, sudo)
+    print(" ".join(argv), file=sys.stderr)
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    # our standard output may be JSON
+    done = subprocess.run(argv, env=environment, stdout=sys.stderr, check=False)
+    if done.returncode:
+        raise CarthageError(
+            f"{' '.join(argv)}: exited with status {done.returncode}; "
+            "the list of packages may be old, try: apt-get update"
+        )

@@ -1,0 +1,88 @@
+"""From what a person typed to a live environment or machine."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from pytest_carthage.cli.usage import Usage
+from pytest_carthage.errors import CarthageError, StateError
+
+if TYPE_CHECKING:
+    from pytest_carthage.fabric.client import Client
+    from pytest_carthage.state.run import Listed
+
+__all__ = ["add_machine", "connect", "environment", "machine"]
+
+_HINT = "see `pytest-carthage ls`, or build one with `pytest-carthage up PATH.py:Class`"
+
+
+def add_machine(parser: argparse.ArgumentParser) -> None:
+    """Add the argument MACHINE."""
+    parser.add_argument(
+        "machine", metavar="MACHINE", help="a machine's name, or ENVIRONMENT/MACHINE"
+    )
+
+
+def environment(name: str | None) -> Listed:
+    """Find a live environment; the only one where no name is given.
+
+    :raises Usage: there is none, or several are meant.
+    """
+    from pytest_carthage.state.run import find_environment, list_environments
+
+    if not list_environments():
+        raise Usage(f"no environment is alive; {_HINT}")
+    try:
+        return find_environment(name)
+    except StateError as error:
+        raise Usage(str(error)) from error
+
+
+def machine(text: str) -> tuple[Listed, str]:
+    """Find a machine of a live environment: the environment and the machine's name.
+
+    :raises Usage: there is none, or several are meant.
+    """
+    where, slash, name = text.rpartition("/")
+    if slash:
+        found = environment(where)
+        if name not in found.machines:
+            raise Usage(_unknown(name, found))
+        return found, name
+    from pytest_carthage.state.run import list_environments
+
+    there = list_environments()
+    if not there:
+        raise Usage(f"machine {name!r}: no environment is alive; {_HINT}")
+    having = [one for one in there if name in one.machines]
+    if len(having) == 1:
+        return having[0], name
+    if having:
+        several = ", ".join(f"{one.name}/{name}" for one in having)
+        raise Usage(f"machine {name!r}: which one? there are: {several}")
+    if len(there) == 1:
+        raise Usage(_unknown(name, there[0]))
+    every = ", ".join(f"{one.name}/{each}" for one in there for each in one.machines)
+    raise Usage(f"no machine {name!r} is alive; there are: {every}")
+
+
+def _unknown(name: str, environment: Listed) -> str:
+    names = ", ".join(environment.machines) or "none"
+    return f"environment {environment.name!r} has no machine {name!r}; its machines are: {names}"
+
+
+def connect(environment: Listed, machine: str) -> Client:
+    """Connect to a machine's agent.
+
+    :raises CarthageError: it does not answer.
+    """
+    from pytest_carthage.fabric import client, wire
+
+    try:
+        return client.connect(str(environment.socket), machine)
+    except (OSError, client.Refused, wire.Closed) as error:
+        raise CarthageError(
+            f"machine {machine!r} of environment {environment.name!r} does not answer: {error}; "
+            f"try: pytest-carthage logs {environment.name}/{machine}"
+        ) from error

@@ -1,0 +1,101 @@
+"""``pytest-carthage up LAYOUT``: build a layout without tests; it stays up."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from pytest_carthage.cli import reference
+from pytest_carthage.cli.ls import row
+from pytest_carthage.cli.output import add_json, print_json
+from pytest_carthage.cli.progress import showing
+from pytest_carthage.cli.usage import Usage
+
+if TYPE_CHECKING:
+    from pytest_carthage.planning.plan import Plan
+    from pytest_carthage.realisation import AsyncEnvironment
+    from pytest_carthage.report.events import Reporter
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "up",
+        help="build a layout, and leave it up",
+        description="Build a layout without tests. It stays after the command, until it is "
+        "removed (pytest-carthage rm) or its time is over.",
+    )
+    reference.add_layout(parser)
+    parser.add_argument("--name", metavar="NAME", help="name of the run (default: a new one)")
+    parser.add_argument(
+        "--keep-for", metavar="DURATION", default="8h", help="as in 90m, 8h (default) or 2d"
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Build it, and say how to get in."""
+    from pytest_carthage.plugin import names
+    from pytest_carthage.plugin.durations import duration_s
+    from pytest_carthage.portal import Portal
+    from pytest_carthage.report.kept import expiry
+    from pytest_carthage.state.run import alive_run, find_environment
+
+    try:
+        keep_for_s = duration_s(arguments.keep_for)
+    except ValueError as error:
+        raise Usage(f"--keep-for: {error}") from error
+    run_name = arguments.name or names.new()
+    if complaint := names.complaint(run_name):
+        raise Usage(f"--name {run_name}: {complaint}")
+    if alive_run(run_name):
+        raise Usage(f"--name {run_name}: a run of this name is alive; see: pytest-carthage ls")
+    plan = reference.planned(arguments.layout, arguments.target)
+    name = names.environment(run_name, plan.layout)
+    portal = Portal()
+    try:
+        with showing(quiet=arguments.quiet) as reporter:
+            portal.call(_build, plan, run_name, name, portal, reporter, keep_for_s)
+    finally:
+        portal.close()
+    built = find_environment(name)
+    if arguments.json:
+        print_json(row(built))
+        return 0
+    print(f"{name}: {expiry(kept=built.kept, expires_at=built.expires_at)}")
+    for machine, known in built.machines.items():
+        addresses = ", ".join(f"{i} {address}" for i, address in known["addresses"].items())
+        print(f"  {machine}: {addresses or 'no address'}")
+    first = next(iter(built.machines), "MACHINE")
+    print(f"get in:  pytest-carthage shell {name}/{first}")
+    print(f"remove:  pytest-carthage rm {name}")
+    return 0
+
+
+async def _build(
+    plan: Plan,
+    run_name: str,
+    name: str,
+    portal: Any,
+    reporter: Reporter,
+    keep_for_s: float,
+) -> None:
+    from pytest_carthage.realisation import AsyncEnvironment
+    from pytest_carthage.state.run import Run
+
+    joined = await Run.join(run_name)
+    try:
+        environment: AsyncEnvironment = await AsyncEnvironment.build(
+            plan,
+            name=name,
+            run=joined,
+            providers=reference.providers(),
+            portal=portal,
+            reporter=reporter,
+        )
+        await environment.keep(for_s=keep_for_s)
+        environment.detach()
+    finally:
+        joined.close()

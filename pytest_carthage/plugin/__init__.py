@@ -1,0 +1,106 @@
+"""The pytest plugin: thin hooks, imported at every start of pytest.
+
+What costs time is imported by the hook that needs it, so that a session that uses no layout
+pays next to nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_carthage.plugin import hookspecs, options
+
+if TYPE_CHECKING:
+    from pytest_carthage.model.layout import Layout
+    from pytest_carthage.provider import Provider
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add our options."""
+    options.add_options(parser)
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Declare the hooks by which others add targets and layouts."""
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Check the options before anything is collected.
+
+    :raises pytest.UsageError: with what there is to choose from.
+    """
+    settings = options.settings_of(config)
+    if settings.named and not hasattr(config, "workerinput"):
+        from pytest_carthage.plugin.claim import claim
+
+        claim(config, settings.run)
+    if settings.layouts or settings.target:
+        from pytest_carthage.plugin import choice
+
+        choice.check(config, settings)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give each test that uses ``layout`` all the layouts that were asked for."""
+    if "layout" in metafunc.fixturenames and options.settings_of(metafunc.config).layouts:
+        from pytest_carthage.plugin import choice
+
+        choice.parametrise(metafunc)
+
+
+@pytest.fixture(scope="session")
+def layout(request: pytest.FixtureRequest) -> Any:
+    """Each layout that ``--carthage-layout`` names, live.
+
+    Tests that use it run once per layout; they are skipped where none is named.
+    """
+    if not hasattr(request, "param"):
+        pytest.skip("no layout: give --carthage-layout=PATH.py:Class (or a registered name)")
+    from pytest_carthage.plugin import live
+
+    yield from live.layout_fixture(request.param, request)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse stages that wait for each other.
+
+    :raises pytest.UsageError: with the cycle.
+    """
+    if "pytest_carthage.model.stage" in sys.modules:
+        from pytest_carthage.plugin import stages
+
+        stages.refuse_cycles(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Share the run's name with a worker of pytest-xdist."""
+    node.workerinput["carthage_run"] = options.settings_of(node.config).run
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell what stays up, and what could not be built here."""
+    from pytest_carthage.plugin import summary
+
+    summary.write(terminalreporter)
+
+
+def pytest_carthage_providers() -> Mapping[str, Callable[[], Provider]]:
+    """Add the targets that installed distributions offer, the built-in ones among them."""
+    from pytest_carthage.provider import load_providers
+
+    return load_providers()
+
+
+def pytest_carthage_layouts() -> Mapping[str, type[Layout] | str]:
+    """Add the layouts that installed distributions register."""
+    from pytest_carthage.plugin import layouts
+
+    return layouts.of_distributions()

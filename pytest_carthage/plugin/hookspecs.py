@@ -1,0 +1,29 @@
+"""What other plugins, and a project's ``conftest.py``, can add."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_carthage.model.layout import Layout
+    from pytest_carthage.provider import Provider
+
+
+def pytest_carthage_providers() -> Mapping[str, Callable[[], Provider]]:  # type: ignore[empty-body]
+    """Name the targets that this plugin adds: target to a function that makes its provider.
+
+    The function is called at most once per session, and only when a plan has a machine for
+    that target, so that it is the place to import a heavy library. The built-in targets come
+    through this hook too. A distribution that offers a target should rather do so by an entry
+    point of the group ``pytest_carthage.providers``: the command line knows those, too.
+    """
+
+
+def pytest_carthage_layouts() -> Mapping[str, type[Layout] | str]:  # type: ignore[empty-body]
+    """Register layouts under names that ``--carthage-layout`` takes.
+
+    A value is the layout class, or text that is imported when somebody asks for it, as in
+    ``"product_tests.layouts:Shop"``. Distributions can do the same without a plugin, by
+    entry points of the group ``pytest_carthage.layouts``.
+    """

@@ -1,0 +1,128 @@
+"""What a person can ask for on pytest's command line, and in its ini file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pytest_carthage.plugin import names
+from pytest_carthage.plugin.durations import duration_s
+
+__all__ = ["Settings", "add_options", "settings_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The options of this session, read and checked."""
+
+    #: as given: ``PATH.py:Class``, ``dotted.name.Class`` or a registered name
+    layouts: tuple[str, ...]
+    #: target for machines that do not choose one; None: the layout's own
+    target: str | None
+    #: the run's name; the same in all workers of a session
+    run: str
+    #: whether a person chose the run's name
+    named: bool
+    keep_on_fail: bool
+    keep: bool
+    keep_for_s: float
+    #: where failure bundles go; None: a folder of this run in pytest's cache
+    artifacts: Path | None
+    #: fail where a test would be skipped since this host lacks something
+    strict: bool
+
+
+SETTINGS = pytest.StashKey[Settings]()
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Add the options, and the ini values that stand in for them."""
+    group = parser.getgroup("carthage", "layouts of machines (pytest-carthage)")
+    group.addoption(
+        "--carthage-layout",
+        action="append",
+        default=[],
+        metavar="LAYOUT",
+        help="layout that the `layout` fixture yields: PATH.py:Class, dotted.name.Class or a "
+        "registered name; given several times, tests run once with each",
+    )
+    group.addoption(
+        "--carthage-target",
+        metavar="TARGET",
+        help="where machines run that do not say so themselves: netns, podman, ...",
+    )
+    group.addoption(
+        "--carthage-name",
+        metavar="NAME",
+        help="name of this run, the first part of its environments' names (default: a new one)",
+    )
+    group.addoption(
+        "--keep-on-fail",
+        action="store_true",
+        help="leave a layout up after the session when a test that used it failed",
+    )
+    group.addoption("--keep", action="store_true", help="leave every layout up after the session")
+    group.addoption(
+        "--keep-for",
+        metavar="DURATION",
+        help="how long a kept layout stays, as in 90m, 8h (default) or 2d",
+    )
+    group.addoption(
+        "--carthage-artifacts",
+        metavar="DIR",
+        help="folder for logs and observations of failed tests (default: in pytest's cache)",
+    )
+    group.addoption(
+        "--carthage-strict",
+        action="store_true",
+        help="fail, rather than skip, where this host lacks what a layout needs",
+    )
+    parser.addini("carthage_layout", "layouts for the `layout` fixture, one per line", "linelist")
+    parser.addini("carthage_target", "default of --carthage-target")
+    parser.addini("carthage_keep_for", "default of --keep-for", default="8h")
+    parser.addini("carthage_artifacts", "default of --carthage-artifacts (from the ini's folder)")
+    parser.addini("carthage_strict", "as --carthage-strict", "bool", default=False)
+
+
+def _read(config: pytest.Config) -> Settings:
+    option = config.option
+    name = option.carthage_name
+    if name is not None and (complaint := names.complaint(name)):
+        raise pytest.UsageError(f"--carthage-name={name}: {complaint}")
+    keep_for = option.keep_for or config.getini("carthage_keep_for")
+    try:
+        keep_for_s = duration_s(keep_for)
+    except ValueError as error:
+        where = "--keep-for" if option.keep_for else "carthage_keep_for"
+        raise pytest.UsageError(f"{where}: {error}") from error
+    artifacts: Path | None = None
+    if option.carthage_artifacts:
+        artifacts = config.invocation_params.dir / option.carthage_artifacts
+    elif config.getini("carthage_artifacts"):
+        artifacts = (config.inipath or config.rootpath / "ini").parent / config.getini(
+            "carthage_artifacts"
+        )
+    shared: dict[str, str] = getattr(config, "workerinput", {})
+    return Settings(
+        layouts=tuple(option.carthage_layout or config.getini("carthage_layout")),
+        target=option.carthage_target or config.getini("carthage_target") or None,
+        run=shared.get("carthage_run") or name or names.new(),
+        named=name is not None,
+        keep_on_fail=option.keep_on_fail,
+        keep=option.keep,
+        keep_for_s=keep_for_s,
+        artifacts=artifacts,
+        strict=option.carthage_strict or config.getini("carthage_strict"),
+    )
+
+
+def settings_of(config: pytest.Config) -> Settings:
+    """Return the settings of a session, reading them at the first call.
+
+    :raises pytest.UsageError: an option has a value that makes no sense.
+    """
+    if SETTINGS not in config.stash:
+        config.stash[SETTINGS] = _read(config)
+    return config.stash[SETTINGS]

@@ -1,0 +1,67 @@
+"""The end of pytest's output: what stays up, and what this host could not build."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from pytest_carthage.plugin import options
+
+if TYPE_CHECKING:
+    import pytest
+
+    from pytest_carthage.state.run import Listed
+
+__all__ = ["write"]
+
+
+def write(terminal: pytest.TerminalReporter) -> None:
+    """Write our sections; nothing where there is nothing to tell."""
+    _write_lacks(terminal)
+    _write_kept(terminal)
+
+
+def _write_lacks(terminal: pytest.TerminalReporter) -> None:
+    reports = [*terminal.stats.get("skipped", ()), *terminal.stats.get("error", ())]
+    lacks = Counter(
+        report.carthage_lacks for report in reports if hasattr(report, "carthage_lacks")
+    )
+    if not lacks:
+        return
+    terminal.section("layouts that this host cannot build")
+    for text, tests in lacks.items():
+        terminal.write_line(text)
+        terminal.write_line(f"  {tests} test{'' if tests == 1 else 's'} not run")
+    terminal.write_line("pytest-carthage doctor tells more, and installs what it can with --fix")
+
+
+def _write_kept(terminal: pytest.TerminalReporter) -> None:
+    config = terminal.config
+    if hasattr(config, "workerinput"):
+        return
+    from pytest_carthage.state import places
+
+    settings = options.settings_of(config)
+    # the run's folder tells it for all workers, also for those that were killed
+    if not (places.state_root() / "runs" / settings.run).exists():
+        return
+    from pytest_carthage.state.run import list_environments
+
+    kept = [one for one in list_environments() if one.run == settings.run and one.kept]
+    if not kept:
+        return
+    terminal.section("kept environments")
+    for environment in kept:
+        _write_environment(terminal, environment)
+
+
+def _write_environment(terminal: pytest.TerminalReporter, environment: Listed) -> None:
+    from pytest_carthage.report.kept import expiry
+
+    machines = list(environment.machines)
+    name = environment.name
+    stays = expiry(kept=environment.kept, expires_at=environment.expires_at)
+    terminal.write_line(f"{name}: {', '.join(machines) or 'no machines'}; {stays}")
+    if machines:
+        terminal.write_line(f"  get in:  pytest-carthage shell {name}/{machines[0]}")
+    terminal.write_line(f"  remove:  pytest-carthage rm {name}")

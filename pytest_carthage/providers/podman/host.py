@@ -1,0 +1,162 @@
+"""What this host offers for containers, found out by looking: nothing is started or changed."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import resource
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_carthage.errors import Problem
+from pytest_carthage.providers.podman.store import PATH, Store, find_store
+from pytest_carthage.state.places import state_root
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Engine", "check", "check_builder", "find_engine", "problem"]
+
+_CGROUPS = Path("/sys/fs/cgroup")
+_KEYRINGS = Path("/usr/share/keyrings")
+# podman's own defaults are above what a host without CAP_SYS_RESOURCE may give
+_MOST_FILES = 65_536
+_MOST_PROCESSES = 4_194_304
+_NO_LIMIT = 1 << 62
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """How containers are run on this host."""
+
+    #: name of the OCI runtime: crun, or runc where there is no other
+    runtime: str
+    #: a mount that the runtime must not see, if any: crun refuses cgroup v1 with v2 beside it
+    hide: Path | None
+    #: limits of each container, below the host's own
+    ulimits: tuple[str, ...]
+    store: Store
+
+    def configuration(self) -> str:
+        """Text of the containers.conf(5) that replaces all of the host's own."""
+        return "\n".join(
+            (
+                "[containers]",
+                'base_hosts_file = "none"',
+                "default_sysctls = []",
+                f"default_ulimits = {json.dumps(self.ulimits)}",
+                "http_proxy = false",
+                "pids_limit = 0",
+                "[engine]",
+                # nothing of systemd is in the fabric, whatever the host runs
+                'cgroup_manager = "cgroupfs"',
+                'events_logger = "none"',
+                f"runtime = {json.dumps(self.runtime)}",
+                "",
+            )
+        )
+
+
+def _which(program: str) -> str | None:
+    return shutil.which(program, path=PATH)
+
+
+def _limit(number: int, most: int) -> int:
+    _, hard = resource.getrlimit(number)
+    return min(_NO_LIMIT if hard == resource.RLIM_INFINITY else hard, most)
+
+
+def find_engine(cgroups: Path = _CGROUPS) -> Engine | None:
+    """Find a runtime that works here, and limits that it may set; None: there is none."""
+    unified = cgroups / "unified"
+    is_hybrid = (
+        not (cgroups / "cgroup.controllers").exists() and (unified / "cgroup.procs").exists()
+    )
+    files = _limit(resource.RLIMIT_NOFILE, _MOST_FILES)
+    processes = _limit(resource.RLIMIT_NPROC, _MOST_PROCESSES)
+    # crun first: it comes with Debian's podman, and takes a third less time than runc
+    for runtime in ("crun", "runc"):
+        if _which(runtime):
+            return Engine(
+                runtime=runtime,
+                hide=unified if is_hybrid and runtime == "crun" else None,
+                ulimits=(f"nofile={files}:{files}", f"nproc={processes}:{processes}"),
+                store=find_store(),
+            )
+    return None
+
+
+def problem(what: str, remedy: str, *packages: str) -> Problem:
+    """Something that the podman target lacks here; ``packages``: Debian's that cure it."""
+    return Problem(who="podman", what=what, remedy=remedy, packages=packages)
+
+
+def check() -> list[Problem]:
+    """List what this host lacks for machines in containers."""
+    problems = []
+
+    def lacks(*words: str) -> None:
+        problems.append(problem(*words))
+
+    if os.geteuid() != 0:
+        lacks(
+            f"this target needs root for now (this is user {os.geteuid()})",
+            "run as root, or choose --carthage-target=netns for machines without an image",
+        )
+    if not _which("podman"):
+        lacks("no podman", "apt-get install podman", "podman")
+    elif find_engine() is None:
+        lacks("no container runtime, neither crun nor runc", "apt-get install crun", "crun")
+    if importlib.util.find_spec("podman") is None:
+        lacks(
+            "no podman-py, the Python package 'podman'",
+            "python3 -m pip install 'pytest-carthage[podman]'",
+        )
+    folder = state_root()
+    if find_store().driver == "overlay" and _file_system(folder) == "overlay":
+        lacks(
+            f"{folder} is itself on an overlay, where the kernel allows no second one",
+            "set CARTHAGE_STATE to a folder on a disk, as in a container's volume",
+        )
+    return problems
+
+
+def check_builder() -> list[Problem]:
+    """List what this host lacks to build Debian images."""
+    problems = []
+    if not _which("mmdebstrap"):
+        problems.append(
+            problem(
+                "no mmdebstrap, which builds Debian images",
+                "apt-get install mmdebstrap",
+                "mmdebstrap",
+            )
+        )
+    if not any(_KEYRINGS.glob("debian-archive-keyring.*")):
+        problems.append(
+            problem(
+                "no debian-archive-keyring, which tells Debian's archives from forged ones",
+                "apt-get install debian-archive-keyring",
+                "debian-archive-keyring",
+            )
+        )
+    return problems
+
+
+def _file_system(path: Path) -> str:
+    """Type of the file system that a path is on, or would be; see proc_pid_mountinfo(5)."""
+    path = Path(os.path.realpath(path))
+    best, kind = -1, ""
+    try:
+        lines: Sequence[str] = Path("/proc/self/mountinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        fields = line.split(" ")
+        mount = Path(fields[4].replace("\\040", " "))
+        if path.is_relative_to(mount) and len(mount.parts) >= best:
+            best, kind = len(mount.parts), fields[fields.index("-") + 1]
+    return kind

@@ -1,0 +1,278 @@
+"""The ``podman`` target: a machine is a container in a network namespace of the fabric."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from pytest_carthage.access.execution import Interrupted, execute
+from pytest_carthage.errors import CreationError, FabricError, Problem
+from pytest_carthage.provider import Channel, Context, Identity
+from pytest_carthage.providers.podman import host, images, store
+from pytest_carthage.providers.podman.container import specification
+from pytest_carthage.providers.podman.service import Refused, Requests, Service, load
+from pytest_carthage.state.places import state_root
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from pytest_carthage.model.image import Image
+    from pytest_carthage.planning.plan import Plan, PlannedMachine
+
+__all__ = ["PodmanMachine", "PodmanProvider"]
+
+_LAST_LINES = 10
+# said by conmon before each line, see its src/ctr_logging.c: time, stream, whole or partial
+_STAMP = re.compile(r"^\S+ (?:stdout|stderr) ([FP]) ?(.*)$")
+# these differ for each user of a container, and its agent knows them better
+_NOT_INHERITED = frozenset({"HOME", "HOSTNAME", "TERM"})
+
+
+@dataclass(slots=True)
+class PodmanMachine:
+    """A container, with the agent that has joined it."""
+
+    identity: Identity
+    channel: Channel
+    _planned: PlannedMachine
+    _context: Context
+    _service: Service
+    _log: Path
+
+    async def start(self) -> None:
+        """Start the container again, with its files and links, and enter it.
+
+        :raises CreationError: it does not start, with the last lines of its log.
+        """
+        self.channel = await _run(self._planned, self._context, self._service, self._log, None)
+
+    async def stop(self, *, timeout_s: float = 10.0) -> None:
+        """Ask its first process to end, and end all by force after the time."""
+        name = self._planned.name
+        await self._service.call(
+            lambda podman: podman.send(
+                "post", f"/containers/{name}/stop", timeout=max(0, round(timeout_s))
+            )
+        )
+        await self._context.fabric.request("stop", machine=name)
+
+    async def logs(self) -> str:
+        """What its first process printed; with systemd, the journal, too."""
+        return await asyncio.to_thread(_read_log, self._log)
+
+
+class PodmanProvider:
+    """Machines from images, as containers."""
+
+    kind = "podman"
+
+    def __init__(self) -> None:
+        #: by the fabric that a service lives in: names of environments come again
+        self._services: WeakKeyDictionary[Channel, asyncio.Task[Service]] = WeakKeyDictionary()
+
+    def check(self, plan: Plan | None = None) -> Sequence[Problem]:
+        """List what this host lacks; what builds images only if the plan needs one built."""
+        problems = host.check()
+        builder = host.check_builder()
+        if builder and (plan is None or (not problems and _builds(plan))):
+            problems += builder
+        return problems
+
+    async def ensure_image(self, image: Image, note: Callable[[str, str], None]) -> str:
+        """Build or find an image; returns its name in the host's store.
+
+        :raises BuildError: with the tool's last lines, or similar images that there are.
+        """
+        load()  # it is needed next, and what follows is mostly waiting
+        return await images.ensure_image(image, note)
+
+    async def create(self, planned: PlannedMachine, context: Context) -> PodmanMachine:
+        """Create and start a container, and enter it.
+
+        :raises CreationError: with podman's words, and the last lines that the machine printed.
+        :raises HostError: podman's service does not start here.
+        """
+        identity = Identity(
+            kind=self.kind,
+            run=context.run,
+            environment=context.environment,
+            name=planned.name,
+        )
+        if planned.image is None:
+            raise CreationError(f"{_who(planned, context)}: no image; try: image=Image.debian(...)")
+        service, place = await asyncio.gather(self._service(context), _place(planned, context))
+        log = context.logs / f"{planned.name}.log"
+        spec = specification(
+            planned,
+            context,
+            image=images.reference(planned.image),
+            netns=place["netns"],
+            files=_write_files(planned, context, service.folder),
+            log=log,
+        )
+        channel = await _run(planned, context, service, log, spec)
+        return PodmanMachine(identity, channel, planned, context, service, log)
+
+    async def _service(self, context: Context) -> Service:
+        """The service of an environment, started by the first machine that needs it."""
+        task = self._services.get(context.fabric)
+        if task is None:
+            task = self._services[context.fabric] = asyncio.create_task(_start_service(context))
+            # nobody may be left to hear of a failure
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        # whoever is cancelled while the others wait must not end it for them
+        return await asyncio.shield(task)
+
+    async def destroy(self, identity: Identity) -> None:
+        """Remove the container through its environment's service, where there still is one."""
+        folder = state_root() / "runs" / identity.run / "envs" / identity.environment
+        service = Service.of(folder)
+        try:
+            await service.call(
+                lambda podman: podman.send(
+                    "delete", f"/containers/{identity.name}", force=True, timeout=0, v=True
+                )
+            )
+        except Refused as refused:
+            # without a service there are no containers: they ended with the fabric
+            if refused.status not in (None, 404):
+                raise
+
+    async def leftovers(self, run: str) -> Sequence[Identity]:
+        """None: nothing of it outlives its fabric."""
+        return ()
+
+
+def _who(planned: PlannedMachine, context: Context) -> str:
+    return f"machine {planned.name!r} of layout {context.plan.layout!r}"
+
+
+def _builds(plan: Plan) -> bool:
+    """Whether a plan has an image that is still to be built."""
+    try:
+        return any(
+            image.kind == "debian" and not store.has_image(images.reference(image))
+            for image in plan.images.values()
+        )
+    except (OSError, subprocess.SubprocessError):
+        return True
+
+
+async def _start_service(context: Context) -> Service:
+    service = Service.of(context.folder)
+    await service.start(context)
+    return service
+
+
+def _write_files(planned: PlannedMachine, context: Context, folder: Path) -> dict[str, Path]:
+    """Write what a machine needs of its network from the start; path in it to file."""
+    texts = {
+        "/etc/hosts": context.plan.hosts_file,
+        "/etc/resolv.conf": "# a machine of a sealed layout: no resolver\n",
+    }
+    files = {path: folder / f"{planned.name}.{path.rpartition('/')[2]}" for path in texts}
+    for path, file in files.items():
+        file.write_text(texts[path])
+    return files
+
+
+async def _place(planned: PlannedMachine, context: Context) -> Any:
+    try:
+        return await context.place(planned, "namespace")
+    except FabricError as error:
+        raise CreationError(f"{_who(planned, context)}: {error}") from error
+
+
+async def _run(
+    planned: PlannedMachine,
+    context: Context,
+    service: Service,
+    log: Path,
+    spec: dict[str, Any] | None,
+) -> Channel:
+    """Start a container (create it first, from ``spec``) and enter it."""
+    who = _who(planned, context)
+
+    def steps(podman: Requests) -> dict[str, Any]:
+        if spec is not None:
+            podman.send("post", "/containers/create", body=spec)
+        podman.send("post", f"/containers/{planned.name}/start")
+        found: dict[str, Any] = podman.send("get", f"/containers/{planned.name}/json")
+        return found
+
+    try:
+        found = await service.call(steps)
+        pid = found["State"]["Pid"]
+        if not pid:
+            raise CreationError(
+                f"{who}: its first process {' '.join(found['Config']['Cmd'])!r} ended at once "
+                f"with status {found['State']['ExitCode']}; {_last_lines(log)}"
+            )
+        await context.fabric.request(
+            "attach", machine=planned.name, pid=pid, env=_environment(found)
+        )
+        channel = await context.channel(planned.name)
+    except (Refused, FabricError) as error:
+        raise CreationError(f"{who}: {error}; {_last_lines(log)}") from error
+    if planned.init == "systemd":
+        await _wait_for_systemd(planned, who, channel, log)
+    return channel
+
+
+def _environment(found: dict[str, Any]) -> dict[str, str]:
+    """What a command in the machine gets: the image's variables and the plan's."""
+    pairs = (entry.partition("=") for entry in found["Config"]["Env"] or ())
+    return {name: value for name, _, value in pairs if name not in _NOT_INHERITED}
+
+
+async def _wait_for_systemd(planned: PlannedMachine, who: str, channel: Channel, log: Path) -> None:
+    """Wait until systemd has started all that it should; units that failed are not our case."""
+    deadline = asyncio.get_running_loop().time() + planned.ready_timeout_s
+    while True:
+        try:
+            _, out, err = await execute(
+                channel,
+                ["systemctl", "is-system-running", "--wait"],
+                user=None,
+                cwd=None,
+                env={},
+                input=None,
+                timeout_s=max(0.1, deadline - asyncio.get_running_loop().time()),
+            )
+            seen = (out.strip() or err.strip()).decode(errors="replace")
+        except (Interrupted, FabricError) as error:
+            seen = str(error) or "still starting"
+        if seen in ("running", "degraded"):
+            return
+        if asyncio.get_running_loop().time() > deadline:
+            raise CreationError(
+                f"{who}: systemd did not start in {planned.ready_timeout_s:g} s (last: {seen}); "
+                f"{_last_lines(log)}"
+            )
+        # its bus is not there at once, and nothing tells when
+        await asyncio.sleep(0.01)
+
+
+def _read_log(log: Path) -> str:
+    """What a machine printed, without what conmon writes before each line."""
+    try:
+        lines = log.read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return ""
+    parts = []
+    for line in lines:
+        match = _STAMP.match(line)
+        text, is_whole = (match[2], match[1] == "F") if match else (line, True)
+        parts.append(text.rstrip("\r") + ("\n" if is_whole else ""))
+    return "".join(parts)
+
+
+def _last_lines(log: Path) -> str:
+    lines = _read_log(log).strip().splitlines()[-_LAST_LINES:]
+    said = "\n".join(f"  {line}" for line in lines) or "  nothing"
+    return f"log: {log}, which ends:\n{said}"

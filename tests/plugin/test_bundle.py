@@ -1,0 +1,128 @@
+"""The failure bundle, from a real session."""
+
+from __future__ import annotations
+
+import json
+
+from tests.plugin.conftest import Suite
+
+FAILS = """
+def test_before(pair):
+    pair.one.run("echo before")
+
+def test_bad(pair):
+    pair.two.run("echo out; echo err >&2", user="nobody")
+    pair.one.run(["sh", "-c", "exit 3"])
+"""
+
+
+def test_bundle_has_everything_and_the_report_names_it(suite: Suite) -> None:
+    suite.write(test_it=FAILS)
+    result = suite.run("--carthage-name=bundled")
+    result.assert_outcomes(passed=1, failed=1)
+    folder = suite.bundle("test_it.py.test_bad")
+    result.stdout.fnmatch_lines(["*- carthage -*", f"artifacts: {folder}"])
+    assert not (folder.parent / "test_it.py.test_before").exists()
+
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["format"] == 1
+    assert summary["test"] == "test_it.py::test_bad"
+    assert summary["phase"] == "call"
+    assert summary["run"] == "bundled"
+    assert "exited with status 3" in summary["error"]
+    environment = summary["environments"]["bundled-pair"]
+    assert environment["layout"] == "Pair"
+    assert environment["missing"] == {}
+    for machine in environment["machines"].values():
+        assert machine["missing"] == {}
+        assert machine["live"]
+
+    inside = folder / "bundled-pair"
+    assert "10.0.0.0/24" in (inside / "graph.txt").read_text()
+    assert (inside / "graph.svg").read_text().startswith("<svg")
+    assert "flowchart" in (inside / "graph.mmd").read_text()
+    assert "10.0.0.2/24" in (inside / "two/addresses.txt").read_text()
+    assert "10.0.0.0/24" in (inside / "two/routes.txt").read_text()
+    assert "pid" in (inside / "two/processes.txt").read_text()
+    assert (inside / "two/listening.txt").read_text() == "(none)\n"
+    assert "bundled-pair: one: done in" in (folder / "events.txt").read_text()
+    assert "def test_bad(pair):" in (folder / "error.txt").read_text()
+
+
+def test_bundle_has_the_commands_of_this_test_only(suite: Suite) -> None:
+    suite.write(test_it=FAILS)
+    suite.run("--carthage-name=bundled")
+    inside = suite.bundle("test_it.py.test_bad") / "bundled-pair"
+    transcript = (inside / "two/commands.txt").read_text()
+    assert "$ echo out; echo err >&2 (as nobody)\nstatus 0 after " in transcript
+    assert "--- stdout\nout\n--- stderr\nerr\n" in transcript
+    (command,) = json.loads((inside / "one/commands.json").read_text())
+    assert command["command"] == ["sh", "-c", "exit 3"]
+    assert command["status"] == 3
+    assert command["duration_s"] > 0
+
+
+def test_artifacts_option_chooses_the_folder(suite: Suite) -> None:
+    suite.write(test_it=FAILS)
+    for _ in range(2):  # the second run takes the place of the first
+        suite.run("--carthage-artifacts=out")
+    assert [path.name for path in (suite.path / "out").iterdir()] == ["test_it.py.test_bad"]
+
+
+def test_artifacts_of_the_ini_file_are_beside_it(suite: Suite) -> None:
+    suite.pytester.makeini("[pytest]\ncarthage_artifacts = out\n")
+    suite.write(test_it=FAILS)
+    suite.run()
+    assert (suite.path / "out/test_it.py.test_bad/summary.json").exists()
+
+
+def test_artifacts_do_without_pytests_cache(suite: Suite) -> None:
+    suite.write(test_it=FAILS)
+    result = suite.run("-pno:cacheprovider", "--carthage-name=uncached")
+    folder = suite.path / "state/artifacts/uncached/test_it.py.test_bad"
+    result.stdout.fnmatch_lines([f"artifacts: {folder}"])
+
+
+def test_stopped_machine_is_named_as_missing_and_costs_nothing_else(suite: Suite) -> None:
+    suite.write(
+        test_it="""
+        def test_it(pair):
+            pair.one.stop()
+            assert not pair
+        """
+    )
+    result = suite.run("--carthage-name=stopped")
+    result.assert_outcomes(failed=1)
+    machines = suite.summary("test_it.py.test_it")["environments"]["stopped-pair"]["machines"]
+    assert "observed.json" in machines["one"]["missing"]
+    assert machines["two"]["missing"] == {}
+
+
+def test_folder_that_cannot_be_written_is_told_in_the_report(suite: Suite) -> None:
+    suite.write(test_it=FAILS)
+    (suite.path / "out").write_text("a file")
+    result = suite.run("--carthage-artifacts=out")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["no artifacts: NotADirectoryError: *"])
+
+
+def test_failure_without_layout_has_no_bundle(suite: Suite) -> None:
+    suite.write(test_it="def test_good(pair): pass\ndef test_bad(): assert 0\n")
+    result = suite.run("--carthage-artifacts=out")
+    result.assert_outcomes(passed=1, failed=1)
+    assert not (suite.path / "out").exists()
+
+
+def test_layout_used_by_way_of_another_fixture_counts(suite: Suite) -> None:
+    suite.write(
+        conftest="""
+        import pytest
+
+        @pytest.fixture
+        def shop(request):
+            return request.getfixturevalue("pair")
+        """,
+        test_it="def test_bad(shop): assert not shop\n",
+    )
+    suite.run("--carthage-artifacts=out").assert_outcomes(failed=1)
+    assert (suite.path / "out/test_it.py.test_bad/summary.json").exists()

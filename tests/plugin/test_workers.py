@@ -1,0 +1,120 @@
+"""With pytest-xdist: one run, an environment per worker, one summary."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.plugin.conftest import Suite, wait_until_clean
+
+pytest.importorskip("xdist")
+
+NAMES = """
+import time
+
+def note(layout):
+    with open("names", "a") as file:
+        file.write(layout.name + "\\n")
+    time.sleep(0.3)  # so that both workers get one
+
+def test_first(pair): note(pair)
+def test_second(pair): note(pair)
+"""
+
+
+def names(suite: Suite) -> list[str]:
+    return sorted((suite.path / "names").read_text().split())
+
+
+def test_workers_share_the_run_and_have_environments_of_their_own(suite: Suite) -> None:
+    suite.write(test_it=NAMES)
+    result = suite.run_apart("-n2", "--carthage-name=shared", xdist=True)
+    result.assert_outcomes(passed=2)
+    assert names(suite) == ["shared-pair-gw0", "shared-pair-gw1"]
+    assert wait_until_clean() == []
+
+
+def test_new_run_name_is_the_same_in_all_workers(suite: Suite) -> None:
+    suite.write(test_it=NAMES)
+    suite.run_apart("-n2", xdist=True).assert_outcomes(passed=2)
+    first, second = (name.partition("-")[0] for name in names(suite))
+    assert first == second
+
+
+def test_summary_tells_what_workers_kept(suite: Suite) -> None:
+    suite.write(test_it=NAMES.replace("def test_second(pair): note(pair)", """
+def test_second(pair):
+    note(pair)
+    assert not pair
+"""))
+    result = suite.run_apart("-n2", "--keep-on-fail", "--carthage-name=kept", xdist=True)
+    result.assert_outcomes(passed=1, failed=1)
+    (kept,) = suite.alive
+    result.stdout.fnmatch_lines(
+        [
+            "*- carthage -*",
+            "artifacts: *test_it.py.test_second",
+            "*kept environments*",
+            f"{kept.name}: one, two; stays for * (until *)",
+            f"  get in:  pytest-carthage shell {kept.name}/one",
+        ]
+    )
+
+
+def test_reason_of_a_skip_reaches_the_summary(suite: Suite) -> None:
+    suite.write(
+        conftest="""
+        from pytest_carthage.errors import Problem
+        from pytest_carthage.providers.netns import NetnsProvider
+
+        class Lacking(NetnsProvider):
+            kind = "lacking"
+
+            def check(self, plan=None):
+                return [Problem(who="lacking", what="no such tool", remedy="install the tool")]
+
+        def pytest_carthage_providers():
+            return {"lacking": Lacking}
+        """,
+        test_it=NAMES,
+    )
+    result = suite.run_apart("-n2", "--carthage-target=lacking", xdist=True)
+    result.assert_outcomes(skipped=2)
+    result.stdout.fnmatch_lines(
+        [
+            "*layouts that this host cannot build*",
+            "  lacking: no such tool; try: install the tool",
+            "  2 tests not run",
+        ]
+    )
+
+
+def test_cycle_is_reported_by_workers_too(suite: Suite) -> None:
+    suite.write(
+        conftest="""
+        @stage
+        async def imported(pair, production): pass
+
+        @stage
+        async def production(imported): pass
+        """,
+        test_it="def test_it(production): pass\n",
+    )
+    result = suite.run_apart("-n2", xdist=True)
+    assert result.ret != 0
+    output = result.stdout.str() + result.stderr.str()
+    assert "these wait for each other, so that none can begin" in output
+    assert "stage 'imported'" in output
+
+
+def test_killed_worker_leaves_nothing(suite: Suite) -> None:
+    suite.write(
+        test_it="""
+        import os, signal
+
+        def test_it(pair):
+            os.kill(os.getpid(), signal.SIGKILL)
+        """
+    )
+    result = suite.run_apart("-n1", "--max-worker-restart=0", xdist=True)
+    result.assert_outcomes(failed=1)
+    assert wait_until_clean() == []

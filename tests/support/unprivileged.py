@@ -1,0 +1,58 @@
+"""Running a command as an ordinary user, wherever the tests themselves run as root."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+__all__ = ["as_user"]
+
+#: an ordinary account that every Debian has
+USER = "www-data"
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def as_user(argv: list[str], *, home: Path) -> list[str]:
+    """Return a command that runs ``argv`` without privileges, with ``home`` as its home.
+
+    Root's Python often lies in a folder that nobody else can enter. The command then gets a mount
+    namespace in which that folder holds the Python and nothing else.
+    """
+    unset = ["-u", "XDG_STATE_HOME", "-u", "XDG_RUNTIME_DIR", "-u", "USER"]
+    if os.geteuid() != 0:
+        return ["env", *unset, f"HOME={home}", *argv]
+    shutil.chown(home, USER, USER)
+    needed = [Path(sys.base_prefix), Path(sys.prefix), REPOSITORY]
+    lines = ["set -e"]
+    closed: dict[Path, list[Path]] = {}
+    for path in needed:
+        barrier = _barrier(path)
+        if barrier is not None:
+            closed.setdefault(barrier, []).append(path)
+    for number, (folder, paths) in enumerate(closed.items()):
+        staging = f"/mnt/{number}"
+        lines.append("mount -t tmpfs -o mode=755 tmpfs /mnt" if number == 0 else ":")
+        for inner, path in enumerate(paths):
+            lines.append(f"mkdir -p {staging}/{inner}")
+            lines.append(f"mount --bind {shlex.quote(str(path))} {staging}/{inner}")
+        lines.append(f"mount -t tmpfs -o mode=755 tmpfs {shlex.quote(str(folder))}")
+        for inner, path in enumerate(paths):
+            lines.append(f"mkdir -p {shlex.quote(str(path))}")
+            lines.append(f"mount --move {staging}/{inner} {shlex.quote(str(path))}")
+    options = f"--reuid {USER} --regid {USER} --clear-groups"
+    environment = shlex.join([*unset, f"HOME={home}"])
+    lines.append(f'exec setpriv {options} env {environment} "$@"')
+    script = "\n".join(lines)
+    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", *argv]
+
+
+def _barrier(path: Path) -> Path | None:
+    """The outermost folder on the way to a path that others cannot enter."""
+    for folder in [*reversed(path.parents), path]:
+        if not folder.stat().st_mode & 0o001:
+            return folder
+    return None
