@@ -18,6 +18,7 @@ from pytest_carthage.errors import (
     HostError,
     LayoutError,
     Problem,
+    StateError,
 )
 from pytest_carthage.fabric import channel, limits, privilege
 from pytest_carthage.planning import extend_plan, reduce_plan
@@ -25,6 +26,7 @@ from pytest_carthage.portal import Portal, bridged, on_core
 from pytest_carthage.provider import Channel, Context, ImageBuilder, Means, Provider
 from pytest_carthage.report.events import Event, Kind, Reporter, Silent
 from pytest_carthage.report.sketch import sketch
+from pytest_carthage.state import places
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from pytest_carthage.fabric.channel import AsyncChannel
     from pytest_carthage.model.machine import Machine
     from pytest_carthage.planning.plan import Plan, PlannedMachine
-    from pytest_carthage.state.run import Run
+from pytest_carthage.state.run import Run
 
 __all__ = ["AsyncEnvironment", "Environment", "Providers", "check"]
 
@@ -73,8 +75,9 @@ def check(plan: Plan, providers: Providers) -> Sequence[Problem]:
 class _Batches:
     """Collects the machines that are asked for in one turn of the loop into one request."""
 
-    def __init__(self, fabric: Channel) -> None:
+    def __init__(self, fabric: Channel, hosts: Callable[[], str]) -> None:
         self._fabric = fabric
+        self._hosts = hosts
         self._specs: list[dict[str, Any]] = []
         self._answers: dict[str, asyncio.Future[Mapping[str, Any]]] = {}
         self._task: asyncio.Task[None] | None = None
@@ -92,7 +95,7 @@ class _Batches:
         specs, answers = self._specs, self._answers
         self._specs, self._answers, self._task = [], {}, None
         try:
-            reply, _ = await self._fabric.request("machines", machines=specs)
+            reply, _ = await self._fabric.request("machines", machines=specs, hosts=self._hosts())
         except BaseException as error:
             for future in answers.values():
                 if not future.done():
@@ -107,9 +110,7 @@ class _Batches:
                 future.set_exception(FabricError(reply["failed"].get(name, "not made")))
 
 
-def _spec(
-    planned: PlannedMachine, kind: str, plan: Plan, logs: Path, environment: str
-) -> dict[str, Any]:
+def _spec(planned: PlannedMachine, kind: str, logs: Path, environment: str) -> dict[str, Any]:
     """A planned machine as the fabric takes it."""
     return {
         "name": planned.name,
@@ -133,7 +134,6 @@ def _spec(
             for route in planned.routes
         ],
         "forward": planned.forward,
-        "hosts": plan.hosts_file,
         "env": dict(planned.env),
         "command": list(planned.command) if planned.command else None,
         "log": str(logs / f"{planned.name}.log"),
@@ -170,7 +170,7 @@ class AsyncEnvironment:
         self.machines: dict[str, AsyncMachine] = {}
         self.closed = False
         self._providers = providers
-        self._batches = _Batches(fabric)
+        self._batches = _Batches(fabric, lambda: self.plan.hosts_file)
         self._channels: list[AsyncChannel] = [fabric]
         self._images: dict[str, asyncio.Task[str]] = {}
 
@@ -208,6 +208,8 @@ class AsyncEnvironment:
         except FabricError as error:
             if error.errno not in (errno.EPERM, errno.ENOSPC, errno.EINVAL, errno.EACCES):
                 raise
+            if error.errno == errno.ENOSPC and (full := places.lack_of_space()):
+                raise StateError(full) from error
             raise HostError([privilege.refused(str(error))]) from error
         environment = cls(
             name=name,
@@ -299,7 +301,7 @@ class AsyncEnvironment:
 
     def _context(self) -> Context:
         async def place(planned: PlannedMachine, kind: str) -> Mapping[str, Any]:
-            return await self._batches.place(_spec(planned, kind, self.plan, self.logs, self.name))
+            return await self._batches.place(_spec(planned, kind, self.logs, self.name))
 
         async def open_channel(machine: str) -> Channel:
             who = f"machine {machine!r} of layout {self.plan.layout!r}"

@@ -1,9 +1,12 @@
 """What the shop must do in production, tried before production."""
 
 import json
+import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pyroute2 import IPRoute
 
 from pytest_carthage.access.ansible import PlaybookResult
 from pytest_carthage.access.handle import MachineHandle
@@ -19,6 +22,11 @@ def ask(machine: MachineHandle, path: str, order: dict[str, Any] | None = None) 
         curl += ["--json", json.dumps(order)]
     body, status = machine.run([*curl, f"http://web{path}"]).stdout.rsplit("\n", 1)
     return int(status), json.loads(body)
+
+
+def addresses_of_the_host() -> set[str]:
+    with IPRoute() as ip:
+        return {address.get_attr("IFA_ADDRESS") for address in ip.get_addr(family=socket.AF_INET)}
 
 
 def tills(shop: Shop) -> list[MachineHandle]:
@@ -111,3 +119,28 @@ def test_office_is_reachable_from_the_office_only(shop: Shop) -> None:
     assert not shop.web.run(ping, check=False).ok
     assert shop.web.run("ping -c 1 -W 1 192.168.1.1").ok
     assert not shop.web.run("ping -c 1 -W 1 10.0.0.1", check=False).ok
+
+
+def test_shop_and_host_do_not_meet(shop: Shop) -> None:
+    """The host may have these very networks; nothing leaks, neither way."""
+    links = [link for machine in shop.plan.machines.values() for link in machine.links]
+    on_host = Path("/sys/class/net")
+    assert not {link.port for link in links} & {path.name for path in on_host.iterdir()}
+    assert not {link.mac for link in links} & {
+        path.read_text().strip() for path in on_host.glob("*/address")
+    }
+
+    with socket.create_server(("0.0.0.0", 0)) as listener:
+        port = listener.getsockname()[1]
+        for machine in shop:
+            for address in addresses_of_the_host():
+                with pytest.raises(OSError, match=address):
+                    machine.connect(port, address, timeout_s=0.5)
+
+    with shop.db.socket() as listener:
+        listener.bind(("0.0.0.0", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        shop.gw.connect(port, "db").close()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))

@@ -53,7 +53,7 @@ def _packet(kind: int, *, checked: bool) -> bytes:
 
 def _checksum(data: bytes) -> int:
     """The internet checksum of an even number of bytes (RFC 1071)."""
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total > 0xFFFF:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF

@@ -131,11 +131,11 @@ def _raw() -> Iterator[None]:
     """Have keys go through as they are, Ctrl-C included."""
     stdin = sys.stdin.fileno()
     before = termios.tcgetattr(stdin)
-    tty.setraw(stdin)
+    tty.setraw(stdin, termios.TCSADRAIN)  # what is typed ahead is not lost
     try:
         yield
     finally:
-        termios.tcsetattr(stdin, termios.TCSAFLUSH, before)
+        termios.tcsetattr(stdin, termios.TCSADRAIN, before)
 
 
 @contextlib.contextmanager

@@ -79,18 +79,23 @@ def _install(packages: Sequence[str]) -> None:
             f"--fix installs Debian packages, and there is no apt-get here; "
             f"install these by hand: {', '.join(packages)}"
         )
-    argv = [apt, "install", "--yes", "--no-install-recommends", *packages]
+    # another apt may be at work, as on a machine that has just been started
+    wait = ["-o", "DPkg::Lock::Timeout=300"]
+    commands = [
+        [apt, "update", "--quiet"],
+        [apt, "install", "--quiet", "--yes", "--no-install-recommends", *wait, *packages],
+    ]
     if os.geteuid() != 0:
         sudo = shutil.which("sudo")
         if sudo is None:
-            raise CarthageError(f"--fix needs root; as root: {' '.join(argv)}")
-        argv.insert(0, sudo)
-    print(" ".join(argv), file=sys.stderr)
+            install = " ".join(commands[-1])
+            raise CarthageError(f"--fix needs root; as root: apt-get update; {install}")
+        commands = [[sudo, *command] for command in commands]
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    # our standard output may be JSON
-    done = subprocess.run(argv, env=environment, stdout=sys.stderr, check=False)
-    if done.returncode:
-        raise CarthageError(
-            f"{' '.join(argv)}: exited with status {done.returncode}; "
-            "the list of packages may be old, try: apt-get update"
-        )
+    for command in commands:
+        print(" ".join(command), file=sys.stderr)
+        # our standard output may be JSON
+        done = subprocess.run(command, env=environment, stdout=sys.stderr, check=False)
+        # lists that could not all be fetched may still do
+        if done.returncode and command is commands[-1]:
+            raise CarthageError(f"{' '.join(command)}: exited with status {done.returncode}")

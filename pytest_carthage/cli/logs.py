@@ -42,12 +42,10 @@ def run(arguments: argparse.Namespace) -> int:
     if environment.machines[machine].get("init") == "systemd":
         return _journal(environment, machine, arguments)
     path = environment.folder / "logs" / f"{machine}.log"
-    return _follow(path, environment, arguments) if path.exists() else _nothing(machine)
-
-
-def _nothing(machine: str) -> int:
-    print(f"(machine {machine!r} has no log: it printed nothing)", file=sys.stderr)
-    return 0
+    if not path.exists() or (path.stat().st_size == 0 and not arguments.follow):
+        print(f"(machine {machine!r} has printed nothing)", file=sys.stderr)
+        return 0
+    return _print_file(path, environment, arguments)
 
 
 def _journal(environment: Listed, machine: str, arguments: argparse.Namespace) -> int:
@@ -59,7 +57,7 @@ def _journal(environment: Listed, machine: str, arguments: argparse.Namespace) -
         return exit_status(run_on_streams(client, argv))
 
 
-def _follow(path: Path, environment: Listed, arguments: argparse.Namespace) -> int:
+def _print_file(path: Path, environment: Listed, arguments: argparse.Namespace) -> int:
     try:
         with path.open("rb") as file:
             text = file.read()

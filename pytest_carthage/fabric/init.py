@@ -22,7 +22,7 @@ from pytest_carthage.fabric.agent import new_socket
 from pytest_carthage.fabric.server import Connection, Reply, Server
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 _READY_S = 30.0
 
@@ -38,6 +38,8 @@ class _Machine:
         self.control: socket.socket | None = None
         #: descriptor of its network namespace, kept while the machine is stopped
         self.namespace: int = -1
+        #: what its first process is born with: its end of ``control``, and its log
+        self.birth: tuple[socket.socket, int] | None = None
 
 
 class Fabric:
@@ -48,8 +50,11 @@ class Fabric:
         self._bridges: dict[str, int] = {}
         self._children: set[int] = set()
         self._template: str | None = None
+        #: text of ``/etc/hosts`` of machines that start
+        self._names = ""
         self._unprivileged = unprivileged
         self._own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        self._own_network = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self.server = server = Server()
         server.on_child = self._ended
         server.handlers = {
@@ -59,6 +64,7 @@ class Fabric:
             "attach": self._attach,
             "stop": self._stop,
             "start": self._start,
+            "plug": self._plug,
             "remove": self._remove,
             "spawn": self._spawn,
             "inside": self._inside,
@@ -101,80 +107,18 @@ class Fabric:
 
     # machines
 
-    def _to_close(self, *extra: int) -> list[int]:
-        fds = self.server.own_descriptors()
-        for machine in self._machines.values():
-            if machine.control is not None:
-                fds.append(machine.control.fileno())
-            if machine.namespace >= 0:
-                fds.append(machine.namespace)
-        return [*fds, *extra]
-
-    def _fork_process(self, machine: _Machine, namespace: int | None) -> None:
-        ours, theirs = socket.socketpair()
-        ours.settimeout(_READY_S)
-        log = os.open(
-            machine.spec["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
-        )
-        closing = [fd for fd in self._to_close(ours.fileno()) if fd != namespace]
-        if self._unprivileged and self._template is None:
-            self._template = "/run/carthage-template"
-            rootfs.prepare_template(self._template)
-        sys_.unshare(sys_.CLONE_NEWPID)  # for the next child alone
+    def _new_network(self) -> int:
+        """Make a network namespace; returns its descriptor."""
+        sys_.unshare(sys_.CLONE_NEWNET)
         try:
-            machine.pid = machines.fork(
-                lambda: machines.become_process(
-                    machine.spec, theirs, log, namespace=namespace, template=self._template
-                ),
-                close=closing,
-            )
+            return os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         finally:
-            sys_.setns(self._own_pids, sys_.CLONE_NEWPID)
-            theirs.close()
-            os.close(log)
-        machine.control = ours
+            sys_.setns(self._own_network, sys_.CLONE_NEWNET)
 
-    def _fork_namespace(self, machine: _Machine) -> None:
-        ours, theirs = socket.socketpair()
-        ours.settimeout(_READY_S)
-        machine.pid = machines.fork(
-            lambda: machines.become_namespace(machine.spec, theirs),
-            close=self._to_close(ours.fileno()),
-        )
-        theirs.close()
-        machine.control = ours
-
-    def _make(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
-        made: dict[str, _Machine] = {}
-        failed: dict[str, str] = {}
-        for spec in message["machines"]:
-            name = spec["name"]
-            if name in self._machines:
-                failed[name] = "there is a machine of this name already"
-                continue
-            machine = self._machines[name] = made[name] = _Machine(spec)
-            if spec["kind"] == "process":
-                self._fork_process(machine, None)
-            else:
-                self._fork_namespace(machine)
-
-        def expect(step: str) -> None:
-            for name, machine in list(made.items()):
-                try:
-                    assert machine.control is not None
-                    answer, _ = wire.receive(machine.control)
-                    if answer["step"] != step:
-                        raise OSError(answer["error"])
-                except OSError as error:
-                    del made[name]
-                    failed[name] = str(error)
-                    self._forget(machine)
-
-        expect("namespaces")
+    def _connect(self, new: Collection[_Machine]) -> None:
+        """Make all links of new machines."""
         batch = netlink.Batch()
-        for machine in made.values():
-            path = f"/proc/{machine.pid}/ns/net"
-            machine.namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        for machine in new:
             for link in machine.spec["links"]:
                 batch.veth(
                     link["port"],
@@ -187,18 +131,90 @@ class Fabric:
         try:
             batch.commit()
         except OSError:
-            for machine in made.values():
+            for machine in new:
                 self._forget(machine)
             raise
-        for machine in made.values():
-            assert machine.control is not None
-            wire.send(machine.control, {"op": "links"})
-        expect("ready")
-        for machine in made.values():
-            if machine.spec["kind"] != "process":
-                assert machine.control is not None
-                machine.control.close()
-                machine.control = machine.pid = None
+
+    def _configure(self, machine: _Machine) -> None:
+        """Configure a machine's network."""
+        sys_.setns(machine.namespace, sys_.CLONE_NEWNET)
+        try:
+            machines.configure_network(machine.spec)
+        finally:
+            sys_.setns(self._own_network, sys_.CLONE_NEWNET)
+
+    def _prepare(self, machine: _Machine) -> None:
+        """Get all that :meth:`_fork` needs."""
+        if machine.spec["kind"] != "process":
+            return
+        if self._unprivileged and self._template is None:
+            self._template = "/run/carthage-template"
+            rootfs.prepare_template(self._template)
+        log = os.open(
+            machine.spec["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
+        )
+        machine.control, theirs = socket.socketpair()
+        machine.control.settimeout(_READY_S)
+        machine.birth = theirs, log
+
+    def _fork(self, machine: _Machine) -> None:
+        """Fork a machine's first process, into its network and a new PID namespace."""
+        if machine.birth is None:
+            return
+        theirs, log = machine.birth
+        machine.birth = None
+        try:
+            sys_.setns(machine.namespace, sys_.CLONE_NEWNET)
+            sys_.unshare(sys_.CLONE_NEWPID)  # for the next child alone
+            machine.pid = machines.fork(
+                lambda: machines.become_process(
+                    machine.spec, theirs, log, hosts=self._names, template=self._template
+                ),
+                keep=(theirs.fileno(), log),
+            )
+        finally:
+            sys_.setns(self._own_pids, sys_.CLONE_NEWPID)
+            sys_.setns(self._own_network, sys_.CLONE_NEWNET)
+            theirs.close()
+            os.close(log)
+
+    def _await_ready(self, machine: _Machine) -> None:
+        if machine.spec["kind"] != "process":
+            return
+        assert machine.control is not None
+        answer, _ = wire.receive(machine.control)
+        if answer["step"] != "ready":
+            raise OSError(answer["error"])
+
+    def _make(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
+        made: dict[str, _Machine] = {}
+        failed: dict[str, str] = {}
+        self._names = message.get("hosts", self._names)
+        for spec in message["machines"]:
+            name = spec["name"]
+            if name in self._machines:
+                failed[name] = "there is a machine of this name already"
+                continue
+            machine = _Machine(spec)
+            try:
+                machine.namespace = self._new_network()
+            except OSError as error:
+                failed[name] = str(error)
+                continue
+            self._machines[name] = made[name] = machine
+        self._connect(made.values())
+        # one step after the other: forks in a row have the most memory in common
+        for step in (self._configure, self._prepare, self._fork, self._await_ready):
+            for name, machine in list(made.items()):
+                try:
+                    step(machine)
+                except OSError as error:
+                    del made[name]
+                    failed[name] = str(error)
+                    self._forget(machine)
+        netlink.wait_until_up(
+            [link["port"] for machine in made.values() for link in machine.spec["links"]]
+        )
         return Reply(
             made={
                 name: {"pid": machine.pid, "netns": f"/proc/1/fd/{machine.namespace}"}
@@ -218,7 +234,7 @@ class Fabric:
             try:
                 machine.pid = machines.fork(
                     lambda: machines.become_guest(message, theirs),
-                    close=self._to_close(ours.fileno(), target),
+                    keep=(theirs.fileno(),),
                 )
             finally:
                 sys_.setns(self._own_pids, sys_.CLONE_NEWPID)
@@ -270,10 +286,28 @@ class Fabric:
         if machine.control is not None:
             machine.control.close()
             machine.control = None
+        if machine.birth is not None:
+            machine.birth[0].close()
+            os.close(machine.birth[1])
+            machine.birth = None
 
     def _stop(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
-        self._end_agent(self._find(message), message.get("timeout_s", 0.0))
+        machine = self._find(message)
+        self._end_agent(machine, message.get("timeout_s", 0.0))
+        if machine.spec["kind"] == "process":
+            self._set_links(machine, up=False)
         return Reply()
+
+    def _plug(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
+        self._set_links(self._find(message), up=message["up"])
+        return Reply()
+
+    def _set_links(self, machine: _Machine, *, up: bool) -> None:
+        """A machine that is off must not answer or forward, although its namespace is kept."""
+        batch = netlink.Batch()
+        for link in machine.spec["links"]:
+            (batch.up if up else batch.down)(link["port"])
+        batch.commit()
 
     def _start(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
         machine = self._find(message)
@@ -281,13 +315,14 @@ class Fabric:
             raise ValueError("only a machine of kind 'process' is started by the fabric")
         if machine.pid is not None:
             raise ValueError(f"machine {machine.name!r} runs already")
-        machine.spec["hosts"] = message.get("hosts", machine.spec.get("hosts", ""))
-        self._fork_process(machine, machine.namespace)
-        assert machine.control is not None
-        answer, _ = wire.receive(machine.control)
-        if answer["step"] != "ready":
+        self._set_links(machine, up=True)
+        try:
+            self._prepare(machine)
+            self._fork(machine)
+            self._await_ready(machine)
+        except OSError:
             self._end_agent(machine)
-            raise OSError(answer["error"])
+            raise
         return Reply(pid=machine.pid)
 
     def _forget(self, machine: _Machine) -> None:
@@ -342,8 +377,7 @@ class Fabric:
                 os.dup2(fd, number)
             os.execvpe(argv[0], argv, env)
 
-        closing = [fd for fd in self._to_close() if fd != namespace]
-        pid = machines.fork(body, close=closing)
+        pid = machines.fork(body, keep=[*fds, *([namespace] if namespace >= 0 else [])])
         self._inside_jobs[pid] = (connection, message["id"])
         return None
 
@@ -351,19 +385,14 @@ class Fabric:
         if not message.get("machine"):
             return Reply((new_socket(message),))
         machine = self._find(message)
-        home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        sys_.setns(machine.namespace, sys_.CLONE_NEWNET)
         try:
-            sys_.setns(machine.namespace, sys_.CLONE_NEWNET)
-            try:
-                return Reply((new_socket(message),))
-            finally:
-                sys_.setns(home, sys_.CLONE_NEWNET)
+            return Reply((new_socket(message),))
         finally:
-            os.close(home)
+            sys_.setns(self._own_network, sys_.CLONE_NEWNET)
 
     def _hosts(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
-        for machine in self._machines.values():
-            machine.spec["hosts"] = message["text"]
+        self._names = message["text"]
         return Reply()
 
     def _status(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:

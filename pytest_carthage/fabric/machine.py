@@ -1,7 +1,7 @@
-"""How the fabric makes a machine: the forked child that becomes it, step by step.
+"""How the fabric makes a machine: its network, and the forked child that becomes it.
 
-The child leaves for its own namespaces and says so; the fabric, which can see both ends,
-creates the links; then the child configures them, enters its file system, and serves.
+The fabric makes the network namespaces, the links and their configuration. A child that is
+forked into such a namespace leaves for the others, enters its file system, and serves.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
 from pytest_carthage.fabric import limits, netlink, rootfs, wire
@@ -23,8 +23,12 @@ from pytest_carthage.fabric.agent import Agent
 Spec = Mapping[str, Any]
 
 
-def fork(body: Callable[[], None], *, close: list[int]) -> int:
-    """Fork a child that runs ``body`` and ends; returns its process id."""
+def fork(body: Callable[[], None], *, keep: Iterable[int]) -> int:
+    """Fork a child that runs ``body`` and ends; returns its process id.
+
+    Of our descriptors it has the standard ones and ``keep``: all others are closed, however
+    many machines there are.
+    """
     pid = os.fork()
     if pid:
         return pid
@@ -34,11 +38,7 @@ def fork(body: Callable[[], None], *, close: list[int]) -> int:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
-        for fd in close:
-            try:
-                os.close(fd)
-            except OSError:
-                pass
+        sys_.close_all_but((0, 1, 2, *keep))
         body()
         status = 0
     except BaseException:
@@ -49,10 +49,11 @@ def fork(body: Callable[[], None], *, close: list[int]) -> int:
 
 
 def configure_network(spec: Spec) -> None:
-    """Configure the interfaces of the namespace that the caller is in.
+    """Configure the network namespace that the caller is in, for a machine whose links are there.
 
     :raises OSError: the kernel refused, named in the message.
     """
+    set_forwarding(spec)
     batch = netlink.Batch()
     batch.up("lo")
     # all addresses before the first route: a route's next hop must be on a link
@@ -66,6 +67,7 @@ def configure_network(spec: Spec) -> None:
     for route in spec.get("routes", ()):
         batch.route(route["destination"], route["via"])
     batch.commit()
+    masquerade(spec)
 
 
 def _set(name: str, value: str) -> None:
@@ -120,74 +122,36 @@ def masquerade(spec: Spec) -> None:
         raise OSError(f"nft: {done.stdout.decode(errors='replace').strip()}")
 
 
-class _Step:
-    """The child's side of the conversation with the fabric while the machine is made."""
-
-    def __init__(self, control: socket.socket) -> None:
-        self._control = control
-
-    def say(self, **fields: object) -> None:
-        wire.send(self._control, dict(fields))
-
-    def await_links(self) -> None:
-        message, _ = wire.receive(self._control)
-        if message.get("op") != "links":
-            os._exit(0)
-
-
-def become_namespace(spec: Spec, control: socket.socket) -> None:
-    """Child: a network namespace, configured, for somebody else to live in."""
-    step = _Step(control)
-    try:
-        sys_.unshare(sys_.CLONE_NEWNET)
-        step.say(step="namespaces")
-        step.await_links()
-        set_forwarding(spec)
-        configure_network(spec)
-        masquerade(spec)
-    except OSError as error:
-        step.say(step="failed", error=str(error))
-    else:
-        step.say(step="ready")
-
-
 def become_process(
-    spec: Spec, control: socket.socket, log: int, *, namespace: int | None, template: str | None
+    spec: Spec,
+    control: socket.socket,
+    log: int,
+    *,
+    hosts: str,
+    template: str | None,
 ) -> NoReturn:
     """Child, PID 1 of a new PID namespace: a whole machine over the host's file system.
 
-    ``namespace``: descriptor of the network namespace of a machine that is started again.
+    It is in its network namespace already.
     """
-    step = _Step(control)
     try:
         os.setsid()
         os.dup2(log, 1)
         os.dup2(log, 2)
         if spec.get("limits"):
             limits.enter(spec["control_group"], spec["limits"])
-        flags = sys_.CLONE_NEWNS | sys_.CLONE_NEWUTS | sys_.CLONE_NEWIPC
-        if namespace is None:
-            sys_.unshare(flags | sys_.CLONE_NEWNET)
-            step.say(step="namespaces")
-            step.await_links()
-            configure_network(spec)
-        else:
-            sys_.setns(namespace, sys_.CLONE_NEWNET)
-            sys_.unshare(flags)
+        sys_.unshare(sys_.CLONE_NEWNS | sys_.CLONE_NEWUTS | sys_.CLONE_NEWIPC)
         socket.sethostname(spec["hostname"])
-        rootfs.enter(hostname=spec["hostname"], hosts=spec.get("hosts", ""), template=template)
+        rootfs.enter(hostname=spec["hostname"], hosts=hosts, template=template)
         os.chdir("/")
         os.umask(0o022)
-        if namespace is None:
-            set_forwarding(spec)
-            masquerade(spec)
         agent = Agent(env=spec.get("env", {}))
         main = _start_main(spec, log)
     except OSError as error:
-        step.say(step="failed", error=str(error))
+        wire.send(control, {"step": "failed", "error": str(error)})
         os._exit(1)
     agent.on_other_child = lambda pid, status: _main_ended(pid, status, main)
-    step.say(step="ready")
+    wire.send(control, {"step": "ready"})
     os.set_inheritable(log, False)
     sys_.set_process_name(f"cg:{spec['name']}")
     agent.serve(control, lambda message: _goodbye(message, main))
@@ -242,7 +206,6 @@ def become_guest(message: Mapping[str, Any], control: socket.socket) -> None:
     the fabric's, the mount namespace comes last.
     """
     pid = message["pid"]
-    step = _Step(control)
     try:
         with open(f"/proc/{pid}/status") as file:
             status = dict(line.split(":\t", 1) for line in file if ":\t" in line)
@@ -269,9 +232,9 @@ def become_guest(message: Mapping[str, Any], control: socket.socket) -> None:
         # what the container may have
         sys_.limit_capabilities(int(status["CapBnd"], 16))
     except (OSError, KeyError) as error:
-        step.say(step="failed", error=f"attach to process {pid}: {error}")
+        wire.send(control, {"step": "failed", "error": f"attach to process {pid}: {error}"})
         return
-    step.say(step="ready")
+    wire.send(control, {"step": "ready"})
     sys_.set_process_name(f"cg:{message['machine']}")
     agent.serve(control, lambda _: None)
 

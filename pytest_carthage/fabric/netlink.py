@@ -11,11 +11,12 @@ import errno
 import os
 import socket
 import struct
+import time
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
 _RTM_NEWADDR, _RTM_GETADDR = 20, 22
@@ -23,9 +24,10 @@ _RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
 _REQUEST, _ACK, _EXCL, _CREATE, _DUMP = 0x1, 0x4, 0x200, 0x400, 0x300
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
-_IFLA_LINKINFO, _IFLA_NET_NS_FD = 18, 28
+_IFLA_OPERSTATE, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 16, 18, 28
+_IF_OPER_UP = 6
 _INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
-_IFF_UP = 1
+_IFF_UP, _IFF_LOWER_UP = 0x1, 0x10000
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS = 1, 2, 4, 8
 _IFA_F_NODAD = 0x02
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_TABLE = 1, 4, 5, 15
@@ -131,6 +133,11 @@ class Batch:
         body = _LINK.pack(0, 0, index_of(interface), _IFF_UP, _IFF_UP)
         self._add(f"set up {interface}", _RTM_NEWLINK, 0, body)
 
+    def down(self, interface: str) -> None:
+        """Take an interface out of service; whoever is at its other end loses the carrier."""
+        body = _LINK.pack(0, 0, index_of(interface), 0, _IFF_UP)
+        self._add(f"set down {interface}", _RTM_NEWLINK, 0, body)
+
     def delete(self, interface: str) -> None:
         """Remove an interface."""
         body = _LINK.pack(0, 0, index_of(interface), 0, 0)
@@ -197,6 +204,35 @@ class Batch:
                         raise OSError(-number, f"{self._subjects[sequence]}: {reason}")
                     if sequence == len(messages) - 1:
                         return
+
+
+def wait_until_up(interfaces: Sequence[str], timeout_s: float = 15.0) -> None:
+    """Wait until packets pass these interfaces, whose other ends have been set up.
+
+    The kernel learns of a carrier in the background, and of no more than a hundred per second
+    (net/core/link_watch.c): until then a bridge drops what comes and goes there. To be asked
+    about one interface makes it look at once (linkwatch_sync_dev in net/core/rtnetlink.c, since
+    Linux 6.8); an older one has to be waited for.
+    """
+    deadline = time.monotonic() + timeout_s
+    with _open() as sock:
+        waiting = list(interfaces)
+        while True:
+            waiting = [name for name in waiting if not _is_up(sock, name)]
+            if not waiting or time.monotonic() > deadline:
+                return
+            time.sleep(0.01)
+
+
+def _is_up(sock: socket.socket, interface: str) -> bool:
+    body = _LINK.pack(0, 0, 0, 0, 0) + _text(_IFLA_IFNAME, interface)
+    sock.send(_HEADER.pack(_HEADER.size + len(body), _RTM_GETLINK, _REQUEST, 1, 0) + body)
+    for kind, _, content in _split(sock.recv(1 << 16)):
+        if kind == _RTM_NEWLINK:
+            _, _, _, flags, _ = _LINK.unpack_from(content)
+            state = dict(_attributes(content[_LINK.size :])).get(_IFLA_OPERSTATE)
+            return not flags & _IFF_LOWER_UP or state == bytes([_IF_OPER_UP])
+    return True  # it is gone
 
 
 def _open() -> socket.socket:

@@ -1,12 +1,14 @@
 """The system calls that Python 3.11 does not offer. Each raises OSError, naming the call.
 
-Sources: unshare(2), setns(2), mount(2), umount2(2), mount_setattr(2), prctl(2), capset(2).
+Sources: unshare(2), setns(2), mount(2), umount2(2), mount_setattr(2), close_range(2), prctl(2),
+capset(2).
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Iterable
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
@@ -30,6 +32,8 @@ _AT_FDCWD = -100
 _AT_RECURSIVE = 0x8000
 _MOUNT_ATTR_RDONLY = 1
 _SYS_MOUNT_SETATTR = 442
+_SYS_CLOSE_RANGE = 436
+_LAST_DESCRIPTOR = 0xFFFFFFFF
 
 _PR_SET_PDEATHSIG = 1
 _PR_CAPBSET_DROP = 24
@@ -100,6 +104,20 @@ def make_read_only(path: str) -> None:
         ),
         f"mount_setattr({path})",
     )
+
+
+def close_all_but(kept: Iterable[int]) -> None:
+    """Close all descriptors of this process but these (Linux 5.9), in a few system calls."""
+    first = 0
+    for fd in [*sorted(set(kept)), _LAST_DESCRIPTOR + 1]:
+        if fd > first:
+            _checked(
+                _libc.syscall(
+                    _SYS_CLOSE_RANGE, ctypes.c_uint(first), ctypes.c_uint(fd - 1), ctypes.c_uint(0)
+                ),
+                f"close_range({first}, {fd - 1})",
+            )
+        first = fd + 1
 
 
 def _prctl(option: int, *values: int) -> None:

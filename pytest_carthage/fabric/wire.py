@@ -11,15 +11,16 @@ op             fields                                      answer
 =============  ==========================================  ===================================
 ``channel``    machine                                     this connection is now the agent's
 ``networks``   networks: [{bridge, mtu}]
-``machines``   machines: [spec]                            made: {name: {pid, netns}}
+``machines``   machines: [spec], hosts: text               made: {name: {pid, netns}}
 ``attach``     machine, pid, env, user                     the agent is inside the container
 ``stop``       machine                                     its processes are gone, links stay
 ``start``      machine                                     a stopped ``process`` machine runs
+``plug``       machine, up                                 its links are in service, or not
 ``remove``     machine                                     gone, links too
 ``spawn``      name, argv, env, log, cwd                   pid
 ``inside``     machine, argv, env; fds 0, 1, 2             status (host program, its network)
 ``socket``     machine, family, type, proto                a socket of that network
-``hosts``      text                                        new ``/etc/hosts`` for new machines
+``hosts``      text                                        ``/etc/hosts`` of machines to come
 ``status``                                                 machines, networks
 =============  ==========================================  ===================================
 

@@ -68,25 +68,52 @@ def layout(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Refuse stages that wait for each other.
 
     :raises pytest.UsageError: with the cycle.
     """
-    if "pytest_carthage.model.stage" in sys.modules:
-        from pytest_carthage.plugin import stages
+    if "pytest_carthage.model.stage" not in sys.modules:
+        return
+    from pytest_carthage.plugin import stages
 
+    try:
         stages.refuse_cycles(items)
+    except pytest.UsageError as error:
+        output: dict[str, str] | None = getattr(config, "workeroutput", None)
+        if output is None:
+            raise
+        # what a worker of pytest-xdist raises is an internal error: its controller tells
+        output["carthage_refusal"] = str(error)
+        items.clear()
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Share the run's name with a worker of pytest-xdist."""
-    node.workerinput["carthage_run"] = options.settings_of(node.config).run
+    from pytest_carthage.plugin import interrupts, summary
+
+    settings = options.settings_of(node.config)
+    node.workerinput["carthage_run"] = settings.run
+    interrupts.end_in_order_while(lambda: summary.run_exists(settings.run))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Tell what a worker of pytest-xdist refused.
+
+    :raises pytest.UsageError: with the worker's words.
+    """
+    refusal = getattr(node, "workeroutput", {}).get("carthage_refusal")
+    if refusal:
+        raise pytest.UsageError(refusal)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Tell what stays up, and what could not be built here."""
+    plugins = terminalreporter.config.pluginmanager
+    if not (plugins.hasplugin(options.SESSION) or plugins.hasplugin("dsession")):
+        return  # neither this process nor a worker of pytest-xdist used a layout
     from pytest_carthage.plugin import summary
 
     summary.write(terminalreporter)

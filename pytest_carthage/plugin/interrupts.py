@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, Literal
 
-__all__ = ["Interrupts", "Terminated"]
+__all__ = ["Interrupts", "Terminated", "end_in_order_while"]
 
 _ASKS_TO_END = (signal.SIGTERM, signal.SIGHUP)
 
@@ -26,7 +26,7 @@ class Terminated(KeyboardInterrupt):
 def _interrupt(number: int) -> KeyboardInterrupt:
     if number == signal.SIGINT:
         return KeyboardInterrupt()
-    return Terminated(f"{signal.Signals(number).name}: everything is torn down")
+    return Terminated(f"{signal.Signals(number).name}: the session ended in good order")
 
 
 class Interrupts:
@@ -101,3 +101,24 @@ class Interrupts:
             self._tell("teardown is under way and will be finished; once more for a hard stop")
         else:
             raise _interrupt(number)
+
+
+def end_in_order_while(holds: Callable[[], bool]) -> None:
+    """Have SIGTERM and SIGHUP end this process in good order while a condition holds.
+
+    For the controller of pytest-xdist, whose workers have the layouts: it tells them to end, and
+    waits for them. Where the condition does not hold, the signal does what it does to any other
+    process.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if holds():
+            raise _interrupt(number)
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in _ASKS_TO_END:
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, handle)

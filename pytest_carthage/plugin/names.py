@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 
 __all__ = ["LONGEST", "complaint", "environment", "new"]
 
@@ -17,7 +17,12 @@ _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 def new() -> str:
     """Make up a name of three syllables, as in ``bakodi``: one of 343,000."""
-    return "".join(secrets.choice(_CONSONANTS) + secrets.choice(_VOWELS) for _ in range(3))
+    number = int.from_bytes(os.urandom(8), "big")
+    letters = []
+    for alphabet in (_CONSONANTS, _VOWELS) * 3:
+        number, index = divmod(number, len(alphabet))
+        letters.append(alphabet[index])
+    return "".join(letters)
 
 
 def complaint(name: str) -> str:

@@ -10,7 +10,10 @@ import pytest
 from pytest_carthage.plugin import names
 from pytest_carthage.plugin.durations import duration_s
 
-__all__ = ["Settings", "add_options", "settings_of"]
+__all__ = ["SESSION", "Settings", "add_options", "settings_of"]
+
+#: name under which the session's own plugin is registered once a layout is used
+SESSION = "carthage-session"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

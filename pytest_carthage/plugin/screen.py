@@ -84,15 +84,21 @@ class Screen:
         if self._terminal is None:
             return
         with self._uncaptured():
-            self._terminal.ensure_newline()
+            _begin_line(self._terminal)
             self._terminal.write_line(text, **markup)
             self._terminal.flush()
 
+    def pause(self) -> None:
+        """Draw no more until the present wait is over: somebody else has the terminal."""
+        with self._lock:
+            table, self._table = self._table, None
+        if table is not None:
+            for event in table.close():
+                self._lines.event(event)
+
     def close(self) -> None:
         """Stop drawing and forget the terminal."""
-        if self._table is not None:
-            self._table.close()
-            self._table = None
+        self.pause()
         if self._stream is not None:
             self._stream.close()
             self._stream = None
@@ -103,7 +109,7 @@ class Screen:
         stream = self._terminal_stream()
         if stream is not None and self._terminal is not None:
             with self._uncaptured():
-                self._terminal.ensure_newline()
+                _begin_line(self._terminal)
                 self._terminal.flush()
             self._table = Table(stream)
             self._table.open()
@@ -138,3 +144,11 @@ class Screen:
                 return
             with self._capture.global_and_fixture_disabled():
                 yield
+
+
+def _begin_line(terminal: pytest.TerminalReporter) -> None:
+    """Begin a line, also after the letter of a test, of which pytest itself takes no note."""
+    terminal.ensure_newline()
+    writer = getattr(terminal, "_tw", None)
+    if getattr(writer, "width_of_current_line", 0):
+        terminal.line("")

@@ -27,6 +27,7 @@ from pytest_carthage.portal import Portal
 from pytest_carthage.realisation import AsyncEnvironment, Environment, Providers
 from pytest_carthage.report import bundle
 from pytest_carthage.report.events import Event, Fanout, Kind, Recorder
+from pytest_carthage.state import places
 from pytest_carthage.state.run import Run
 
 if TYPE_CHECKING:
@@ -93,10 +94,10 @@ class Session:
     @classmethod
     def of(cls, config: pytest.Config) -> Session:
         """Find the session's one, or make and register it."""
-        found = config.pluginmanager.getplugin(_NAME)
+        found = config.pluginmanager.getplugin(options.SESSION)
         if found is None:
             found = cls(config)
-            config.pluginmanager.register(found, _NAME)
+            config.pluginmanager.register(found, options.SESSION)
             config.add_cleanup(found.close)
         assert isinstance(found, cls)
         return found
@@ -133,14 +134,18 @@ class Session:
                 pytest.skip(lacks)
             failure = pytest.fail.Exception(lacks, pytrace=False)
             self._remember(subject, failure)
-            raise failure from error
+            raise failure from None
         except CarthageError as error:
             self._restore_if_idle()
             failure = pytest.fail.Exception(_told(subject, error), pytrace=False)
             self._remember(subject, failure, former=name)
-            raise failure from error
+            raise failure from self._shown(error)
         except Exception as error:
             self._restore_if_idle()
+            if isinstance(error, OSError) and (full := places.lack_of_space()):
+                failure = pytest.fail.Exception(f"{subject}: {full}", pytrace=False)
+                self._remember(subject, failure, former=name)
+                raise failure from self._shown(error)
             self._remember(subject, error, former=name)
             raise
         live = Live(
@@ -198,7 +203,7 @@ class Session:
                 f"environment {name!r}: {'keeping it' if keep else 'its teardown'} failed: "
                 f"{error}\nwhat is left of it is removed when this process ends",
                 pytrace=False,
-            ) from error
+            ) from self._shown(error)
         finally:
             self.live.remove(live)
             self._restore_if_idle()
@@ -213,6 +218,10 @@ class Session:
                     await environment.close()
         except TimeoutError as error:
             raise TimeLimitError(f"no end after {_CLOSE_S:g} s") from error
+
+    def _shown(self, error: Exception) -> Exception | None:
+        """What a failure's message was made of: of use to whoever asks for full traces."""
+        return error if self.config.getoption("fulltrace") else None
 
     def _restore_if_idle(self) -> None:
         self._building = None
@@ -348,8 +357,6 @@ class Session:
         if cache is not None:
             base: Path = cache.mkdir("carthage")
         else:
-            from pytest_carthage.state import places
-
             base = places.state_root() / "artifacts"
         bundle.prune(base, keep=3)
         return base / self.settings.run
@@ -360,6 +367,10 @@ class Session:
     def pytest_keyboard_interrupt(self) -> None:
         """Note that the session is ending: the next Ctrl-C during a teardown is a hard stop."""
         self.interrupts.ending = True
+
+    def pytest_enter_pdb(self) -> None:
+        """Leave the terminal to the debugger."""
+        self.screen.pause()
 
     def close(self) -> None:
         """Leave the run, and stop the event loop. What is not kept is destroyed by then."""
@@ -391,16 +402,11 @@ class Session:
         os._exit(128 + number)
 
 
-_NAME = "carthage-session"
-
-
 async def _leave(run: Run) -> None:
     run.close()
 
 
-async def _outcome(
-    stage: Stage, arguments: Mapping[str, Any]
-) -> tuple[Any, BaseException | None]:
+async def _outcome(stage: Stage, arguments: Mapping[str, Any]) -> tuple[Any, BaseException | None]:
     """Run an async stage; returns its value, or what it raised.
 
     A TimeoutError that is *raised* here would reach the other thread without its traceback:

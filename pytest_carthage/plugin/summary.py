@@ -12,13 +12,20 @@ if TYPE_CHECKING:
 
     from pytest_carthage.state.run import Listed
 
-__all__ = ["write"]
+__all__ = ["run_exists", "write"]
 
 
 def write(terminal: pytest.TerminalReporter) -> None:
     """Write our sections; nothing where there is nothing to tell."""
     _write_lacks(terminal)
     _write_kept(terminal)
+
+
+def run_exists(name: str) -> bool:
+    """Whether something of a run is there: layouts of any of its processes, live or kept."""
+    from pytest_carthage.state import places
+
+    return (places.state_root() / "runs" / name).exists()
 
 
 def _write_lacks(terminal: pytest.TerminalReporter) -> None:
@@ -39,11 +46,9 @@ def _write_kept(terminal: pytest.TerminalReporter) -> None:
     config = terminal.config
     if hasattr(config, "workerinput"):
         return
-    from pytest_carthage.state import places
-
     settings = options.settings_of(config)
     # the run's folder tells it for all workers, also for those that were killed
-    if not (places.state_root() / "runs" / settings.run).exists():
+    if not run_exists(settings.run):
         return
     from pytest_carthage.state.run import list_environments
 

@@ -50,6 +50,7 @@ __all__ = ["FORMAT", "Failure", "Shelf", "folder_name", "prune"]
 FORMAT = 1
 
 _LONGEST_NAME = 120
+_ODD = re.compile(r"[^A-Za-z0-9_.\-\[\]]+")
 _JOURNAL_S = 10.0
 _JOURNAL = ["journalctl", "--no-pager", "--output=short-iso-precise", "--boot", "--lines=5000"]
 _TABLES = ("addresses", "routes", "listening", "processes")
@@ -96,18 +97,12 @@ class _Seen:
 
 def folder_name(test: str) -> str:
     """Turn a node id into the name of a folder; different tests have different ones."""
-    name = re.sub(r"[^A-Za-z0-9_.\-\[\]]+", "-", test.replace("::", ".").replace("/", ".")).strip(
-        "-."
-    )
-    if len(name) > _LONGEST_NAME or not _plain(test, name):
-        digest = hashlib.sha256(test.encode()).hexdigest()[:8]
-        name = f"{name[:_LONGEST_NAME]}-{digest}"
+    path, _, rest = test.partition("::")
+    plain = f"{path.replace('/', '.')}.{rest.replace('::', '.')}".strip(".")
+    name = _ODD.sub("-", plain)[:_LONGEST_NAME]
+    if name != plain:
+        name += f"-{hashlib.sha256(test.encode()).hexdigest()[:8]}"
     return name
-
-
-def _plain(test: str, name: str) -> bool:
-    """Whether the name tells all that the node id does."""
-    return len(test.replace("::", ".")) == len(name)
 
 
 def prune(base: Path, *, keep: int, younger_than_s: float = 3600.0) -> None:
@@ -208,6 +203,8 @@ async def _observe(environment: Observable, folder: Path, *, since_s: float) -> 
         ("graph.svg", graph.svg),
     ):
         _write(seen, target / name, partial(draw, plan))
+    for log in sorted(environment.logs.glob("ansible-*.log")):
+        _write(seen, target / log.name, partial(log.read_text, errors="replace"))
     live = {machine.name: machine for machine in environment.handles()}
     machines = await asyncio.gather(
         *(

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+#: with less than this, the state of an environment may not fit
+_LEAST_KIB = 64
+
 
 def state_root() -> Path:
     """Folder of all runs of this user: ``$CARTHAGE_STATE`` or the system's place for state."""
@@ -33,3 +36,20 @@ def runs_root() -> Path:
             "set CARTHAGE_STATE to a folder of your own"
         )
     return folder
+
+
+def lack_of_space() -> str:
+    """What to tell a person when the file system of the state is full; empty: it is not."""
+    root = state_root()
+    there = next(folder for folder in (root, *root.parents) if folder.exists())
+    try:
+        free = os.statvfs(there)
+    except OSError:
+        return ""
+    kib = free.f_bavail * free.f_frsize // 1024
+    if kib >= _LEAST_KIB and (free.f_favail or not free.f_files):
+        return ""
+    return (
+        f"no space left for state in {there} ({kib} KiB, {free.f_favail} files); "
+        "try: free some, or set CARTHAGE_STATE to a folder on another disk"
+    )

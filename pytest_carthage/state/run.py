@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import select
+import shutil
 import subprocess
 import sys
 import time
@@ -82,9 +83,14 @@ def _start_supervisor(folder: Path) -> None:
             process.kill()
             process.wait()
             text = (folder / "supervisor.log").read_text(errors="replace").strip()
+            shutil.rmtree(folder, ignore_errors=True)
             raise StateError(
-                f"run {folder.name!r}: its supervisor did not start in {_START_S:g} s; "
-                f"it printed: {text.splitlines()[-1] if text else 'nothing'}"
+                f"run {folder.name!r}: its supervisor did not start: "
+                + (
+                    places.lack_of_space()
+                    or f"no word in {_START_S:g} s; "
+                    f"it printed: {text.splitlines()[-1] if text else 'nothing'}"
+                )
             )
     # it outlives this process: nobody will wait for it
     process.returncode = 0

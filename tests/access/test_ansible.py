@@ -301,11 +301,12 @@ def test_delegation_outside_the_layout_is_refused(stand: Stand, tree: Path) -> N
             - {name: There, raw: "true", delegate_to: balancer.example.com}
         """,
     )
+    text = str(refusal(environment, playbook))
+    assert "task 'There' found no connection on 'web' (site.yml:4):\n" in text
     assert (
-        "task 'There' found no connection on 'web' (site.yml:4):\n"
-        "  Task failed: 'balancer.example.com' is no machine of the layout, and plays do not "
-        "leave the layout; declare a machine of that name"
-    ) in str(refusal(environment, playbook))
+        "'balancer.example.com' is no machine of the layout, and plays do not leave the layout; "
+        "declare a machine of that name"
+    ) in text
 
 
 @as_root
@@ -506,7 +507,7 @@ def test_missing_playbook_is_refused_before_anything_runs(stand: Stand, tree: Pa
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("- hosts: all\n  tasks:\n    - debug: [\n", "YAML parsing failed"),
+        ("- hosts: all\n  tasks:\n    - debug: [\n", "YAML"),
         ("- hosts: all\n  tasks:\n    - nosuchmodule: {}\n", "nosuchmodule"),
     ],
     ids=["yaml", "module"],
@@ -805,13 +806,13 @@ def test_become_answers_a_password_prompt(stand: Stand, tree: Path, password: st
           gather_facts: false
           become: true
           tasks:
-            - command: echo let in
+            - shell: echo let in; echo loud >&2
               register: said
-            - debug: {msg: "{{ said.stdout }}"}
+            - debug: {msg: "{{ said.stdout }}, {{ said.stderr }}"}
         """,
     )
     if password == "sesame":
-        assert run(environment, playbook).tasks[-1].message == "let in"
+        assert run(environment, playbook).tasks[-1].message == "let in, loud"
     else:
         error = refusal(environment, playbook, timeout_s=20)
         assert "Incorrect sudo password" in str(error)

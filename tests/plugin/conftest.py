@@ -15,7 +15,7 @@ import pytest
 import pytest_carthage.plugin.choice
 import pytest_carthage.plugin.claim
 import pytest_carthage.plugin.session
-import pytest_carthage.plugin.stages  # noqa: F401
+import pytest_carthage.plugin.stages
 from pytest_carthage.providers.netns import NetnsProvider
 from pytest_carthage.state import places
 from pytest_carthage.state.run import Listed, destroy_environment, list_environments

@@ -126,3 +126,29 @@ def test_layout_used_by_way_of_another_fixture_counts(suite: Suite) -> None:
     )
     suite.run("--carthage-artifacts=out").assert_outcomes(failed=1)
     assert (suite.path / "out/test_it.py.test_bad/summary.json").exists()
+
+
+def test_journal_of_systemd_is_asked_for(suite: Suite) -> None:
+    suite.write(
+        conftest="""
+        from pytest_carthage import Image
+        from pytest_carthage.providers.netns import NetnsProvider
+
+        class Pretender(NetnsProvider):
+            kind = "pretender"
+
+        def pytest_carthage_providers():
+            return {"pretender": Pretender}
+
+        class Booted(Layout):
+            one = Machine(Image.oci("localhost/none"), init="systemd", on="pretender")
+
+        booted = Booted.fixture()
+        """,
+        test_it="def test_it(booted): assert not booted\n",
+    )
+    suite.run("--carthage-name=journal").assert_outcomes(failed=1)
+    machine = suite.summary("test_it.py.test_it")["environments"]["journal-booted"]["machines"]
+    told = {**dict.fromkeys(machine["one"]["files"], ""), **machine["one"]["missing"]}
+    assert "journal.txt" in told
+    assert "log.txt" in machine["one"]["files"]

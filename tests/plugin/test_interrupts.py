@@ -50,11 +50,11 @@ def test_signal_during_a_test_tears_down_in_good_order(suite: Suite, name: str) 
     result = suite.run_apart("--carthage-name=signalled")
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines(
-        ["carthage: signalled-pair: done in * s (teardown)", "!!! *Interrupt*!!!"]
-        if name == "SIGINT"
-        else [
+        [
             "carthage: signalled-pair: done in * s (teardown)",
-            f"!!! *{name}: everything is torn down*!!!",
+            "!* KeyboardInterrupt !*"
+            if name == "SIGINT"
+            else f"!*Terminated: {name}: the session ended in good order !*",
         ]
     )
     assert suite.alive == []
@@ -130,9 +130,7 @@ def test_second_interrupt_while_building_is_a_hard_stop(suite: Suite) -> None:
 
 
 def test_interrupt_during_a_teardown_lets_it_end(suite: Suite) -> None:
-    suite.write(
-        conftest=SLOW_TEARDOWN.format(pause_s=0.8), test_it="def test_it(pair): pass\n"
-    )
+    suite.write(conftest=SLOW_TEARDOWN.format(pause_s=0.8), test_it="def test_it(pair): pass\n")
     result = suite.run_apart()
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines(

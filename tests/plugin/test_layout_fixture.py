@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from tests.plugin.conftest import Suite
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.plugin.conftest import Suite, wait_until_clean
 
 
 def test_layout_is_built_once_and_torn_down(suite: Suite) -> None:
@@ -236,3 +242,43 @@ def test_failed_teardown_does_not_mask_the_tests_failure(suite: Suite) -> None:
             "E *AssertionError: assert 'one' == 'two'",
         ]
     )
+
+
+def test_full_disk_is_told_as_such(suite: Suite, full_state: Path) -> None:
+    suite.write(
+        test_it="""
+        def test_first(pair): pass
+        def test_second(pair): pass
+        """
+    )
+    result = suite.run()
+    result.assert_outcomes(errors=1, skipped=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*ERROR at setup of test_first*",
+            f"layout 'Pair': *no space left for state in {full_state} (* KiB, * files); try: free "
+            "some, or set CARTHAGE_STATE to a folder on another disk",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*direct cause*")
+
+
+@pytest.fixture(params=[0, 4, 8])
+def full_state(
+    suite: Suite, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Path]:
+    """A state folder on a file system with a few KiB left."""
+    folder = suite.path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(folder)], check=False
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        (folder / "fill").write_bytes(b"x" * 1024 * (16 - request.param))
+        monkeypatch.setenv("CARTHAGE_STATE", str(folder))
+        yield folder
+        assert wait_until_clean() == []
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)

@@ -66,6 +66,12 @@ def test_lines_stand_between_pytests_own(suite: Suite) -> None:
     )
 
 
+def test_line_after_a_tests_letter_begins_a_line(suite: Suite) -> None:
+    suite.write(test_it=QUICK)
+    result = suite.run("--carthage-name=lines")
+    result.stdout.fnmatch_lines(["carthage: lines-pair: started (teardown)"])
+
+
 def on_terminal(suite: Suite, *arguments: str) -> str:
     """What a session writes to a terminal of 100 columns."""
     ours, theirs = pty.openpty()
@@ -142,3 +148,25 @@ def test_what_is_quick_is_not_drawn(suite: Suite) -> None:
     )
     text = on_terminal(suite, "-pno:rich")
     assert "machines)" in text
+
+
+def test_debugger_has_the_terminal_for_itself(suite: Suite) -> None:
+    suite.write(
+        conftest="""
+        import pdb, time
+
+        class Quiet(pdb.Pdb):
+            def interaction(self, *arguments):
+                time.sleep(1.0)
+                print("nobody draws here")
+                self.set_continue()
+
+        @stage
+        def imported(pair):
+            breakpoint()
+        """,
+        test_it="def test_it(imported): pass\n",
+    )
+    text = on_terminal(suite, "--pdbcls=conftest:Quiet")
+    assert "nobody draws here" in text
+    assert "of 1 done" not in text

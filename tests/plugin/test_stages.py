@@ -69,8 +69,8 @@ def test_failed_stage_is_one_error_and_blocks_the_others(suite: Suite, kind: str
             "*ERROR at setup of test_first*",
             '>       assert pair.one.name == "two", "wrong data"',
             "E       AssertionError: wrong data",
-            "SKIPPED [[]1[]] test_it.py:*: blocked by stage 'imported', which failed in test_it.py::test_first: "
-            "AssertionError: wrong data",
+            "SKIPPED [[]1[]] test_it.py:*: blocked by stage 'imported', which failed in "
+            "test_it.py::test_first: AssertionError: wrong data",
         ]
     )
     for hidden in ("*portal.py*", "*session.py*", "*stage.py*"):

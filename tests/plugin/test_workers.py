@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
+
 import pytest
 
 from tests.plugin.conftest import Suite, wait_until_clean
@@ -41,11 +47,16 @@ def test_new_run_name_is_the_same_in_all_workers(suite: Suite) -> None:
 
 
 def test_summary_tells_what_workers_kept(suite: Suite) -> None:
-    suite.write(test_it=NAMES.replace("def test_second(pair): note(pair)", """
+    suite.write(
+        test_it=NAMES.replace(
+            "def test_second(pair): note(pair)",
+            """
 def test_second(pair):
     note(pair)
     assert not pair
-"""))
+""",
+        )
+    )
     result = suite.run_apart("-n2", "--keep-on-fail", "--carthage-name=kept", xdist=True)
     result.assert_outcomes(passed=1, failed=1)
     (kept,) = suite.alive
@@ -100,10 +111,13 @@ def test_cycle_is_reported_by_workers_too(suite: Suite) -> None:
         test_it="def test_it(production): pass\n",
     )
     result = suite.run_apart("-n2", xdist=True)
-    assert result.ret != 0
-    output = result.stdout.str() + result.stderr.str()
-    assert "these wait for each other, so that none can begin" in output
-    assert "stage 'imported'" in output
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        [
+            "ERROR: these wait for each other, so that none can begin:",
+            "  stage '*",
+        ]
+    )
 
 
 def test_killed_worker_leaves_nothing(suite: Suite) -> None:
@@ -118,3 +132,56 @@ def test_killed_worker_leaves_nothing(suite: Suite) -> None:
     result = suite.run_apart("-n1", "--max-worker-restart=0", xdist=True)
     result.assert_outcomes(failed=1)
     assert wait_until_clean() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signal_to_the_controller_ends_workers_in_good_order(
+    suite: Suite, number: signal.Signals
+) -> None:
+    suite.write(
+        test_it="""
+        import time
+
+        def test_bad(pair):
+            with open("failed", "w"):
+                raise RuntimeError
+
+        def test_long(pair):
+            time.sleep(2)
+
+        def test_next(pair):
+            time.sleep(60)
+        """
+    )
+    arguments = [*suite.options(xdist=True), "-n1", "--keep-on-fail", "--carthage-name=ended"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "pytest", *arguments],
+        cwd=suite.path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    ) as process:
+        deadline = time.monotonic() + 20
+        while not (suite.path / "failed").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=30)
+    assert process.returncode == pytest.ExitCode.INTERRUPTED
+    assert "kept environments" in output
+    assert [one.name for one in suite.alive] == ["ended-pair-gw0"]
+
+
+def test_signal_to_a_controller_without_layouts_is_what_it_always_was(suite: Suite) -> None:
+    suite.write(
+        test_it="""
+        import os, signal, time
+
+        def test_it():
+            os.kill(os.getppid(), signal.SIGTERM)
+            time.sleep(1)
+        """
+    )
+    result = suite.run_apart("-n1", xdist=True)
+    assert result.ret == -signal.SIGTERM

@@ -247,6 +247,16 @@ class Never(Layout):
     bad = Machine(links={"eth0": lan.at(".2")}, wait_for=[port(80)], ready_timeout_s=0.2)
 
 
+def test_stopped_machine_does_not_answer_until_it_is_started(pair: Environment) -> None:
+    a, b = pair.handle("a"), pair.handle("b")
+    assert b.ping("a") < 5
+    a.stop()
+    with pytest.raises(TimeoutError):
+        b.ping("a", timeout_s=0.5)
+    a.start()
+    assert b.ping("a") < 5
+
+
 def test_machine_never_ready_says_so_and_everything_is_destroyed(build: Build, state: Path) -> None:
     with pytest.raises(
         CreationError, match=r"machine 'bad' of layout 'Never': no port 80 after 0\.\d+ s"

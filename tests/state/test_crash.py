@@ -17,11 +17,15 @@ import pytest
 from pytest_carthage.errors import StateError
 from pytest_carthage.providers.netns import NetnsProvider
 from pytest_carthage.state.run import Run
+from tests.support.leftovers import assert_nothing_left, of_this_test, world
+from tests.support.unprivileged import REPOSITORY
 
 _LIMIT_S = 10.0
 
 VICTIM = """
-    import sys, time
+    import os, sys, time
+    from pathlib import Path
+    from tests.support.leftovers import sleep_s
     from pytest_carthage import Layout, Machine, Network
     from pytest_carthage.planning import make_plan
     from pytest_carthage.portal import Portal
@@ -29,10 +33,12 @@ VICTIM = """
     from pytest_carthage.realisation import AsyncEnvironment, Environment, Providers
     from pytest_carthage.state.run import Run
 
+    SLEEP_S = sleep_s(Path(os.environ["CARTHAGE_STATE"]))
+
     class Many(Layout):
         lan = Network("10.0.0.0/24")
         for i in range(1, 31):
-            locals()[f"m{i}"] = Machine(links={"eth0": lan.at(f".{i}")}, command=["sleep", "600"])
+            locals()[f"m{i}"] = Machine(links={"eth0": lan.at(f".{i}")}, command=["sleep", SLEEP_S])
 
     portal = Portal()
 
@@ -80,6 +86,7 @@ def start(state: Path, tmp_path: Path) -> Iterator[Start]:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         )
         started.append(process)
         return process
@@ -97,59 +104,6 @@ def await_line(process: subprocess.Popen[str], line: str) -> None:
         assert got, f"ended before {line!r}"
         if got.strip() == line:
             return
-
-
-def of_this_test(state: Path) -> dict[int, str]:
-    """Processes that were started with this test's state folder, machines included."""
-    marker = f"CARTHAGE_STATE={state}".encode()
-    found = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal() and int(entry.name) != os.getpid():
-            try:
-                if marker in (entry / "environ").read_bytes().split(b"\0"):
-                    found[int(entry.name)] = (entry / "comm").read_text().strip()
-            except OSError:
-                continue
-    return found
-
-
-def world(state: Path) -> dict[str, object]:
-    """What this host holds of the run, and what must never change."""
-    return {
-        "processes": of_this_test(state),
-        "sleepers": [
-            pid.name for pid in Path("/proc").iterdir() if pid.name.isdecimal() and _is_sleeper(pid)
-        ],
-        "folders": sorted(p.name for p in (state / "runs").glob("[!.]*")),
-        "mounts": [
-            line
-            for line in Path("/proc/self/mountinfo").read_text().splitlines()
-            if str(state) in line
-        ],
-    }
-
-
-def _is_sleeper(pid: Path) -> bool:
-    try:
-        return (pid / "cmdline").read_bytes() == b"sleep\x00600\x00"
-    except OSError:
-        return False
-
-
-def _links() -> list[str]:
-    return [path.name for path in Path("/sys/class/net").iterdir()]
-
-
-NOTHING: dict[str, object] = {"processes": {}, "sleepers": [], "folders": [], "mounts": []}
-
-
-def assert_nothing_left(state: Path) -> None:
-    deadline = time.monotonic() + _LIMIT_S
-    links = set(_links())
-    while (seen := world(state)) != NOTHING:
-        assert time.monotonic() < deadline, f"left after {_LIMIT_S:g} s: {seen}"
-        time.sleep(0.05)
-    assert set(_links()) == links
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.02, 0.05, 0.1, 0.2])

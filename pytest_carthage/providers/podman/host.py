@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_carthage.errors import Problem
+from pytest_carthage.fabric.privilege import is_privileged
 from pytest_carthage.providers.podman.store import PATH, Store, find_store
 from pytest_carthage.state.places import state_root
 
@@ -101,10 +102,11 @@ def check() -> list[Problem]:
     def lacks(*words: str) -> None:
         problems.append(problem(*words))
 
-    if os.geteuid() != 0:
+    if not is_privileged():
         lacks(
-            f"this target needs root for now (this is user {os.geteuid()})",
-            "run as root, or choose --carthage-target=netns for machines without an image",
+            "machines in containers need root for now, with CAP_SYS_ADMIN and CAP_NET_ADMIN "
+            f"(this is user {os.geteuid()})",
+            "run as root, or give the machines no image: the netns target needs no privileges",
         )
     if not _which("podman"):
         lacks("no podman", "apt-get install podman", "podman")

@@ -241,7 +241,15 @@ async def _run(
     finally:
         if process.returncode is None:
             process.kill()
-            await asyncio.shield(process.wait())
+            await asyncio.shield(_end_of(process))
+
+
+async def _end_of(process: asyncio.subprocess.Process) -> None:
+    """Wait until a program that was killed is gone with all that it started."""
+    await process.wait()
+    if process.stderr is not None:
+        while await process.stderr.read(1 << 16):  # its end comes with the last who can write
+            pass
 
 
 def _failure(image: Image, status: int, lines: list[str], folder: Path) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import re
+import shutil
 import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,6 +30,10 @@ if TYPE_CHECKING:
 __all__ = ["PodmanMachine", "PodmanProvider"]
 
 _LAST_LINES = 10
+#: what podman may take to notice that a container has ended
+_END_S = 3.0
+#: what podman may take beyond the time that a machine has to stop
+_STOP_S = 30.0
 # said by conmon before each line, see its src/ctr_logging.c: time, stream, whole or partial
 _STAMP = re.compile(r"^\S+ (?:stdout|stderr) ([FP]) ?(.*)$")
 # these differ for each user of a container, and its agent knows them better
@@ -49,17 +56,23 @@ class PodmanMachine:
 
         :raises CreationError: it does not start, with the last lines of its log.
         """
+        await self._context.fabric.request("plug", machine=self._planned.name, up=True)
         self.channel = await _run(self._planned, self._context, self._service, self._log, None)
 
     async def stop(self, *, timeout_s: float = 10.0) -> None:
         """Ask its first process to end, and end all by force after the time."""
-        name = self._planned.name
+        name, fabric = self._planned.name, self._context.fabric
+        # first: systemd would wait for a process that is not its child, and hear nothing
+        await fabric.request("stop", machine=name)
         await self._service.call(
             lambda podman: podman.send(
-                "post", f"/containers/{name}/stop", timeout=max(0, round(timeout_s))
+                "post",
+                f"/containers/{name}/stop",
+                timeout=max(0, round(timeout_s)),
+                limit_s=timeout_s + _STOP_S,
             )
         )
-        await self._context.fabric.request("stop", machine=name)
+        await fabric.request("plug", machine=name, up=False)
 
     async def logs(self) -> str:
         """What its first process printed; with systemd, the journal, too."""
@@ -105,16 +118,21 @@ class PodmanProvider:
         )
         if planned.image is None:
             raise CreationError(f"{_who(planned, context)}: no image; try: image=Image.debian(...)")
-        service, place = await asyncio.gather(self._service(context), _place(planned, context))
-        log = context.logs / f"{planned.name}.log"
-        spec = specification(
-            planned,
-            context,
-            image=images.reference(planned.image),
-            netns=place["netns"],
-            files=_write_files(planned, context, service.folder),
-            log=log,
-        )
+        try:
+            service, place = await asyncio.gather(
+                self._service(context), context.place(planned, "namespace")
+            )
+            log = context.logs / f"{planned.name}.log"
+            spec = specification(
+                planned,
+                context,
+                image=images.reference(planned.image),
+                netns=place["netns"],
+                files=_write_files(planned, context, service.folder),
+                log=log,
+            )
+        except (OSError, FabricError) as error:
+            raise CreationError(f"{_who(planned, context)}: {error}{_advice(error)}") from error
         channel = await _run(planned, context, service, log, spec)
         return PodmanMachine(identity, channel, planned, context, service, log)
 
@@ -181,11 +199,16 @@ def _write_files(planned: PlannedMachine, context: Context, folder: Path) -> dic
     return files
 
 
-async def _place(planned: PlannedMachine, context: Context) -> Any:
-    try:
-        return await context.place(planned, "namespace")
-    except FabricError as error:
-        raise CreationError(f"{_who(planned, context)}: {error}") from error
+def _advice(error: Exception) -> str:
+    """What to do about an error that podman or the kernel tells in a few words."""
+    if os.strerror(errno.ENOSPC).lower() not in str(error).lower():
+        return ""
+    folder = state_root()
+    free_mib = shutil.disk_usage(folder).free >> 20
+    return (
+        f"; {folder} has {free_mib} MiB free; try: make room there, "
+        "or set CARTHAGE_STATE to a folder on another disk"
+    )
 
 
 async def _run(
@@ -207,21 +230,45 @@ async def _run(
 
     try:
         found = await service.call(steps)
-        pid = found["State"]["Pid"]
-        if not pid:
+        try:
+            channel = await _enter(planned.name, context, found)
+        except FabricError as error:
+            status = await _status_of_ended(planned.name, service)
+            if status is None:
+                raise
             raise CreationError(
                 f"{who}: its first process {' '.join(found['Config']['Cmd'])!r} ended at once "
-                f"with status {found['State']['ExitCode']}; {_last_lines(log)}"
-            )
-        await context.fabric.request(
-            "attach", machine=planned.name, pid=pid, env=_environment(found)
-        )
-        channel = await context.channel(planned.name)
+                f"with status {status}; {_last_lines(log)}"
+            ) from error
     except (Refused, FabricError) as error:
-        raise CreationError(f"{who}: {error}; {_last_lines(log)}") from error
+        raise CreationError(f"{who}: {error}{_advice(error)}; {_last_lines(log)}") from error
     if planned.init == "systemd":
         await _wait_for_systemd(planned, who, channel, log)
     return channel
+
+
+async def _enter(name: str, context: Context, found: dict[str, Any]) -> Channel:
+    """Have an agent join the container.
+
+    :raises FabricError: it could not, for one if the container has ended.
+    """
+    await context.fabric.request(
+        "attach", machine=name, pid=found["State"]["Pid"], env=_environment(found)
+    )
+    return await context.channel(name)
+
+
+async def _status_of_ended(name: str, service: Service) -> int | None:
+    """Exit status of a container that ends just now; None: it runs, or cannot be asked."""
+    try:
+        status: int = await service.call(
+            lambda podman: podman.send(
+                "post", f"/containers/{name}/wait", interval="10ms", limit_s=_END_S
+            )
+        )
+    except Refused:
+        return None
+    return status
 
 
 def _environment(found: dict[str, Any]) -> dict[str, str]:
@@ -245,8 +292,12 @@ async def _wait_for_systemd(planned: PlannedMachine, who: str, channel: Channel,
                 timeout_s=max(0.1, deadline - asyncio.get_running_loop().time()),
             )
             seen = (out.strip() or err.strip()).decode(errors="replace")
-        except (Interrupted, FabricError) as error:
-            seen = str(error) or "still starting"
+        except Interrupted:
+            seen = "still starting"
+        except FabricError as error:
+            if error.errno is None:  # not a refusal: the machine is gone
+                raise CreationError(f"{who}: {error}; {_last_lines(log)}") from error
+            seen = str(error)
         if seen in ("running", "degraded"):
             return
         if asyncio.get_running_loop().time() > deadline:

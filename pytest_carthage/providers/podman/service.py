@@ -189,7 +189,13 @@ class Requests:
             os.close(fd)
 
     def send(
-        self, verb: str, path: str, *, body: object = None, **parameters: str | int | bool
+        self,
+        verb: str,
+        path: str,
+        *,
+        body: object = None,
+        limit_s: float = _REQUEST_S,
+        **parameters: str | int | bool,
     ) -> Any:
         """Send one request; returns the decoded answer, or None where it is empty.
 
@@ -202,7 +208,7 @@ class Requests:
         if body is not None:
             more = {"data": json.dumps(body), "headers": {"Content-Type": "application/json"}}
         try:
-            answer = send(path, params=parameters, timeout=_REQUEST_S, **more)
+            answer = send(path, params=parameters, timeout=limit_s, **more)
         except (OSError, requests.RequestException) as error:
             raise Refused(f"no answer from podman: {error}") from error
         if answer.status_code >= 400:

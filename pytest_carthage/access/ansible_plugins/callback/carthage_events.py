@@ -161,4 +161,7 @@ def _failure(values: Any) -> str:
         text = _text(values.get(name))
         if text and text not in parts[0]:
             parts.append(f"{name}: {text}")
+    # facts are gathered by several modules
+    for name, inner in (values.get("failed_modules") or {}).items():
+        parts.append(f"{name}: {_failure(inner)}")
     return "\n".join(part for part in parts if part) or "no message"

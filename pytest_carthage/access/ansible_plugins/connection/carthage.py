@@ -220,6 +220,7 @@ class Connection(ConnectionBase):  # type: ignore[misc]
         timeout_s = max(1, self.get_option("become_success_timeout"))
         deadline: float | None = time.monotonic() + timeout_s
         asked = False
+        asking = b""
         try:
             try:
                 reply, _ = client.request(
@@ -256,6 +257,7 @@ class Connection(ConnectionBase):  # type: ignore[misc]
                         become.check_password_prompt(bytes(seen)) for seen in output.values()
                     ):
                         asked = True
+                        asking = bytes(output[err_read])
                         password = str(become.get_option("become_pass") or "")
                         _write_all(in_write, password.encode() + b"\n")
                     elif asked and become.check_incorrect_password(bytes(output[err_read])):
@@ -264,8 +266,10 @@ class Connection(ConnectionBase):  # type: ignore[misc]
         finally:
             for fd in ours:
                 os.close(fd)
-        out = become.strip_become_success(become.strip_become_prompt(bytes(output[out_read])))
-        return _exit_status(status), out, become.strip_become_prompt(bytes(output[err_read]))
+        # what is before the mark, and the question, is not the command's
+        before, mark, after = bytes(output[out_read]).partition(become.success.encode())
+        out = after.removeprefix(b"\n") if mark else before
+        return _exit_status(status), out, bytes(output[err_read]).removeprefix(asking)
 
     def put_file(self, in_path: str, out_path: str) -> None:
         """Copy a file into the machine; it belongs to the remote user."""

@@ -1,0 +1,70 @@
+"""A hundred machines of the ``netns`` target on one network, declared to ready.
+
+Against: ``ip -batch`` making the same hundred network namespaces, links and addresses. It makes
+no processes, file systems, host names or name tables, and no way in.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from benchmarks.harness import Figure, in_turns, main
+from benchmarks.layouts import crowd, live
+from benchmarks.sealed import sealed
+
+COUNT = 100
+
+
+def declared_to_ready(count: int = COUNT) -> float:
+    """Seconds from before the class exists until every machine can be used."""
+    begin = time.perf_counter()
+    layout = crowd(count)
+    with live(layout) as environment:
+        taken = time.perf_counter() - begin
+        first, last = environment.handle("m0"), environment.handle(f"m{count - 1}")
+        if first.ping(last.address()) > 0.5:
+            raise RuntimeError("declared ready, but slow to answer")
+    return taken
+
+
+def batches(count: int) -> str:
+    """A shell script of ``ip -batch`` that makes the same network."""
+    make = "\n".join(f"netns add m{n}" for n in range(count))
+    links = ["link add lan type bridge", "link set lan up"]
+    for n in range(count):
+        links.append(f"link add p{n} type veth peer name eth0 netns m{n}")
+        links.append(f"link set p{n} master lan up")
+    script = [
+        f"ip -batch - <<'END'\n{make}\nEND",
+        "ip -batch - <<'END'\n" + "\n".join(links) + "\nEND",
+    ]
+    for n in range(count):
+        address = f"10.0.{(n + 1) // 256}.{(n + 1) % 256}/16"
+        inside = f"address add {address} dev eth0\nlink set eth0 up\nlink set lo up"
+        script.append(f"ip -n m{n} -batch - <<'END'\n{inside}\nEND")
+    return "\n".join(script)
+
+
+def with_ip(count: int = COUNT) -> float:
+    """Seconds that the script takes, in namespaces that end with it."""
+    with sealed() as inside:
+        return inside.seconds(["sh", "-ec", batches(count)])
+
+
+def take(rounds: int) -> Sequence[Figure]:
+    """Take the figure."""
+    ours, plain = in_turns(rounds, declared_to_ready, with_ip)
+    figure = Figure(
+        what=f"{COUNT} netns machines on one network, declared to ready",
+        unit="s",
+        ours=ours,
+        other=plain,
+        versus="ip -batch",
+        at_most_times=3,
+    )
+    return [figure]
+
+
+if __name__ == "__main__":
+    main(take)

@@ -1,0 +1,156 @@
+"""Programs of the alternatives, in namespaces of their own, so that nothing of them is left."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pytest_carthage.providers.podman import host, store
+from pytest_carthage.state import cgroups
+
+__all__ = ["Podman", "Sealed", "podman", "sealed"]
+
+# First process of a PID namespace: when it ends, all that it started is gone. It reads a line
+# of JSON with programs to run at the same time, and answers how long they took.
+_RUNNER = """
+import json, subprocess, sys, time
+for line in sys.stdin:
+    request = json.loads(line)
+    begin = time.perf_counter()
+    running = [
+        subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                         stderr=subprocess.STDOUT)
+        for argv in request["programs"]
+    ]
+    outputs = [process.communicate()[0] for process in running]
+    taken = time.perf_counter() - begin
+    failed = [
+        " ".join(argv)[:200] + ": " + output.decode(errors="replace")[-2000:]
+        for argv, process, output in zip(request["programs"], running, outputs)
+        if process.returncode
+    ]
+    print(json.dumps({"taken_s": taken, "failed": failed}), flush=True)
+"""
+
+
+class Sealed:
+    """Runs programs in its own mount, PID, IPC and network namespaces, and times them."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def seconds(self, *programs: Sequence[str]) -> float:
+        """Run programs at the same time; returns the seconds until the last one has ended.
+
+        :raises RuntimeError: one failed, with what it printed.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"programs": [list(one) for one in programs]}) + "\n")
+        self._process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        if answer["failed"]:
+            raise RuntimeError("\n".join(answer["failed"]))
+        return float(answer["taken_s"])
+
+
+@contextmanager
+def sealed(*setup: str, env: dict[str, str] | None = None) -> Iterator[Sealed]:
+    """Namespaces with a private ``/run`` and shared memory; ``setup``: shell commands first."""
+    steps = ["mount -t tmpfs tmpfs /run", "mount -t tmpfs tmpfs /dev/shm", "ip link set lo up"]
+    steps += [*setup, 'exec "$0" -I -c "$1"']
+    flags = ["--mount", "--pid", "--ipc", "--net", "--fork", "--kill-child", "--mount-proc"]
+    process = subprocess.Popen(
+        ["unshare", *flags, "sh", "-ec", "\n".join(steps), sys.executable, _RUNNER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={"PATH": store.PATH, "HOME": "/root", "LANG": "C.UTF-8", **(env or {})},
+        text=True,
+        start_new_session=True,  # Ctrl-C is for us, who end it
+    )
+    try:
+        yield Sealed(process)
+    finally:
+        process.kill()  # --kill-child: the kernel ends the rest
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            assert pipe is not None
+            try:
+                pipe.close()
+            except BrokenPipeError:
+                continue
+
+
+class Podman:
+    """Podman's own command line, on a store of its own above the host's images."""
+
+    def __init__(self, inside: Sealed, control_group: str) -> None:
+        self._inside = inside
+        self._control_group = control_group
+
+    def argv(self, command: str, *arguments: str) -> list[str]:
+        """A command line of podman."""
+        if command == "run":
+            arguments = (f"--cgroup-parent={self._control_group}", *arguments)
+        return ["podman", command, *arguments]
+
+    def seconds(self, *commands: Sequence[str]) -> float:
+        """Run podman's commands at the same time; returns the seconds until all have ended.
+
+        :raises RuntimeError: one failed, with what it printed.
+        """
+        return self._inside.seconds(*(self.argv(*command) for command in commands))
+
+    def script(self, *lines: str) -> float:
+        """Run lines of shell one after the other; returns the seconds. ``$run``: podman run."""
+        begin = f'run="podman run --cgroup-parent={self._control_group}"'
+        return self._inside.seconds(["sh", "-ec", "\n".join((begin, *lines))])
+
+
+@contextmanager
+def _configured(engine: host.Engine) -> Iterator[dict[str, str]]:
+    """Environment variables of podman with this project's configuration, and its own store."""
+    folder = Path(tempfile.mkdtemp(prefix="carthage-benchmark-", dir="/var/tmp"))
+    storage = engine.store.configuration(root=folder / "store", run_root="/run/podman-store")
+    (folder / "storage.conf").write_text(storage)
+    networks = f'[network]\nnetwork_config_dir = "{folder / "networks"}"\n'
+    (folder / "containers.conf").write_text(engine.configuration() + networks)
+    try:
+        yield {
+            "CONTAINERS_CONF": str(folder / "containers.conf"),
+            "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
+        }
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _control_group() -> Iterator[str]:
+    name = f"/carthage-benchmark-{secrets.token_hex(3)}"
+    try:
+        yield name
+    finally:
+        cgroups.remove(name)
+
+
+@contextmanager
+def podman() -> Iterator[Podman]:
+    """Podman with the configuration that this project's provider gives it on this host."""
+    engine = host.find_engine()
+    if engine is None:
+        raise RuntimeError("no container runtime; see pytest-carthage doctor")
+    hide = [f"umount {engine.hide}"] if engine.hide else []
+    with (
+        _configured(engine) as env,
+        _control_group() as group,
+        sealed(*hide, env=env) as inside,
+    ):
+        yield Podman(inside, group)

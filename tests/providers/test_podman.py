@@ -1,0 +1,263 @@
+"""The podman target without podman: what the host offers, how a container is described."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import os
+import resource
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from pytest_carthage import Image, Layout, Limits, Machine, Network
+from pytest_carthage.planning import make_plan
+from pytest_carthage.provider import Context, ImageBuilder, Logs, Powered
+from pytest_carthage.providers.podman import PodmanMachine, PodmanProvider, host, provider, store
+from pytest_carthage.providers.podman.container import command_of, specification
+from pytest_carthage.providers.podman.store import Store, find_store
+from pytest_carthage.state.places import state_root
+
+
+class Shop(Layout):
+    lan = Network("10.0.0.0/24")
+    debian = Image.debian("bookworm")
+    db = Machine(
+        debian,
+        links={"eth0": lan.at(".1")},
+        env={"LANG": "C"},
+        limits=Limits(memory_mib=64, cpus=0.5, pids=50),
+    )
+    init = Machine(debian, init="systemd")
+    app = Machine(debian, command=["app", "--serve"])
+
+
+def having(monkeypatch: pytest.MonkeyPatch, *programs: str) -> None:
+    found = {program: f"/usr/bin/{program}" for program in programs}
+    monkeypatch.setattr(host, "_which", found.get)
+
+
+# the host
+
+
+@pytest.fixture
+def groups(tmp_path: Path) -> Callable[..., Path]:
+    def make(*files: str) -> Path:
+        for name in files:
+            path = tmp_path / name
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
+        return tmp_path
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("files", "programs", "runtime", "hides"),
+    [
+        (["cgroup.controllers"], ["crun", "runc"], "crun", False),
+        (["cgroup.controllers"], ["runc"], "runc", False),
+        (["memory/tasks"], ["crun"], "crun", False),
+        (["memory/tasks", "unified/cgroup.procs"], ["crun", "runc"], "crun", True),
+        (["memory/tasks", "unified/cgroup.procs"], ["runc"], "runc", False),
+    ],
+)
+def test_engine_copes_with_the_hosts_control_groups(
+    files: list[str],
+    programs: list[str],
+    runtime: str,
+    hides: bool,
+    groups: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    having(monkeypatch, *programs)
+    root = groups(*files)
+    engine = host.find_engine(root)
+    assert engine is not None
+    assert engine.runtime == runtime
+    assert engine.hide == (root / "unified" if hides else None)
+    assert tomllib.loads(engine.configuration())["engine"]["runtime"] == runtime
+
+
+@pytest.mark.parametrize(
+    ("hard", "files", "processes"),
+    [(resource.RLIM_INFINITY, 65536, 4194304), (20000, 20000, 20000)],
+)
+def test_engine_asks_for_no_more_than_the_host_may_give(
+    hard: int, files: int, processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    having(monkeypatch, "crun")
+    monkeypatch.setattr(resource, "getrlimit", lambda number: (1024, hard))
+    engine = host.find_engine()
+    assert engine is not None
+    assert engine.ulimits == (f"nofile={files}:{files}", f"nproc={processes}:{processes}")
+
+
+def test_host_without_anything_is_told_all_with_remedies(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    having(monkeypatch)
+    monkeypatch.setattr(host, "is_privileged", lambda: False)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(host, "_file_system", lambda path: "overlay")
+    monkeypatch.setattr(host, "_KEYRINGS", tmp_path)
+    problems = [*PodmanProvider().check()]
+    assert [str(problem).partition(";")[0] for problem in problems] == [
+        "podman: machines in containers need root for now, with CAP_SYS_ADMIN and CAP_NET_ADMIN "
+        "(this is user 1000)",
+        "podman: no podman",
+        "podman: no podman-py, the Python package 'podman'",
+        f"podman: {state_root()} is itself on an overlay, where the kernel allows no second one",
+        "podman: no mmdebstrap, which builds Debian images",
+        "podman: no debian-archive-keyring, which tells Debian's archives from forged ones",
+    ]
+    assert all(problem.remedy for problem in problems)
+    assert {name for problem in problems for name in problem.packages} == {
+        "podman",
+        "mmdebstrap",
+        "debian-archive-keyring",
+    }
+
+
+def test_host_without_a_runtime_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    having(monkeypatch, "podman")
+    assert "neither crun nor runc" in " ".join(map(str, host.check()))
+
+
+def test_builder_is_not_needed_for_images_that_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "check", list)
+    having(monkeypatch, "podman", "crun")
+    plan = make_plan(Shop)
+    monkeypatch.setattr(store, "has_image", lambda reference: True)
+    assert not PodmanProvider().check(plan)
+    monkeypatch.setattr(store, "has_image", lambda reference: False)
+    assert "no mmdebstrap" in " ".join(map(str, PodmanProvider().check(plan)))
+
+
+def test_file_system_of_a_path_is_that_of_its_nearest_mount() -> None:
+    assert host._file_system(Path("/proc/self")) == "proc"
+    assert host._file_system(Path("/no/such/folder")) == host._file_system(Path("/"))
+
+
+def test_check_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CARTHAGE_STATE", str(tmp_path / "state"))
+    PodmanProvider().check()
+    assert not (tmp_path / "state").exists()
+
+
+def test_provider_and_machine_have_the_capabilities_that_handles_look_for() -> None:
+    assert isinstance(PodmanProvider(), ImageBuilder)
+    for capability in (Powered, Logs):
+        assert issubclass(PodmanMachine, capability)
+
+
+# its store
+
+
+def test_store_is_where_the_hosts_configuration_says(tmp_path: Path) -> None:
+    file = tmp_path / "storage.conf"
+    file.write_text(
+        '[storage]\ndriver = "overlay"\ngraphroot = "/data/store"\n'
+        '[storage.options]\nadditionalimagestores = ["/shared"]\n'
+        '[storage.options.overlay]\nmount_program = "/usr/bin/fuse-overlayfs"\n'
+    )
+    found = find_store((str(tmp_path / "missing"), str(file)))
+    assert found == Store(
+        root=Path("/data/store"),
+        additional=("/shared",),
+        overlay={"mount_program": "/usr/bin/fuse-overlayfs"},
+    )
+    text = found.configuration(root=Path("/env/store"), run_root="/run/x")
+    assert tomllib.loads(text)["storage"] == {
+        "driver": "overlay",
+        "graphroot": "/env/store",
+        "runroot": "/run/x",
+        "options": {
+            "additionalimagestores": ["/data/store", "/shared"],
+            "overlay": {"mount_program": "/usr/bin/fuse-overlayfs"},
+        },
+    }
+
+
+@pytest.mark.parametrize("text", ["", "[storage]\n", "not toml at all ["])
+def test_store_is_podmans_own_place_where_nothing_says_so(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "storage.conf"
+    file.write_text(text)
+    assert find_store((str(file),)) == Store()
+
+
+# its containers
+
+
+def spec_of(name: str) -> dict[str, Any]:
+    plan = make_plan(Shop)
+    # only names are read from it
+    context = cast("Context", type("Names", (), {"run": "r1", "environment": "r1-shop"}))
+    return specification(
+        plan.machines[name],
+        context,
+        image="localhost/x:1",
+        netns="/proc/1/fd/9",
+        files={"/etc/hosts": Path("/env/db.hosts")},
+        log=Path("/env/logs/db.log"),
+    )
+
+
+def test_container_lives_in_the_fabrics_namespace_under_our_labels() -> None:
+    spec = spec_of("db")
+    assert spec["netns"] == {"nsmode": "path", "value": "/proc/1/fd/9"}
+    assert spec["labels"] == {
+        "carthage.run": "r1",
+        "carthage.environment": "r1-shop",
+        "carthage.machine": "db",
+    }
+    assert spec["hostname"] == "db"
+    assert spec["env"] == {"LANG": "C"}
+    assert spec["mounts"][0]["destination"] == "/etc/hosts"
+    assert spec["log_configuration"] == {"driver": "k8s-file", "path": "/env/logs/db.log"}
+    assert spec["cgroup_parent"].endswith("r1-shop")
+
+
+def test_container_is_limited_as_declared() -> None:
+    assert spec_of("db")["resource_limits"] == {
+        "memory": {"limit": 64 << 20},
+        "cpu": {"quota": 50_000, "period": 100_000},
+        "pids": {"limit": 50},
+    }
+    assert spec_of("app")["resource_limits"] == {}
+
+
+def test_container_runs_what_is_declared_and_nothing_of_the_image() -> None:
+    assert spec_of("app")["command"] == ["app", "--serve"]
+    assert spec_of("app")["entrypoint"] == []
+    assert "systemd" not in spec_of("app")
+    booted = spec_of("init")
+    assert booted["command"][0] == "/sbin/init"
+    assert booted["systemd"] == "always"
+    assert "systemd.mask=apt-daily.timer" in booted["command"]
+
+
+# its logs
+
+
+def test_log_is_what_was_printed_without_conmons_stamps(tmp_path: Path) -> None:
+    log = tmp_path / "db.log"
+    log.write_text(
+        "2026-01-01T00:00:00.000000000+00:00 stdout F first\n"
+        "2026-01-01T00:00:00.000000000+00:00 stderr P half and\n"
+        "2026-01-01T00:00:00.000000000+00:00 stderr F  half\r\n"
+        "2026-01-01T00:00:00.000000000+00:00 stdout F \n"
+        "a line of something else\n"
+    )
+    assert provider._read_log(log) == ("first\nhalf and half\n\na line of something else\n")
+    assert provider._read_log(tmp_path / "missing") == ""
+
+
+def test_planned_machine_without_a_command_waits_in_a_shell_that_reaps() -> None:
+    plan = make_plan(Shop)
+    waiting = dataclasses.replace(plan.machines["app"], command=None)
+    assert "trap 'exit 0' TERM" in command_of(waiting)[2]

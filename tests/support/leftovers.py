@@ -1,0 +1,70 @@
+"""What a run leaves on this host: nothing, within ten seconds."""
+
+from __future__ import annotations
+
+import os
+import time
+import zlib
+from pathlib import Path
+
+_LIMIT_S = 10.0
+
+
+def of_this_test(state: Path) -> dict[int, str]:
+    """Processes that were started with this test's state folder, machines included."""
+    marker = f"CARTHAGE_STATE={state}".encode()
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and int(entry.name) != os.getpid():
+            try:
+                if marker in (entry / "environ").read_bytes().split(b"\0"):
+                    found[int(entry.name)] = (entry / "comm").read_text().strip()
+            except OSError:
+                continue
+    return found
+
+
+def world(state: Path) -> dict[str, object]:
+    """What this host holds of the run, and what must never change."""
+    return {
+        "processes": of_this_test(state),
+        "sleepers": [
+            pid.name
+            for pid in Path("/proc").iterdir()
+            if pid.name.isdecimal() and _is_sleeper(pid, state)
+        ],
+        "folders": sorted(p.name for p in (state / "runs").glob("[!.]*")),
+        "mounts": [
+            line
+            for line in Path("/proc/self/mountinfo").read_text().splitlines()
+            if str(state) in line
+        ],
+    }
+
+
+def sleep_s(state: Path) -> str:
+    """How long the machines of this test sleep: nobody else's sleep as long."""
+    return f"600.{zlib.crc32(str(state).encode())}"
+
+
+def _is_sleeper(pid: Path, state: Path) -> bool:
+    try:
+        return (pid / "cmdline").read_bytes() == f"sleep\0{sleep_s(state)}\0".encode()
+    except OSError:
+        return False
+
+
+def _links() -> list[str]:
+    return [path.name for path in Path("/sys/class/net").iterdir()]
+
+
+NOTHING: dict[str, object] = {"processes": {}, "sleepers": [], "folders": [], "mounts": []}
+
+
+def assert_nothing_left(state: Path) -> None:
+    deadline = time.monotonic() + _LIMIT_S
+    links = set(_links())
+    while (seen := world(state)) != NOTHING:
+        assert time.monotonic() < deadline, f"left after {_LIMIT_S:g} s: {seen}"
+        time.sleep(0.05)
+    assert set(_links()) == links
