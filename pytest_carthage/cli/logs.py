@@ -13,6 +13,8 @@ from pytest_carthage.cli import target
 from pytest_carthage.errors import CarthageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_carthage.state.run import Listed
 
 
@@ -45,7 +47,16 @@ def run(arguments: argparse.Namespace) -> int:
     if not path.exists() or (path.stat().st_size == 0 and not arguments.follow):
         print(f"(machine {machine!r} has printed nothing)", file=sys.stderr)
         return 0
-    return _print_file(path, environment, arguments)
+    clean: Callable[[bytes], bytes] = bytes
+    if environment.machines[machine].get("target") == "podman":
+        clean = _without_stamps
+    return _print_file(path, environment, arguments, clean)
+
+
+def _without_stamps(text: bytes) -> bytes:
+    from pytest_carthage.providers.podman.printed import without_stamps
+
+    return without_stamps(text.decode(errors="replace")).encode()
 
 
 def _journal(environment: Listed, machine: str, arguments: argparse.Namespace) -> int:
@@ -57,17 +68,22 @@ def _journal(environment: Listed, machine: str, arguments: argparse.Namespace) -
         return exit_status(run_on_streams(client, argv))
 
 
-def _print_file(path: Path, environment: Listed, arguments: argparse.Namespace) -> int:
+def _print_file(
+    path: Path,
+    environment: Listed,
+    arguments: argparse.Namespace,
+    clean: Callable[[bytes], bytes],
+) -> int:
     try:
         with path.open("rb") as file:
-            text = file.read()
+            text = clean(file.read())
             if arguments.lines is not None:
                 kept = text.splitlines(keepends=True)[-arguments.lines :] if arguments.lines else []
                 text = b"".join(kept)
             _print(text)
             # the file has no other way to tell that it grew than to be looked at
             while arguments.follow and environment.folder.exists():
-                _print(file.read())
+                _print(clean(file.read()))
                 time.sleep(0.2)
     except OSError as error:
         raise CarthageError(f"log {path}: {error.strerror}") from error

@@ -435,12 +435,16 @@ def furnish() -> None:
     for name, value in (
         ("ipv6/conf/all/disable_ipv6", "1"),
         ("ipv6/conf/default/disable_ipv6", "1"),
+        # frames between machines are no business of the fabric's packet filter, which is empty
+        ("bridge/bridge-nf-call-arptables", "0"),
+        ("bridge/bridge-nf-call-ip6tables", "0"),
+        ("bridge/bridge-nf-call-iptables", "0"),
     ):
         try:
             with open(f"/proc/sys/net/{name}", "w") as file:
                 file.write(value)
         except OSError:
-            pass  # a kernel without IPv6
+            pass  # a kernel without IPv6, or without br_netfilter
     batch = netlink.Batch()
     batch.up("lo")
     batch.commit()

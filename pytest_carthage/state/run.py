@@ -62,7 +62,23 @@ def _is_alive(folder: Path) -> bool:
         os.close(fd)
 
 
+#: supervisors that this process has started, and not yet reaped
+_started: list[int] = []
+
+
+def _reap() -> None:
+    """Let go of supervisors that have ended: one process may have many runs, as tests do."""
+    for pid in list(_started):
+        try:
+            ended, _ = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            ended = pid
+        if ended:
+            _started.remove(pid)
+
+
 def _start_supervisor(folder: Path) -> None:
+    _reap()
     reading, writing = os.pipe()
     package = str(Path(__file__).resolve().parents[2])
     code = _BOOTSTRAP.format(path=package, folder=str(folder), ready=writing)
@@ -92,8 +108,9 @@ def _start_supervisor(folder: Path) -> None:
                     f"it printed: {text.splitlines()[-1] if text else 'nothing'}"
                 )
             )
-    # it outlives this process: nobody will wait for it
+    # it may outlive this process: Popen must not wait for it
     process.returncode = 0
+    _started.append(process.pid)
 
 
 class Run:

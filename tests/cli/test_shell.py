@@ -89,7 +89,8 @@ def test_shell_has_the_size_of_our_terminal_and_follows_it(shell: Terminal) -> N
 
 
 def test_interrupt_key_goes_to_what_runs_there(shell: Terminal) -> None:
-    shell.type("echo be''gun; sleep 60; echo never\n")
+    # said by the process that gets the signal, so that it cannot come too early
+    shell.type("sh -c \"echo be''gun; exec sleep 60\"; echo never\n")
     shell.expect("begun")
     shell.type("\x03")
     shell.type("echo st''ill here\n")

@@ -48,7 +48,7 @@ def test_options_of_pytest_are_understood(line: str, tmp_path: Path) -> None:
 
 def test_tox_environments_exist() -> None:
     text = (REPOSITORY / "tox.ini").read_text()
-    there = set(re.findall(r"^\[testenv:(\w+)\]", text, re.MULTILINE))
+    there = set(re.findall(r"^\[testenv:(\w+)", text, re.MULTILINE))
     called = {
         name
         for page in PAGES

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pytest_carthage.errors import CreationError, FabricError, Problem
 from pytest_carthage.provider import Channel, Context, Identity
 from pytest_carthage.providers.podman import host, images, store
 from pytest_carthage.providers.podman.container import specification
+from pytest_carthage.providers.podman.printed import without_stamps
 from pytest_carthage.providers.podman.service import Refused, Requests, Service, load
 from pytest_carthage.state.places import state_root
 
@@ -34,8 +34,6 @@ _LAST_LINES = 10
 _END_S = 3.0
 #: what podman may take beyond the time that a machine has to stop
 _STOP_S = 30.0
-# said by conmon before each line, see its src/ctr_logging.c: time, stream, whole or partial
-_STAMP = re.compile(r"^\S+ (?:stdout|stderr) ([FP]) ?(.*)$")
 # these differ for each user of a container, and its agent knows them better
 _NOT_INHERITED = frozenset({"HOME", "HOSTNAME", "TERM"})
 
@@ -310,17 +308,11 @@ async def _wait_for_systemd(planned: PlannedMachine, who: str, channel: Channel,
 
 
 def _read_log(log: Path) -> str:
-    """What a machine printed, without what conmon writes before each line."""
+    """What a machine printed."""
     try:
-        lines = log.read_text(errors="replace").splitlines()
+        return without_stamps(log.read_text(errors="replace"))
     except FileNotFoundError:
         return ""
-    parts = []
-    for line in lines:
-        match = _STAMP.match(line)
-        text, is_whole = (match[2], match[1] == "F") if match else (line, True)
-        parts.append(text.rstrip("\r") + ("\n" if is_whole else ""))
-    return "".join(parts)
 
 
 def _last_lines(log: Path) -> str:
