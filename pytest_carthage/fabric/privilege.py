@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pytest_carthage.errors import Problem
 
+_PROC = Path("/proc")
 _NET_ADMIN, _SYS_ADMIN = 12, 21  # capabilities(7)
 _REMEDY = (
     "run as root (in a container: with CAP_SYS_ADMIN and CAP_NET_ADMIN), "
@@ -13,44 +14,44 @@ _REMEDY = (
 )
 
 
-def is_privileged() -> bool:
+def is_privileged(proc: Path = _PROC) -> bool:
     """Whether this process can make namespaces without a user namespace around them."""
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in (proc / "self/status").read_text().splitlines():
         if line.startswith("CapEff:"):
             effective = int(line.split()[1], 16)
             return bool(effective >> _SYS_ADMIN & 1 and effective >> _NET_ADMIN & 1)
     return False
 
 
-def user_namespace_problems() -> list[Problem]:
+def user_namespace_problems(proc: Path = _PROC) -> list[Problem]:
     """What forbids user namespaces on this host, by its own switches."""
     try:
-        most = int(Path("/proc/sys/user/max_user_namespaces").read_text())
+        most = int((proc / "sys/user/max_user_namespaces").read_text())
     except (OSError, ValueError):
         most = 0
     if most == 0:
         return [refused("this kernel allows no user namespaces (user.max_user_namespaces is 0)")]
     for path, closed, cure in (
         (
-            "/proc/sys/kernel/unprivileged_userns_clone",
+            "sys/kernel/unprivileged_userns_clone",
             "0",
             "kernel.unprivileged_userns_clone=1",
         ),
         (
-            "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+            "sys/kernel/apparmor_restrict_unprivileged_userns",
             "1",
             "kernel.apparmor_restrict_unprivileged_userns=0",
         ),
     ):
         try:
-            value = Path(path).read_text().strip()
+            value = (proc / path).read_text().strip()
         except OSError:
             continue
         if value == closed:
             return [
                 Problem(
                     who="namespaces",
-                    what=f"no privileges, and user namespaces are closed ({path} is {closed})",
+                    what=f"no privileges, and user namespaces are closed (/proc/{path} is {closed})",
                     remedy=f"run as root, or: sysctl -w {cure}",
                 )
             ]
