@@ -51,7 +51,8 @@ def user_namespace_problems(proc: Path = _PROC) -> list[Problem]:
             return [
                 Problem(
                     who="namespaces",
-                    what=f"no privileges, and user namespaces are closed (/proc/{path} is {closed})",
+                    what="no privileges, and user namespaces are closed "
+                    f"(/proc/{path} is {closed})",
                     remedy=f"run as root, or: sysctl -w {cure}",
                 )
             ]
