@@ -29,7 +29,7 @@ Take = Callable[[int], Sequence["Figure"]]
 
 #: rounds by default; fewer have no median worth telling
 LEAST_ROUNDS = 5
-_ENDS = (signal.SIGTERM, signal.SIGHUP)
+_ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # The kernel removes namespaces after their last process has ended, in the background, and
 # tells nobody when it is done. What one side left must not be measured on the other.
 _SETTLE_S = 0.3
@@ -203,7 +203,7 @@ def table(figures: Sequence[Figure]) -> str:
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """Have SIGTERM and SIGHUP clean up as Ctrl-C does."""
+    """Have every way to end a script be a KeyboardInterrupt, so that it cleans up."""
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt

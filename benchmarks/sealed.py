@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -56,7 +58,10 @@ class Sealed:
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps({"programs": [list(one) for one in programs]}) + "\n")
         self._process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        line = self._process.stdout.readline()
+        if not line.startswith("{"):
+            raise RuntimeError(f"no namespaces for programs: {line or 'unshare failed'}")
+        answer: dict[str, Any] = json.loads(line)
         if answer["failed"]:
             raise RuntimeError("\n".join(answer["failed"]))
         return float(answer["taken_s"])
@@ -65,13 +70,14 @@ class Sealed:
 @contextmanager
 def sealed(*setup: str, env: dict[str, str] | None = None) -> Iterator[Sealed]:
     """Namespaces with a private ``/run`` and shared memory; ``setup``: shell commands first."""
-    steps = ["mount -t tmpfs tmpfs /run", "mount -t tmpfs tmpfs /dev/shm", "ip link set lo up"]
-    steps += [*setup, 'exec "$0" -I -c "$1"']
+    steps = ["exec 2>&1", "mount -t tmpfs tmpfs /run", "mount -t tmpfs tmpfs /dev/shm"]
+    steps += ["ip link set lo up", *setup, 'exec "$0" -I -c "$1"']
     flags = ["--mount", "--pid", "--ipc", "--net", "--fork", "--kill-child", "--mount-proc"]
     process = subprocess.Popen(
         ["unshare", *flags, "sh", "-ec", "\n".join(steps), sys.executable, _RUNNER],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # it does not know that its child was meant to be killed
         env={"PATH": store.PATH, "HOME": "/root", "LANG": "C.UTF-8", **(env or {})},
         text=True,
         start_new_session=True,  # Ctrl-C is for us, who end it
@@ -79,14 +85,29 @@ def sealed(*setup: str, env: dict[str, str] | None = None) -> Iterator[Sealed]:
     try:
         yield Sealed(process)
     finally:
-        process.kill()  # --kill-child: the kernel ends the rest
-        process.wait()
+        _end(process)
         for pipe in (process.stdin, process.stdout):
             assert pipe is not None
             try:
                 pipe.close()
             except BrokenPipeError:
                 continue
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a program of ``unshare --fork --kill-child``, and wait until all in there have ended.
+
+    To kill its child is to kill the first process of a PID namespace, which ends as the last.
+    """
+    try:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        for child in children:
+            os.kill(int(child), signal.SIGKILL)
+    except (FileNotFoundError, ProcessLookupError):
+        children = []
+    if not children:
+        process.kill()
+    process.wait()
 
 
 class Podman:

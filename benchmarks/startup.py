@@ -21,7 +21,8 @@ CALLS = 5
 
 def environment(folder: Path, *packages: str) -> Path:
     """Make a virtual environment; returns its Python."""
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    make = [sys.executable, "-m", "venv", str(folder)]
+    subprocess.run(make, check=True, capture_output=True)
     python = folder / "bin" / "python"
     install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*install, *packages], check=True, capture_output=True)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
 from typing import TYPE_CHECKING
 
 from pytest_carthage.errors import FabricError
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 #: how long output is awaited after a command has ended while something that it left behind
 #: (a daemon) still holds the pipe
 _DRAIN_S = 0.05
+#: the same where that keeps on printing
+_CHATTER_S = 0.5
 
 
 class _Reader:
@@ -53,9 +56,9 @@ class _Reader:
             self._loop.remove_reader(self._fd)
             os.close(self._fd)
 
-    async def drain(self) -> None:
-        """Wait for the end, or until nothing more comes."""
-        while not self.done.is_set():
+    async def drain(self, deadline: float) -> None:
+        """Wait for the end, until nothing more comes, or until ``deadline`` (monotonic)."""
+        while not self.done.is_set() and time.monotonic() < deadline:
             self.grew.clear()
             waits = [asyncio.create_task(e.wait()) for e in (self.done, self.grew)]
             finished, pending = await asyncio.wait(
@@ -165,11 +168,12 @@ async def execute(
 
 
 async def _drain(out: _Reader, err: _Reader) -> None:
+    deadline = time.monotonic() + _CHATTER_S
     for reader in (out, err):
-        while not reader.done.is_set():
+        while not reader.done.is_set() and time.monotonic() < deadline:
             before = len(reader.parts)
             reader.read()
             if len(reader.parts) == before:
                 break
     if not (out.done.is_set() and err.done.is_set()):
-        await asyncio.gather(out.drain(), err.drain())
+        await asyncio.gather(out.drain(deadline), err.drain(deadline))

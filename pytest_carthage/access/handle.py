@@ -110,7 +110,13 @@ class AsyncMachine:
         :raises CommandError: the exit status is not 0, or the program is missing.
         :raises TimeLimitError: it did not end in time, with the output so far; it was killed.
         """
-        argv = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
+        argv = (
+            ["/bin/sh", "-c", command]
+            if isinstance(command, str)
+            else [os.fspath(word) for word in command]
+        )
+        if not argv:
+            raise ValueError(f"{self._who}: an empty sequence is no command")
         kept = command if isinstance(command, str) else tuple(argv)
         data = input.encode() if isinstance(input, str) else input
         started_at, begin = time.time(), time.monotonic()
@@ -214,36 +220,50 @@ class AsyncMachine:
         """Copy a file, or a folder with all that is in it, from the host into the machine.
 
         Missing folders on the way are made. A ``target`` that ends with ``/`` is a folder.
+        Symbolic links in a folder stay links.
 
         :raises FileNotFoundError: there is no such file on the host.
         """
         source = Path(source)
         if target.endswith("/"):
             target += source.name
-        if source.is_dir():
-            await self._mkdirs(target)
-            for path in sorted(source.rglob("*")):
-                inside = f"{target}/{path.relative_to(source)}"
-                if path.is_dir():
-                    await self._mkdirs(inside)
-                else:
-                    await self._put_file(path, inside, mode, user)
+        if not source.is_dir():
+            await self._mkdirs(str(PurePosixPath(target).parent))
+            await self._put_file(source, target, mode, user)
             return
-        await self._mkdirs(str(PurePosixPath(target).parent))
-        await self._put_file(source, target, mode, user)
+        await self._mkdirs(target, source, user)
+        for path in sorted(source.rglob("*")):
+            inside = f"{target}/{path.relative_to(source)}"
+            if path.is_symlink():
+                await self._link(inside, os.readlink(path))
+            elif path.is_dir():
+                await self._mkdirs(inside, path, user)
+            else:
+                await self._put_file(path, inside, mode, user)
 
-    async def _mkdirs(self, path: str) -> None:
+    async def _mkdirs(self, path: str, like: Path | None = None, user: str | None = None) -> None:
+        """Make a folder, where there is none, with the permissions of one on the host."""
+        mode = None if like is None else stat.S_IMODE(like.stat().st_mode)
         try:
-            await self.channel.request("mkdirs", path=path)
+            await self.channel.request("mkdirs", path=path, mode=mode, user=user)
+        except FabricError as error:
+            raise _file_error(error, self._who, path) from error
+
+    async def _link(self, path: str, target: str) -> None:
+        try:
+            await self.channel.request("symlink", path=path, target=target)
         except FabricError as error:
             raise _file_error(error, self._who, path) from error
 
     async def _put_file(
         self, source: Path, target: str, mode: int | None, user: str | None
     ) -> None:
+        kind = source.stat().st_mode
+        if not stat.S_ISREG(kind):  # to open a pipe would block all that lives on this loop
+            raise OSError(errno.EINVAL, f"{self._who}: put takes files and folders", str(source))
+        bits = stat.S_IMODE(kind) if mode is None else mode
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         with source.open("rb") as file:
-            bits = stat.S_IMODE(os.fstat(file.fileno()).st_mode) if mode is None else mode
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
             async with self._opened(target, flags, bits, user) as fd:
                 await asyncio.to_thread(_copy, file.fileno(), fd)
 
@@ -253,12 +273,14 @@ class AsyncMachine:
 
         A ``target`` that is a folder gets a file of the same name.
 
-        :raises FileNotFoundError: it is not there.
+        :raises FileNotFoundError: it is not there; IsADirectoryError: it is a folder.
         """
         target = Path(target)
         if target.is_dir():
             target /= PurePosixPath(source).name
         async with self._opened(source, os.O_RDONLY) as fd:
+            if stat.S_ISDIR(os.fstat(fd).st_mode):
+                raise IsADirectoryError(errno.EISDIR, f"{self._who}: get takes a file", source)
             with target.open("wb") as file:
                 await asyncio.to_thread(_copy, fd, file.fileno())
         return target
@@ -279,7 +301,7 @@ class AsyncMachine:
                 return
             if time.monotonic() + pause_s > deadline:
                 raise TimeLimitError(
-                    f"{self._who}: no {condition} after {timeout_s:g} s (last: {seen}); "
+                    f"{self._who}: no {condition} after {timeout_s:.3g} s (last: {seen}); "
                     f"log: {self._log}; try: pytest-carthage logs {self.name}"
                 )
             # nothing tells of a port or a file in another machine: only polling is possible
@@ -400,7 +422,7 @@ class AsyncMachine:
         except OSError as error:
             sock.close()
             raise type(error)(
-                error.errno, f"{self._who}: {target}:{port}: {error.strerror}"
+                error.errno, f"{self._who}: {target}:{port}: {_reason(error)}"
             ) from error
         except BaseException:
             sock.close()
@@ -556,6 +578,11 @@ def _tail(result: Result, lines: int = 20) -> str:
     text = "\n".join(part for part in (result.stdout.rstrip(), result.stderr.rstrip()) if part)
     kept = text.splitlines()[-lines:]
     return "\n".join(f"  {line}" for line in kept) or "  (nothing)"
+
+
+def _reason(error: OSError) -> str:
+    """The kernel's words: asyncio replaces them by its own."""
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def _file_error(error: FabricError, who: str, path: str) -> Exception:

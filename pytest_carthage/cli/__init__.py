@@ -55,7 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:
-        return run(arguments)
+        status = run(arguments)
+        sys.stdout.flush()  # a reader that has gone away is noticed here, not at our exit
+        return status
     except (Usage, LayoutError) as error:
         return _complain(error, 2)
     except (CarthageError, StateError) as error:

@@ -44,9 +44,15 @@ def run_on_streams(
 
     :raises CarthageError: it cannot be started.
     """
-    job = _start(client, argv, (0, 1, 2), user=user, cwd=cwd, env=dict(env or {}))[0]["job"]
-    with _passing_on_signals(client, job):
-        return _wait(client, job)
+    # the command may print before we know its number: a signal that answers that must wait
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
+    try:
+        job = _start(client, argv, (0, 1, 2), user=user, cwd=cwd, env=dict(env or {}))[0]["job"]
+        with _passing_on_signals(client, job):
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            return _wait(client, job)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def run_on_terminal(

@@ -56,6 +56,7 @@ class Agent:
             "stat": self._stat,
             "listdir": lambda c, m, f: Reply(names=sorted(os.listdir(m["path"]))),
             "mkdirs": self._mkdirs,
+            "symlink": self._symlink,
             "chmod": self._chmod,
             "chown": self._chown,
             "socket": self._socket,
@@ -219,7 +220,9 @@ class Agent:
 
     def _open(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
         path = message["path"]
-        fd = os.open(path, message["flags"] | os.O_CLOEXEC, message.get("mode") or 0o644)
+        # a pipe that nobody has open must not block all who use this machine
+        flags = message["flags"] | os.O_CLOEXEC | os.O_NONBLOCK
+        fd = os.open(path, flags, message.get("mode") or 0o644)
         try:
             if message.get("mode") is not None and message["flags"] & os.O_CREAT:
                 os.fchmod(fd, message["mode"])
@@ -242,7 +245,20 @@ class Agent:
         )
 
     def _mkdirs(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
-        os.makedirs(message["path"], message.get("mode") or 0o755, exist_ok=True)
+        path = message["path"]
+        if os.path.isdir(path):
+            return Reply()
+        os.makedirs(path, exist_ok=True)
+        os.chmod(path, message.get("mode") or 0o755)
+        if message.get("user"):
+            account = accounts.find(message["user"])
+            os.chown(path, account.uid, account.gid)
+        return Reply()
+
+    def _symlink(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
+        if os.path.islink(message["path"]):
+            os.unlink(message["path"])
+        os.symlink(message["target"], message["path"])
         return Reply()
 
     def _chmod(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:

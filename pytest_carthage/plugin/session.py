@@ -256,7 +256,7 @@ class Session:
                 if stage.is_async:
                     value, failure = self.portal.call(_outcome, stage, arguments)
                     if failure is not None:
-                        raise failure
+                        raise _alone(failure)
                 else:
                     with self._alarm.after(stage.timeout_s, _late(stage)):
                         value = stage.function(**arguments)
@@ -404,6 +404,13 @@ class Session:
 
 async def _leave(run: Run) -> None:
     run.close()
+
+
+def _alone(error: BaseException) -> BaseException:
+    """An error without the groups that task groups wrap around a single one."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 async def _outcome(stage: Stage, arguments: Mapping[str, Any]) -> tuple[Any, BaseException | None]:

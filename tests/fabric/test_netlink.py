@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -35,3 +37,39 @@ def test_masquerade_rules_name_every_interface() -> None:
     rules = machine.masquerade_rules(["wan0", "wan1"])
     assert rules.count("masquerade") == 2
     assert 'oifname "wan1" masquerade' in rules
+
+
+_CROWD = """
+import os
+from pytest_carthage.fabric import netlink, syscalls
+
+syscalls.unshare(syscalls.CLONE_NEWNET | syscalls.CLONE_NEWNS)
+syscalls.mount("none", "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+syscalls.mount("sysfs", "/sys", "sysfs")
+here = os.open("/proc/self/ns/net", os.O_RDONLY)
+batch = netlink.Batch()
+batch.bridge("lan")
+batch.commit()
+batch = netlink.Batch()
+names = [(f"port{number}", f"end{number}") for number in range(250)]
+for port, end in names:
+    batch.veth(port, bridge_index=netlink.index_of("lan"), peer=end, peer_namespace_fd=here,
+               mac=None, mtu=None)
+batch.commit()
+batch = netlink.Batch()
+for port, end in names[1:]:
+    batch.up(end)
+batch.commit()
+# the first one has no carrier, and another one is not there
+netlink.wait_until_up(["nobody", *(port for port, end in names)])
+states = [open(f"/sys/class/net/{port}/operstate").read().strip() for port, end in names]
+assert states[1:] == ["up"] * 249, states
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_wait_until_up_returns_when_packets_pass_all_that_have_a_carrier() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _CROWD], capture_output=True, text=True, timeout=30
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -194,6 +194,24 @@ def test_stage_that_overrides_and_uses_its_namesake_is_no_cycle(suite: Suite) ->
     suite.run().assert_outcomes(passed=1)
 
 
+def test_single_error_of_a_task_group_is_shown_without_the_group(suite: Suite) -> None:
+    suite.write(
+        conftest="""
+        import asyncio
+
+        @stage
+        async def imported(pair):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(pair.one.aio.run("echo no such table; exit 3"))
+        """,
+        test_it="def test_it(imported): pass\n",
+    )
+    result = suite.run()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*machine 'one' of layout 'Pair': 'echo no such table; exit 3'*"])
+    result.stdout.no_fnmatch_line("*ExceptionGroup*")
+
+
 def test_stage_that_waits_for_itself_is_a_usage_error(suite: Suite) -> None:
     suite.write(
         conftest="""

@@ -1,0 +1,44 @@
+"""All figures, one after the other, in one table: what ``docs/reference/benchmarks.md`` shows."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from benchmarks import (
+    command,
+    machines_100,
+    memory,
+    podman_16,
+    scaling,
+    shop_second_run,
+    startup,
+    testinfra_assertion,
+    whole_run,
+)
+from benchmarks.harness import Figure, main
+
+_SCRIPTS = (
+    machines_100,
+    command,
+    podman_16,
+    whole_run,
+    testinfra_assertion,
+    startup,
+    shop_second_run,
+    memory,
+    scaling,
+)
+
+
+def take(rounds: int) -> Sequence[Figure]:
+    """Take all figures."""
+    figures: list[Figure] = []
+    for script in _SCRIPTS:
+        print(f"{script.__name__}...", file=sys.stderr, flush=True)
+        figures += script.take(rounds)
+    return figures
+
+
+if __name__ == "__main__":
+    main(take)
