@@ -112,6 +112,7 @@ def bridged(
         async def go() -> R:
             return await method(self.aio, *args, **kwargs)
 
+        go.__qualname__ = method.__name__  # for the message of Portal.call
         return self.aio.portal.call(go)  # type: ignore[no-any-return]
 
     return call

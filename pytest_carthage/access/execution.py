@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 #: how long output is awaited after a command has ended while something that it left behind
 #: (a daemon) still holds the pipe
 _DRAIN_S = 0.05
-#: the same where that keeps on printing
+#: the same where that keeps on printing: no more than this of either
 _CHATTER_S = 0.5
+_CHATTER_BYTES = 1 << 20
 
 
 class _Reader:
@@ -30,6 +31,8 @@ class _Reader:
         self._fd = fd
         self._loop = asyncio.get_running_loop()
         self.parts: list[bytes] = []
+        #: bytes that are still taken, once the command has ended
+        self.left: int | None = None
         self.done = asyncio.Event()
         self.grew = asyncio.Event()
         os.set_blocking(fd, False)
@@ -46,7 +49,9 @@ class _Reader:
         if data:
             self.parts.append(data)
             self.grew.set()
-        else:
+            if self.left is not None:
+                self.left -= len(data)
+        if not data or (self.left is not None and self.left <= 0):
             self.close()
 
     def close(self) -> None:
@@ -170,6 +175,7 @@ async def execute(
 async def _drain(out: _Reader, err: _Reader) -> None:
     deadline = time.monotonic() + _CHATTER_S
     for reader in (out, err):
+        reader.left = _CHATTER_BYTES
         while not reader.done.is_set() and time.monotonic() < deadline:
             before = len(reader.parts)
             reader.read()

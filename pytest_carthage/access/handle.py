@@ -89,7 +89,7 @@ class AsyncMachine:
     @on_core
     async def run(
         self,
-        command: str | Sequence[str],
+        command: str | Sequence[str | os.PathLike[str]],
         *,
         user: str | None = None,
         cwd: str | None = None,
@@ -235,7 +235,7 @@ class AsyncMachine:
         for path in sorted(source.rglob("*")):
             inside = f"{target}/{path.relative_to(source)}"
             if path.is_symlink():
-                await self._link(inside, os.readlink(path))
+                await self._link(inside, str(path.readlink()))
             elif path.is_dir():
                 await self._mkdirs(inside, path, user)
             else:
@@ -243,7 +243,7 @@ class AsyncMachine:
 
     async def _mkdirs(self, path: str, like: Path | None = None, user: str | None = None) -> None:
         """Make a folder, where there is none, with the permissions of one on the host."""
-        mode = None if like is None else stat.S_IMODE(like.stat().st_mode)
+        mode = None if like is None else stat.S_IMODE(_mode_of(like))
         try:
             await self.channel.request("mkdirs", path=path, mode=mode, user=user)
         except FabricError as error:
@@ -258,7 +258,7 @@ class AsyncMachine:
     async def _put_file(
         self, source: Path, target: str, mode: int | None, user: str | None
     ) -> None:
-        kind = source.stat().st_mode
+        kind = _mode_of(source)
         if not stat.S_ISREG(kind):  # to open a pipe would block all that lives on this loop
             raise OSError(errno.EINVAL, f"{self._who}: put takes files and folders", str(source))
         bits = stat.S_IMODE(kind) if mode is None else mode
@@ -303,10 +303,19 @@ class AsyncMachine:
                 raise TimeLimitError(
                     f"{self._who}: no {condition} after {timeout_s:.3g} s (last: {seen}); "
                     f"log: {self._log}; try: pytest-carthage logs {self.name}"
+                    f"{await self._last_words()}"
                 )
             # nothing tells of a port or a file in another machine: only polling is possible
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 1.5, 0.2)
+
+    async def _last_words(self, lines: int = 5) -> str:
+        """The end of its log, for a message: the log may soon be gone."""
+        with contextlib.suppress(CarthageError, OSError):
+            kept = (await self.logs()).rstrip().splitlines()[-lines:]
+            if kept:
+                return "; it printed last:\n" + "\n".join(f"  {line}" for line in kept)
+        return ""
 
     async def _holds(self, condition: Condition, left_s: float) -> tuple[bool, str]:
         value = condition.value
@@ -578,6 +587,10 @@ def _tail(result: Result, lines: int = 20) -> str:
     text = "\n".join(part for part in (result.stdout.rstrip(), result.stderr.rstrip()) if part)
     kept = text.splitlines()[-lines:]
     return "\n".join(f"  {line}" for line in kept) or "  (nothing)"
+
+
+def _mode_of(path: Path) -> int:
+    return path.stat().st_mode
 
 
 def _reason(error: OSError) -> str:

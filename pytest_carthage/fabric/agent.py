@@ -224,11 +224,11 @@ class Agent:
         flags = message["flags"] | os.O_CLOEXEC | os.O_NONBLOCK
         fd = os.open(path, flags, message.get("mode") or 0o644)
         try:
-            if message.get("mode") is not None and message["flags"] & os.O_CREAT:
-                os.fchmod(fd, message["mode"])
-            if message.get("user"):
+            if message.get("user"):  # first: a new owner takes the set-user-ID bit away
                 account = accounts.find(message["user"])
                 os.fchown(fd, account.uid, account.gid)
+            if message.get("mode") is not None and message["flags"] & os.O_CREAT:
+                os.fchmod(fd, message["mode"])
         except BaseException:
             os.close(fd)
             raise

@@ -67,6 +67,8 @@ def enter(*, hostname: str, hosts: str, template: str | None) -> None:
         sys_.mount("sysfs", "/sys", "sysfs", sys_.MS_NOSUID | sys_.MS_NODEV | sys_.MS_NOEXEC)
     except OSError:
         pass  # a nested container may show only the outer /sys; it stays, read-only
+    if template is None:  # a user namespace may not write there anyway
+        _protect_host_settings()
     private = [top for top in PRIVATE if os.path.isdir(top) and not os.path.islink(top)]
     sys_.mount("tmpfs", "/tmp", "tmpfs", sys_.MS_NOSUID | sys_.MS_NODEV, "mode=0755")
     extra = ",userxattr" if template is not None else ""
@@ -86,7 +88,7 @@ def enter(*, hostname: str, hosts: str, template: str | None) -> None:
             sys_.mount("overlay", top, "overlay", 0, f"lowerdir={lower},{layers}")
         except OSError as error:
             # a user namespace may not look below what is mounted somewhere under a folder
-            if template is None or error.errno != errno.EINVAL:
+            if error.errno != errno.EINVAL or (template is None and top in _NEEDED):
                 raise
             if top in _NEEDED:
                 sys_.mount("overlay", top, "overlay", 0, f"lowerdir={template}{top},{layers}")
@@ -109,6 +111,14 @@ def enter(*, hostname: str, hosts: str, template: str | None) -> None:
         sys_.mount("/dev/pts/ptmx", "/dev/ptmx", None, sys_.MS_BIND)
     except OSError:
         pass  # the host's own pseudo-terminals serve, where the kernel allows no new instance
+
+
+def _protect_host_settings() -> None:
+    """Make /proc/sys read-only, except for what belongs to the network namespace."""
+    for path in ("/proc/sys", "/proc/sys/net"):
+        sys_.mount(path, path, None, sys_.MS_BIND)
+    flags = sys_.MS_NOSUID | sys_.MS_NODEV | sys_.MS_NOEXEC
+    sys_.mount("none", "/proc/sys", None, sys_.MS_BIND | sys_.MS_REMOUNT | sys_.MS_RDONLY | flags)
 
 
 def _write_new(path: str, text: str) -> None:

@@ -34,7 +34,8 @@ To an agent:
 ``open``       path, flags, mode, user                     a descriptor
 ``stat``       path                                        mode, uid, gid, size, mtime
 ``listdir``    path                                        names
-``mkdirs``     path, mode
+``mkdirs``     path, mode, user
+``symlink``    path, target
 ``chmod``      path, mode
 ``chown``      path, user
 ``socket``     family, type, proto                         a socket

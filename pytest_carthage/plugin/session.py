@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -41,6 +41,8 @@ __all__ = ["Live", "Session"]
 #: how long a teardown may take before the rest is left to the supervisor
 _CLOSE_S = 120.0
 _COLLECT_S = 30.0
+#: how late a stage may end after its limit
+_BLOCKED_S = 1.0
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -134,18 +136,18 @@ class Session:
                 pytest.skip(lacks)
             failure = pytest.fail.Exception(lacks, pytrace=False)
             self._remember(subject, failure)
-            raise failure from None
+            _raise(failure, None)
         except CarthageError as error:
             self._restore_if_idle()
             failure = pytest.fail.Exception(_told(subject, error), pytrace=False)
             self._remember(subject, failure, former=name)
-            raise failure from self._shown(error)
+            _raise(failure, self._shown(error))
         except Exception as error:
             self._restore_if_idle()
             if isinstance(error, OSError) and (full := places.lack_of_space()):
                 failure = pytest.fail.Exception(f"{subject}: {full}", pytrace=False)
                 self._remember(subject, failure, former=name)
-                raise failure from self._shown(error)
+                _raise(failure, self._shown(error))
             self._remember(subject, error, former=name)
             raise
         live = Live(
@@ -199,11 +201,12 @@ class Session:
             with self.screen.showing(), self.interrupts.closing():
                 self.portal.call(self._end, live.environment.aio, keep)
         except CarthageError as error:
-            raise pytest.fail.Exception(
+            failure = pytest.fail.Exception(
                 f"environment {name!r}: {'keeping it' if keep else 'its teardown'} failed: "
                 f"{error}\nwhat is left of it is removed when this process ends",
                 pytrace=False,
-            ) from self._shown(error)
+            )
+            _raise(failure, self._shown(error))
         finally:
             self.live.remove(live)
             self._restore_if_idle()
@@ -420,13 +423,28 @@ async def _outcome(stage: Stage, arguments: Mapping[str, Any]) -> tuple[Any, Bas
     asyncio makes a new one of it there.
     """
     limit = asyncio.timeout(stage.timeout_s)
+    began = time.monotonic()
     try:
         async with limit:
-            return await stage.function(**arguments), None
+            value = await stage.function(**arguments)
+        took_s = time.monotonic() - began
+        if stage.timeout_s is not None and took_s > stage.timeout_s + _BLOCKED_S:
+            # the limit could not strike: nothing else ran meanwhile
+            return None, TimeLimitError(
+                f"stage {stage.name!r} ended after {took_s:.1f} s, its limit is "
+                f"{stage.timeout_s:g} s ({stage.place}); it blocked the event loop; try: "
+                "await asyncio.to_thread(...) for what takes long, or a stage without async"
+            )
+        return value, None
     except asyncio.CancelledError:
         raise
     except BaseException as error:
         return None, _late(stage) if limit.expired() else error
+
+
+def _raise(failure: BaseException, cause: Exception | None) -> NoReturn:
+    """Raise from a frame that is not hidden: pytest remarks on a traceback with none."""
+    raise failure from cause
 
 
 def _late(stage: Stage) -> TimeLimitError:

@@ -25,7 +25,10 @@ def run_exists(name: str) -> bool:
     """Whether something of a run is there: layouts of any of its processes, live or kept."""
     from pytest_carthage.state import places
 
-    return (places.state_root() / "runs" / name).exists()
+    try:
+        return (places.state_root() / "runs" / name).exists()
+    except PermissionError:  # a folder of somebody else has nothing of ours
+        return False
 
 
 def _write_lacks(terminal: pytest.TerminalReporter) -> None:

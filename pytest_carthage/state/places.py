@@ -41,7 +41,7 @@ def runs_root() -> Path:
 def lack_of_space() -> str:
     """What to tell a person when the file system of the state is full; empty: it is not."""
     root = state_root()
-    there = next(folder for folder in (root, *root.parents) if folder.exists())
+    there = next(folder for folder in (root, *root.parents) if os.path.exists(folder))
     try:
         free = os.statvfs(there)
     except OSError:

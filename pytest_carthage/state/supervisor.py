@@ -187,7 +187,7 @@ class Supervisor:
         with os.fdopen(told_read, "rb") as told:
             answer = told.read()
         if not answer.startswith(b"pid "):
-            raise OSError(answer.decode(errors="replace") or "the fabric ended at once")
+            raise _as_told(answer.decode(errors="replace"))
         environment.pid = int(answer[4:])
 
     def _become_fabric(
@@ -229,13 +229,13 @@ class Supervisor:
                 except BaseException as error:
                     traceback.print_exc()
                     sys.stderr.flush()
-                    os.write(writing, f"{error}".encode())
+                    os.write(writing, _to_tell(error))
                 os._exit(1)
             os.close(writing)
             answer = os.read(reading, 4096)
             os.write(told, f"pid {pid}".encode() if answer == b"ready" else answer)
         except BaseException as error:
-            os.write(told, f"{error}".encode())
+            os.write(told, _to_tell(error))
         os._exit(0)
 
     def _find(self, message: wire.Message) -> _Environment:
@@ -326,6 +326,18 @@ class Supervisor:
         remove_remains(environment.name, environment.folder)
         for identity in journal.outstanding(entries, environment.name):
             self._journal.write({"op": "destroyed", "identity": identity})
+
+
+def _to_tell(error: BaseException) -> bytes:
+    """An error as a child tells it through a pipe: number, and text."""
+    return f"{getattr(error, 'errno', None) or 0} {error}".encode()
+
+
+def _as_told(text: str) -> OSError:
+    number, _, words = text.partition(" ")
+    error = OSError(words or "the fabric ended at once")
+    error.errno = int(number) if number.isdecimal() and number != "0" else None
+    return error
 
 
 def remove_remains(name: str, folder: Path) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
+
+import pytest
 
 from pytest_carthage.cli import main
+from pytest_carthage.plugin import summary
 from tests.plugin.conftest import Suite
 
 TWO_LAYOUTS = {
@@ -125,3 +129,11 @@ def test_name_can_be_used_again_at_once(suite: Suite) -> None:
     suite.write(test_it="def test_it(pair): pass\n")
     for _ in range(2):
         suite.run_apart("--carthage-name=again").assert_outcomes(passed=1)
+
+
+def test_state_of_somebody_else_has_nothing_of_this_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    assert not summary.run_exists("mine")

@@ -124,6 +124,24 @@ def test_stage_that_never_ends_is_stopped(suite: Suite, kind: str, body: str) ->
     )
 
 
+def test_stage_that_blocks_the_event_loop_beyond_its_limit_is_told(suite: Suite) -> None:
+    suite.write(
+        conftest="""
+        import time
+
+        @stage(timeout_s=0.1)
+        async def imported(pair):
+            time.sleep(1.5)
+        """,
+        test_it="def test_it(imported): pass\n",
+    )
+    result = suite.run()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        ["E *TimeLimitError: stage 'imported' ended after 1.5 s, *blocked the event loop; try: *"]
+    )
+
+
 def test_timeout_of_the_stages_own_is_not_taken_for_its_limit(suite: Suite) -> None:
     suite.write(
         conftest="""

@@ -127,6 +127,12 @@ def test_failed_build_tells_the_last_lines_and_leaves_nothing(bench: Bench) -> N
     assert not store.has_image(images.reference(bench.image))
 
 
+def test_suite_that_no_mirror_has_is_told(bench: Bench) -> None:
+    bench.mmdebstrap("echo \"E: The repository 'x' does not have a Release file.\" >&2; exit 25")
+    with pytest.raises(BuildError, match=r"try: another suite; the mirrors have no 'bookworm'"):
+        asyncio.run(bench.ensure())
+
+
 def test_half_a_tar_does_not_become_an_image(bench: Bench) -> None:
     bench.mmdebstrap(f"({GOOD}) | head -c 700; exit 1")
     with pytest.raises(BuildError, match="status 1"):

@@ -140,9 +140,33 @@ def test_run_daemon_that_keeps_the_output_open_does_not_hang(pair: Environment) 
     assert time.monotonic() - begin < 5
 
 
+def test_run_daemon_that_keeps_printing_does_not_hang(pair: Environment) -> None:
+    a = pair.handle("a")
+    begin = time.monotonic()
+    chatter = "while :; do echo more; sleep 0.01; done"
+    assert a.run(f"sh -c '{chatter}' & echo started").lines[0] == "started"
+    assert len(a.run("yes & sleep 0.01").stdout) < 1 << 28
+    assert time.monotonic() - begin < 10
+
+
+def test_run_takes_paths_and_refuses_an_empty_sequence(pair: Environment) -> None:
+    a = pair.handle("a")
+    assert a.run(["ls", "-d", Path("/etc")]).lines == ["/etc"]
+    with pytest.raises(ValueError, match="machine 'a' of layout 'Pair': an empty sequence"):
+        a.run([])
+
+
 def test_run_unknown_user_names_those_that_exist(pair: Environment) -> None:
     with pytest.raises(FabricError, match="no user 'ghost' in /etc/passwd; there are: root"):
         pair.handle("a").run("true", user="ghost")
+
+
+def test_machine_cannot_change_settings_of_the_host(pair: Environment) -> None:
+    a = pair.handle("a")
+    a.run("echo 1 > /proc/sys/net/ipv4/ip_forward")
+    setting = "/proc/sys/vm/swappiness"
+    result = a.run(f"cat {setting} > /tmp/same && cat /tmp/same > {setting}", check=False)
+    assert not result.ok
 
 
 @pytest.mark.usefixtures("as_root")
@@ -168,7 +192,7 @@ def test_sync_call_on_the_core_loop_is_refused_not_a_deadlock(
     async def wrong() -> None:
         pair.handle("a").run("true")
 
-    with pytest.raises(RuntimeError, match=r"use .aio and await"):
+    with pytest.raises(RuntimeError, match=r"^run was called on .* use .aio and await"):
         portal.call(wrong)
 
 
@@ -191,6 +215,33 @@ def test_put_and_get_files_and_folders(pair: Environment, tmp_path: Path) -> Non
         a.get("/srv/none", tmp_path)
 
 
+def test_put_keeps_links_and_permissions_of_a_folder(pair: Environment, tmp_path: Path) -> None:
+    a = pair.handle("a")
+    tree = tmp_path / "tree"
+    (tree / "deep").mkdir(parents=True)
+    (tree / "deep" / "file").write_text("content")
+    (tree / "deep").chmod(0o700)
+    (tree / "folder-link").symlink_to("deep")
+    (tree / "broken").symlink_to("nowhere")
+    for _ in range(2):
+        a.put(tree, "/srv/tree")
+    assert a.read_text("/srv/tree/folder-link/file") == "content"
+    assert a.run("readlink broken; stat -c %a deep", cwd="/srv/tree").lines == ["nowhere", "700"]
+
+
+def test_put_and_get_refuse_what_they_cannot_copy(pair: Environment, tmp_path: Path) -> None:
+    a = pair.handle("a")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match=r"machine 'a' of layout 'Pair': put takes files and fold"):
+        a.put(tmp_path / "pipe", "/srv/pipe")
+    with pytest.raises(IsADirectoryError, match=r"get takes a file: '/etc'"):
+        a.get("/etc", tmp_path / "etc")
+    assert not (tmp_path / "etc").exists()
+    a.run("mkfifo /run/pipe")
+    assert a.read_text("/run/pipe") == ""  # nobody writes: neither this nor the machine hangs
+    assert a.run("true", timeout_s=5).ok
+
+
 def test_wait_for_conditions_and_what_was_seen_last(pair: Environment) -> None:
     a = pair.handle("a")
     threading.Timer(0.3, lambda: a.write_text("/run/flag", "")).start()
@@ -202,6 +253,16 @@ def test_wait_for_conditions_and_what_was_seen_last(pair: Environment) -> None:
         a.wait_for(port(81), timeout_s=0.1)
     with pytest.raises(TimeLimitError, match=r"last: status 1: why"):
         a.wait_for(command("echo why; exit 1"), timeout_s=0.1)
+
+
+class Failing(Layout):
+    a = Machine(command="echo why; exit 3", wait_for=port(80), ready_timeout_s=0.5)
+
+
+def test_machine_that_is_never_ready_tells_what_it_printed(build: Build) -> None:
+    with pytest.raises(CreationError) as caught:
+        build(Failing)
+    assert "it printed last:\n  why\n  main process ended with status 3" in str(caught.value)
 
 
 class Served(Layout):
@@ -320,7 +381,8 @@ def test_two_copies_of_one_layout_do_not_meet(build: Build) -> None:
     listener = two.handle("b").socket()
     listener.bind(("10.0.0.2", 7000))
     listener.listen()
-    with listener, pytest.raises(ConnectionRefusedError):
+    told = r"machine 'a' of layout '\w+': 10.0.0.2:7000: Connection refused$"
+    with listener, pytest.raises(ConnectionRefusedError, match=told):
         one.handle("a").connect(7000, "b", timeout_s=5)
     assert one.handle("a").read_text("/tmp/which") == "one"
 

@@ -16,6 +16,7 @@ import pytest
 
 from pytest_carthage.errors import StateError
 from pytest_carthage.providers.netns import NetnsProvider
+from pytest_carthage.state import supervisor
 from pytest_carthage.state.run import Run
 from tests.support.leftovers import assert_nothing_left, of_this_test, world
 from tests.support.unprivileged import REPOSITORY
@@ -239,3 +240,10 @@ def test_kept_environment_outlives_its_client_and_ends_at_its_expiry(
     time.sleep(1)
     assert len(world(state)["sleepers"]) == 30  # type: ignore[arg-type]
     assert_nothing_left(state)
+
+
+def test_refusal_of_the_kernel_keeps_its_number_through_the_supervisor() -> None:
+    error = supervisor._as_told(supervisor._to_tell(OSError(1, "unshare")).decode())
+    assert (error.errno, str(error)) == (1, "[Errno 1] unshare")
+    assert supervisor._as_told("").errno is None
+    assert str(supervisor._as_told("")) == "the fabric ended at once"

@@ -260,6 +260,8 @@ def _failure(image: Image, status: int, lines: list[str], folder: Path) -> str:
         return f"{said}no space left: {places}; try: podman image prune"
     if match := re.search(r"E: (?:Unable to locate package|Package) '?([^\s']+)", text):
         return f"{said}try: a package other than {match[1]!r}, which {image.suite} does not have"
+    if "does not have a Release file" in text:
+        return f"{said}try: another suite; the mirrors have no {image.suite!r} (or are old)"
     if re.search(r"Could not resolve|Temporary failure|Unable to connect|Failed to fetch", text):
         return f"{said}try: apt-get update on this host, whose mirrors are used"
     return f"{said}try: the packages, one by one, with mmdebstrap"
