@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Sequence
 
 from benchmarks import (
@@ -36,7 +37,10 @@ def take(rounds: int) -> Sequence[Figure]:
     figures: list[Figure] = []
     for script in _SCRIPTS:
         print(f"{script.__name__}...", file=sys.stderr, flush=True)
-        figures += script.take(rounds)
+        try:
+            figures += script.take(rounds)
+        except Exception:  # the others are still worth having
+            traceback.print_exc()
     return figures
 
 

@@ -21,15 +21,18 @@ from pytest_carthage.state import cgroups
 __all__ = ["Podman", "Sealed", "podman", "sealed"]
 
 # First process of a PID namespace: when it ends, all that it started is gone. It reads a line
-# of JSON with programs to run at the same time, and answers how long they took.
+# of JSON with programs to run at the same time, and answers how long they took. Text for their
+# standard input comes in a file, which does not fill up as a pipe does.
 _RUNNER = """
-import json, subprocess, sys, time
+import json, subprocess, sys, tempfile, time
 for line in sys.stdin:
     request = json.loads(line)
+    text = tempfile.TemporaryFile()
+    text.write(request["input"].encode())
+    text.seek(0)
     begin = time.perf_counter()
     running = [
-        subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                         stderr=subprocess.STDOUT)
+        subprocess.Popen(argv, stdin=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         for argv in request["programs"]
     ]
     outputs = [process.communicate()[0] for process in running]
@@ -49,14 +52,16 @@ class Sealed:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
-    def seconds(self, *programs: Sequence[str]) -> float:
+    def seconds(self, *programs: Sequence[str], input: str = "") -> float:
         """Run programs at the same time; returns the seconds until the last one has ended.
 
+        :param input: standard input, of one program.
         :raises RuntimeError: one failed, with what it printed.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"programs": [list(one) for one in programs]}) + "\n")
+        request = {"programs": [list(one) for one in programs], "input": input}
+        self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line.startswith("{"):

@@ -8,26 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import configparser
 import itertools
 import json
 import os
 import re
-import shutil
-import stat
 import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from pytest_carthage.access.ansible_inventory import check_limit, inventory
+from pytest_carthage.access.ansible_results import HostResult, PlaybookResult, Status, TaskResult
+from pytest_carthage.access.ansible_surroundings import find_config, find_program, make_env
 from pytest_carthage.errors import (
     AnsibleError,
-    HostError,
-    Problem,
     TimeLimitError,
 )
 from pytest_carthage.fabric import client
@@ -38,70 +34,11 @@ if TYPE_CHECKING:
 
 __all__ = ["HostResult", "PlaybookResult", "Status", "TaskResult", "run_playbook"]
 
-#: *ignored*: it failed, and the play goes on by ``ignore_errors`` or ``ignore_unreachable``
-Status = Literal["ok", "changed", "failed", "ignored", "unreachable", "skipped"]
-
 _PLUGINS = Path(__file__).resolve().parent / "ansible_plugins"
 _GUARD = Path(__file__).resolve().parent / "ansible_guard.py"
 #: where Pythons are in machines, in the order in which they are preferred
 _INTERPRETERS = ("/usr/bin/python3", "/usr/local/bin/python3")
 _MOST_FORKS = 16
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostResult:
-    """What a playbook did on one machine: numbers of tasks, as in Ansible's recap."""
-
-    ok: int = 0
-    changed: int = 0
-    failed: int = 0
-    unreachable: int = 0
-    skipped: int = 0
-    #: failures that a ``rescue`` caught
-    rescued: int = 0
-    #: failures that ``ignore_errors`` let pass
-    ignored: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskResult:
-    """What one task did on one machine."""
-
-    play: str
-    name: str
-    host: str
-    status: Status
-    #: what the module said; for a failure its message and last lines
-    message: str
-    duration_s: float
-    #: where the task is written, as in ``roles/web/tasks/main.yml:7``
-    path: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlaybookResult:
-    """What a playbook did."""
-
-    playbook: Path
-    #: machine name to its sums
-    hosts: Mapping[str, HostResult]
-    #: in the order in which they ended
-    tasks: tuple[TaskResult, ...]
-    #: plays whose ``hosts:`` mean no machine of the layout
-    unmatched: tuple[str, ...]
-    #: everything that Ansible printed
-    log: Path
-    duration_s: float
-
-    @property
-    def changed(self) -> bool:
-        """Whether any task changed anything; False in the second run of an idempotent tree."""
-        return any(host.changed for host in self.hosts.values())
-
-    @property
-    def ok(self) -> bool:
-        """Whether no machine failed or was unreachable."""
-        return not any(host.failed or host.unreachable for host in self.hosts.values())
 
 
 class Environment(Protocol):
@@ -165,7 +102,7 @@ async def run_playbook(
     patterns = _joined(limit)
     if patterns is not None and inventory_extra is None:
         check_limit(environment.plan, patterns)
-    program = _program()
+    program = find_program()
     work = environment.folder / "ansible"
     work.mkdir(mode=0o700, exist_ok=True)
     log = _new_log(environment.folder / "logs", path)
@@ -200,13 +137,13 @@ async def run_playbook(
         ),
         "variables of the layout's machines",
     )
-    config, folder = _config(path)
+    config, folder = find_config(path)
     run = _Run(environment=environment, playbook=path, log=log)
     run.tell("start")
     try:
         async with asyncio.timeout(timeout_s):
             status = await run.execute(
-                command, env=_env(config, work, len(environment.plan.machines)), cwd=folder
+                command, env=make_env(config, work, len(environment.plan.machines)), cwd=folder
             )
     except TimeoutError as error:
         message = f"{run.subject}: not done after {timeout_s:g} s; {run.last_seen()}; log: {log}"
@@ -455,26 +392,6 @@ async def _reader(fd: int) -> AsyncIterator[asyncio.StreamReader]:
         transport.close()
 
 
-def _program() -> str:
-    """The ``ansible-playbook`` beside our own interpreter, or else on the path."""
-    beside = Path(sys.executable).parent / "ansible-playbook"
-    if os.access(beside, os.X_OK):
-        return str(beside)
-    found = shutil.which("ansible-playbook")
-    if found is None:
-        raise HostError(
-            [
-                Problem(
-                    who="ansible",
-                    what=f"no ansible-playbook in {beside.parent} or on PATH",
-                    remedy="pip install 'pytest-carthage[ansible]'",
-                    packages=("ansible-core",),
-                )
-            ]
-        )
-    return found
-
-
 def _playbook(path: Path, plan: Plan) -> Path:
     full = path.absolute()
     if full.is_file():
@@ -581,87 +498,6 @@ def _interpreters(socket: Path, plan: Plan) -> dict[str, str]:
                     found[name] = path
                     break
     return found
-
-
-def _config(playbook: Path) -> tuple[Path | None, Path]:
-    """The tree's ``ansible.cfg``, and the folder to run in.
-
-    People run production playbooks in the folder that holds ``ansible.cfg``, which may be above
-    the playbook's. As Ansible does, a folder that everybody can write is passed over.
-    """
-    if given := os.environ.get("ANSIBLE_CONFIG"):
-        return Path(given).expanduser().absolute(), playbook.parent
-    for folder in playbook.parents:
-        config = folder / "ansible.cfg"
-        if config.is_file() and not folder.stat().st_mode & stat.S_IWOTH:
-            return config, folder
-        if (folder / ".git").exists() or folder == Path.home():
-            break
-    return None, playbook.parent
-
-
-def _env(config: Path | None, work: Path, machines: int) -> dict[str, str]:
-    """The environment of ``ansible-playbook``."""
-    env = dict(os.environ)
-    settings = configparser.ConfigParser(
-        inline_comment_prefixes=(";",), interpolation=None, strict=False
-    )
-    if config is not None:
-        env["ANSIBLE_CONFIG"] = str(config)
-        # a file that is wrong is for Ansible to complain of
-        with suppress(configparser.Error, OSError, UnicodeDecodeError):
-            settings.read(config, encoding="utf-8")
-
-    def setting(name: str, key: str, section: str = "defaults") -> str | None:
-        return env.get(name) or settings.get(section, key, fallback=None)
-
-    temporary = work / "tmp"
-    temporary.mkdir(exist_ok=True)
-    env["ANSIBLE_LOCAL_TEMP"] = str(temporary)
-    home = Path(env["HOME"]) if env.get("HOME") else None
-    if home is None or not home.is_dir():
-        env["HOME"] = str(work)
-        home = work
-    if "ANSIBLE_HOME" not in env and not (home / ".ansible").is_dir():
-        # nothing to read there; and Ansible would make it
-        env["ANSIBLE_HOME"] = str(work / "home")
-    own_home = env.get("ANSIBLE_HOME", str(home / ".ansible"))
-    for kind in ("callback", "connection", "vars"):
-        name = f"ANSIBLE_{kind.upper()}_PLUGINS"
-        if name in env:
-            paths = env[name]
-        elif (listed := settings.get("defaults", f"{kind}_plugins", fallback=None)) is not None:
-            paths = _beside(config, listed)
-        else:
-            paths = f"{own_home}/plugins/{kind}:/usr/share/ansible/plugins/{kind}"
-        env[name] = f"{paths}:{_PLUGINS / kind}"
-    enabled = setting("ANSIBLE_VARS_ENABLED", "vars_plugins_enabled") or "host_group_vars"
-    # the last one wins
-    env["ANSIBLE_VARS_ENABLED"] = f"{enabled},carthage_layout"
-    sources = setting("ANSIBLE_INVENTORY_ENABLED", "enable_plugins", "inventory")
-    if sources and "yaml" not in re.split(r"[,\s]+", sources):
-        env["ANSIBLE_INVENTORY_ENABLED"] = f"{sources},yaml"
-    if setting("ANSIBLE_FORKS", "forks") is None:
-        env["ANSIBLE_FORKS"] = str(min(max(machines, 5), _MOST_FORKS))
-    env |= {
-        "ANSIBLE_NOCOLOR": "1",
-        "ANSIBLE_FORCE_COLOR": "0",
-        "ANSIBLE_RETRY_FILES_ENABLED": "0",
-        "ANSIBLE_HOST_KEY_CHECKING": "0",
-        # nobody is there to answer
-        "ANSIBLE_ASK_PASS": "0",
-        "ANSIBLE_BECOME_ASK_PASS": "0",
-        # Ansible insists on UTF-8, and this one exists everywhere
-        "LC_ALL": "C.UTF-8",
-        "PYTHONUNBUFFERED": "1",
-    }
-    return env
-
-
-def _beside(config: Path | None, paths: str) -> str:
-    """Paths of a configuration file, which are relative to its folder."""
-    folder = Path() if config is None else config.parent
-    return ":".join(str(folder / Path(path).expanduser()) for path in paths.split(":") if path)
 
 
 def _relative(path: str, folder: Path) -> str:

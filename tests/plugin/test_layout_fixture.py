@@ -140,6 +140,7 @@ def test_failed_creation_is_one_error_and_blocks_the_others(suite: Suite) -> Non
     assert not machines["bad"]["live"]
     assert (folder / "broken-half/bad/log.txt").read_text() == "the last words of bad\n"
     assert "10.0.0.1/24" in (folder / "broken-half/good/addresses.txt").read_text()
+    result.stdout.no_fnmatch_line("*traceback entries are hidden*")
 
 
 def test_lacking_host_skips_with_the_reason_in_sight(suite: Suite) -> None:
