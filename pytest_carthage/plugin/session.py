@@ -11,6 +11,7 @@ import contextlib
 import os
 import time
 from collections.abc import Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -41,7 +42,7 @@ __all__ = ["Live", "Session"]
 #: how long a teardown may take before the rest is left to the supervisor
 _CLOSE_S = 120.0
 _COLLECT_S = 30.0
-#: how late a stage may end after its limit
+#: how late after its limit an async stage is stopped that blocks its event loop
 _BLOCKED_S = 1.0
 
 
@@ -256,18 +257,19 @@ class Session:
         with self.screen.showing():
             tell("start")
             try:
-                if stage.is_async:
-                    value, failure = self.portal.call(_outcome, stage, arguments)
-                    if failure is not None:
-                        raise _alone(failure)
-                else:
-                    with self._alarm.after(stage.timeout_s, _late(stage)):
+                with self._alarm.after(_limit_of_thread(stage), _late(stage)):
+                    if stage.is_async:
+                        value = _run_async(stage, arguments)
+                    else:
                         value = stage.function(**arguments)
-            except BaseException as error:
+            except BaseException as raised:
+                error = _alone(raised)
                 tell("failed", _line(error), time.monotonic() - began)
                 if isinstance(error, Exception | pytest.fail.Exception):
                     tracebacks.begin_in(error, stage.function)
                     self._remember(subject, error)
+                if error is not raised:
+                    raise error from error.__cause__
                 raise
             tell("done", "", time.monotonic() - began)
         return value
@@ -416,30 +418,49 @@ def _alone(error: BaseException) -> BaseException:
     return error
 
 
-async def _outcome(stage: Stage, arguments: Mapping[str, Any]) -> tuple[Any, BaseException | None]:
-    """Run an async stage; returns its value, or what it raised.
+def _limit_of_thread(stage: Stage) -> float | None:
+    """When the alarm rings: for an async stage only if its own loop could not end it in time."""
+    if stage.timeout_s is None or not stage.is_async:
+        return stage.timeout_s
+    return stage.timeout_s + _BLOCKED_S
 
-    A TimeoutError that is *raised* here would reach the other thread without its traceback:
-    asyncio makes a new one of it there.
+
+def _run_async(stage: Stage, arguments: Mapping[str, Any]) -> Any:
+    """Run an async stage on an event loop of its own, in this thread.
+
+    So whatever it does, a signal reaches it, and the layouts' event loop goes on meanwhile.
     """
+    __tracebackhide__ = True
+    if not _is_loop_running():
+        return _run_on_new_loop(stage, arguments)
+    # an async test asks for the stage by request.getfixturevalue()
+    with ThreadPoolExecutor(1, thread_name_prefix="stage") as thread:
+        return thread.submit(_run_on_new_loop, stage, arguments).result()
+
+
+def _is_loop_running() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _run_on_new_loop(stage: Stage, arguments: Mapping[str, Any]) -> Any:
+    # not Runner.run(): its handler lets code that blocks go on after Ctrl-C
+    with asyncio.Runner() as runner:
+        return runner.get_loop().run_until_complete(_limited(stage, arguments))
+
+
+async def _limited(stage: Stage, arguments: Mapping[str, Any]) -> Any:
     limit = asyncio.timeout(stage.timeout_s)
-    began = time.monotonic()
     try:
         async with limit:
-            value = await stage.function(**arguments)
-        took_s = time.monotonic() - began
-        if stage.timeout_s is not None and took_s > stage.timeout_s + _BLOCKED_S:
-            # the limit could not strike: nothing else ran meanwhile
-            return None, TimeLimitError(
-                f"stage {stage.name!r} ended after {took_s:.1f} s, its limit is "
-                f"{stage.timeout_s:g} s ({stage.place}); it blocked the event loop; try: "
-                "await asyncio.to_thread(...) for what takes long, or a stage without async"
-            )
-        return value, None
-    except asyncio.CancelledError:
+            return await stage.function(**arguments)
+    except TimeoutError:
+        if limit.expired():
+            raise _late(stage) from None
         raise
-    except BaseException as error:
-        return None, _late(stage) if limit.expired() else error
 
 
 def _raise(failure: BaseException, cause: Exception | None) -> NoReturn:

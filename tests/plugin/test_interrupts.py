@@ -79,6 +79,26 @@ def test_signal_during_a_command_tears_down_in_good_order(suite: Suite, name: st
     assert suite.alive == []
 
 
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("body", ["time.sleep(30)", "await pair.one.aio.run('sleep 30')"])
+def test_signal_during_an_async_stage_ends_it_at_once(suite: Suite, name: str, body: str) -> None:
+    suite.write(
+        conftest=SIGNALS
+        + f"""
+@stage
+async def imported(pair):
+    soon(signal.{name})
+    {body}
+""",
+        test_it="def test_it(imported): pass\n",
+    )
+    result = suite.run_apart()
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["carthage: *-pair: done in * s (teardown)"])
+    assert result.duration < 15
+    assert suite.alive == []
+
+
 SLOW_BUILD = (
     SIGNALS
     + """
