@@ -47,6 +47,7 @@ class AsyncMachine:
         self._means = means
         self._layout = layout
         self._log = log
+        self._stopped = False
 
     @property
     def name(self) -> str:
@@ -55,7 +56,12 @@ class AsyncMachine:
 
     @property
     def channel(self) -> Channel:
-        """The connection to the machine's agent."""
+        """The connection to the machine's agent.
+
+        :raises FabricError: the machine is stopped.
+        """
+        if self._stopped:
+            raise FabricError(f"{self._who}: it is stopped; try: start()")
         return self._means.channel
 
     @property
@@ -366,21 +372,23 @@ class AsyncMachine:
 
     @on_core
     async def start(self) -> None:
-        """Start the machine after :meth:`stop`, and wait until it is ready."""
-        await self._powered().start()
+        """Start the machine after :meth:`stop`, and wait until it is ready; no-op where it runs."""
+        if self._stopped:
+            await self._powered().start()
+            self._stopped = False
         await self.wait_until_ready()
 
     @on_core
     async def stop(self, *, timeout_s: float = 10.0) -> None:
         """Stop the machine in good order; what is left after the time is killed. Links stay."""
         await self._powered().stop(timeout_s=timeout_s)
+        self._stopped = True
 
     @on_core
     async def restart(self) -> None:
         """Stop and start."""
-        await self._powered().stop()
-        await self._powered().start()
-        await self.wait_until_ready()
+        await self.stop()
+        await self.start()
 
     @on_core
     async def wait_until_ready(self) -> None:

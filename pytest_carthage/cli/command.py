@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import select
@@ -20,9 +21,19 @@ from pytest_carthage.errors import CarthageError
 if TYPE_CHECKING:
     from pytest_carthage.fabric.client import Client
 
-__all__ = ["exit_status", "run_on_streams", "run_on_terminal"]
+__all__ = ["CannotRun", "exit_status", "run_on_streams", "run_on_terminal"]
 
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+
+
+class CannotRun(CarthageError):
+    """A command could not be started."""
+
+    def __init__(self, message: str, number: int | None) -> None:
+        super().__init__(message)
+        #: what a shell would exit with: 127 for a program that is not there, 126 for one
+        #: that may not be run; None: it is not the program that is wrong
+        self.status = {errno.ENOENT: 127, errno.EACCES: 126, errno.ENOEXEC: 126}.get(number or 0)
 
 
 def exit_status(status: int) -> int:
@@ -42,7 +53,7 @@ def run_on_streams(
 
     Signals that would end this process are passed on to it instead.
 
-    :raises CarthageError: it cannot be started.
+    :raises CannotRun: it cannot be started.
     """
     # the command may print before we know its number: a signal that answers that must wait
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
@@ -65,7 +76,7 @@ def run_on_terminal(
 ) -> int:
     """Run a command on a terminal of its own, and join ours to it; returns its status.
 
-    :raises CarthageError: it cannot be started.
+    :raises CannotRun: it cannot be started.
     """
     rows, cols = _size()
     reply, fds = _start(
@@ -97,7 +108,9 @@ def _start(
     try:
         return client.request("run", fds=fds, argv=list(argv), **fields)
     except (Refused, Closed) as error:
-        raise CarthageError(f"cannot run {argv[0]!r}: {error}") from error
+        raise CannotRun(
+            f"cannot run {argv[0]!r}: {error}", getattr(error, "errno", None)
+        ) from error
 
 
 def _wait(client: Client, job: int) -> int:

@@ -31,7 +31,12 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run it; returns its exit status."""
-    from pytest_carthage.cli.command import exit_status, run_on_streams, run_on_terminal
+    from pytest_carthage.cli.command import (
+        CannotRun,
+        exit_status,
+        run_on_streams,
+        run_on_terminal,
+    )
 
     command = list(arguments.command)
     if command[:1] == ["--"]:
@@ -49,5 +54,11 @@ def run(arguments: argparse.Namespace) -> int:
     environment, machine = target.machine(arguments.machine)
     start = run_on_terminal if arguments.tty else run_on_streams
     with target.connect(environment, machine) as client:
-        status = start(client, command, user=arguments.user, cwd=arguments.cwd, env=env)
+        try:
+            status = start(client, command, user=arguments.user, cwd=arguments.cwd, env=env)
+        except CannotRun as error:
+            if error.status is None:
+                raise
+            print(f"pytest-carthage: {error}", file=sys.stderr)
+            return error.status
         return exit_status(status)

@@ -104,6 +104,8 @@ class Agent:
                 "extra_groups": list(account.groups),
             }
         cwd = message.get("cwd") or self._folder(account)
+        if not os.path.isdir(cwd):  # else the command would be blamed
+            raise ValueError(f"no folder {cwd!r} to run a command in")
         argv = message["argv"]
         if message.get("tty"):
             env.setdefault("TERM", "xterm-256color")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -21,6 +22,9 @@ from pytest_carthage.fabric import syscalls as sys_
 from pytest_carthage.fabric.agent import Agent
 
 Spec = Mapping[str, Any]
+
+#: a main process that fails within this time is told as a failed creation
+_AT_ONCE_S = 0.02
 
 
 def fork(body: Callable[[], None], *, keep: Iterable[int]) -> int:
@@ -147,6 +151,8 @@ def become_process(
         os.umask(0o022)
         agent = Agent(env=spec.get("env", {}))
         main = _start_main(spec, log)
+        if main is not None:
+            _refuse_what_ended(main)
     except OSError as error:
         wire.send(control, {"step": "failed", "error": str(error)})
         os._exit(1)
@@ -175,6 +181,21 @@ def _start_main(spec: Spec, log: int) -> int | None:
     os.close(null)
     process.returncode = 0  # reaped by the agent's loop
     return process.pid
+
+
+def _refuse_what_ended(main: int) -> None:
+    """Refuse a main process that fails at once: nobody meant that.
+
+    :raises OSError: it has ended with a status other than 0.
+    """
+    fd = os.pidfd_open(main)
+    try:
+        if select.select([fd], [], [], _AT_ONCE_S)[0]:
+            info = os.waitid(os.P_PIDFD, fd, os.WEXITED | os.WNOWAIT)
+            if info is not None and info.si_status:
+                raise OSError(f"its main process ended at once with status {info.si_status}")
+    finally:
+        os.close(fd)
 
 
 def _main_ended(pid: int, status: int, main: int | None) -> None:

@@ -94,6 +94,7 @@ class NetnsProvider:
         except FabricError as error:
             raise CreationError(
                 f"machine {planned.name!r} of layout {context.plan.layout!r}: {error}"
+                f"{_last_lines(context.logs / f'{planned.name}.log')}"
             ) from error
         identity = Identity(
             kind=self.kind,
@@ -110,3 +111,11 @@ class NetnsProvider:
     async def leftovers(self, run: str) -> Sequence[Identity]:
         """None: nothing of it outlives its fabric."""
         return ()
+
+
+def _last_lines(log: Path, lines: int = 5) -> str:
+    """The end of a log, for a message."""
+    if not log.exists():
+        return ""
+    kept = log.read_text(errors="replace").rstrip().splitlines()[-lines:]
+    return "".join(f"\n  {line}" for line in ("it printed last:", *kept)) if kept else ""

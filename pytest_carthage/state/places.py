@@ -28,7 +28,12 @@ def runs_root() -> Path:
     :raises PermissionError: it exists and belongs to somebody else.
     """
     folder = state_root() / "runs"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise type(error)(
+            error.errno, f"{error.strerror} (set CARTHAGE_STATE to a folder of your own)", folder
+        ) from error
     owner = folder.stat().st_uid
     if owner != os.geteuid():
         raise PermissionError(

@@ -254,8 +254,8 @@ class Listed:
 def list_environments() -> list[Listed]:
     """All live environments of this user, oldest first."""
     found = []
-    root = places.state_root() / "runs"
-    folders = sorted(root.iterdir()) if root.is_dir() else []
+    root = places.runs_root()
+    folders = sorted(root.iterdir())
     for folder in folders:
         if not folder.is_dir() or not _is_alive(folder):
             continue

@@ -165,7 +165,7 @@ def test_exec_refuses_what_makes_no_sense(up: Up, capfd: Capture) -> None:
         "which command? try: pytest-carthage exec one -- COMMAND"
     )
     assert complaint(capfd, "exec", "-e", "X", "one", "--", "true") == "--env X: write NAME=VALUE"
-    assert complaint(capfd, "exec", "one", "--", "no-such-program", status=1).startswith(
+    assert complaint(capfd, "exec", "one", "--", "no-such-program", status=127).startswith(
         "cannot run 'no-such-program': "
     )
     assert complaint(capfd, "exec", "-u", "stranger", "one", "--", "id", status=1).startswith(

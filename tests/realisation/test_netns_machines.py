@@ -156,6 +156,25 @@ def test_run_takes_paths_and_refuses_an_empty_sequence(pair: Environment) -> Non
         a.run([])
 
 
+def test_run_in_a_folder_that_is_not_there_blames_the_folder(pair: Environment) -> None:
+    with pytest.raises(FabricError, match="no folder '/nope' to run a command in"):
+        pair.handle("a").run("true", cwd="/nope")
+
+
+class Mistyped(Layout):
+    lan = Network("10.0.0.0/24")
+    a = Machine(links={"eth0": lan.at(".1")}, command="/no/such/daemon")
+
+
+def test_command_that_fails_at_once_fails_the_machine(build: Build) -> None:
+    with pytest.raises(
+        CreationError,
+        match=r"machine 'a' of layout 'Mistyped': its main process ended at once with status 127"
+        r"\n  it printed last:\n  /bin/sh: 1: /no/such/daemon: not found",
+    ):
+        build(Mistyped)
+
+
 def test_run_unknown_user_names_those_that_exist(pair: Environment) -> None:
     with pytest.raises(FabricError, match="no user 'ghost' in /etc/passwd; there are: root"):
         pair.handle("a").run("true", user="ghost")
@@ -256,7 +275,7 @@ def test_wait_for_conditions_and_what_was_seen_last(pair: Environment) -> None:
 
 
 class Failing(Layout):
-    a = Machine(command="echo why; exit 3", wait_for=port(80), ready_timeout_s=0.5)
+    a = Machine(command="echo why; sleep 0.2; exit 3", wait_for=port(80), ready_timeout_s=0.5)
 
 
 def test_machine_that_is_never_ready_tells_what_it_printed(build: Build) -> None:
@@ -288,7 +307,7 @@ def test_machine_command_readiness_forward_and_power(build: Build) -> None:
     with pytest.raises(OSError, match="refused"):
         fetch(number)
     web.stop()
-    with pytest.raises(FabricError, match="machine 'web'"):
+    with pytest.raises(FabricError, match=r"machine 'web' .*: it is stopped; try: start\(\)"):
         web.run("true")
     web.start()
     with web.connect(8080) as client:
