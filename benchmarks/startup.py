@@ -20,12 +20,18 @@ CALLS = 5
 
 
 def environment(folder: Path, *packages: str) -> Path:
-    """Make a virtual environment; returns its Python."""
-    make = [sys.executable, "-m", "venv", str(folder)]
-    subprocess.run(make, check=True, capture_output=True)
+    """Make a virtual environment; returns its Python.
+
+    :raises RuntimeError: a package cannot be installed, with what pip printed.
+    """
     python = folder / "bin" / "python"
-    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*install, *packages], check=True, capture_output=True)
+    for command in (
+        [sys.executable, "-m", "venv", str(folder)],
+        [str(python), "-m", "pip", "install", "--disable-pip-version-check", *packages],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(done.stdout + done.stderr)
     return python
 
 

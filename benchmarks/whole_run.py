@@ -1,9 +1,9 @@
 """A whole ``pytest`` process: a router with NAT, two networks, three machines besides, one ping
 across, teardown; on the ``netns`` and on the ``podman`` target.
 
-Against: a script of plain ``ip`` commands, and one of podman's own command line, that do the same
-and start as many things at a time as they can. The echo is sent by Python in the first (the
-host may have no ping), by the image's iputils-ping in the second.
+Against: scripts that do the same, one of plain ``ip`` commands in a row, one of podman's own
+command line, which starts and configures all containers at the same time. The echo is sent by
+Python in the first (the host may have no ping), by the image's iputils-ping in the second.
 """
 
 from __future__ import annotations

@@ -37,6 +37,8 @@ _LINK = struct.Struct("=BxHiII")
 _ADDR = struct.Struct("=BBBBi")
 _ROUTE = struct.Struct("=BBBBBBBBI")
 _CHUNK = 48 * 1024
+#: what the kernel means by errors whose own text does not tell (BR_MAX_PORTS)
+_REASONS = {errno.EXFULL: "the network is full: a bridge has at most 1023 ports"}
 
 
 def _attribute(kind: int, value: bytes) -> bytes:
@@ -200,7 +202,7 @@ class Batch:
                         continue
                     (number,) = struct.unpack_from("=i", body)
                     if number:
-                        reason = os.strerror(-number)
+                        reason = _REASONS.get(-number) or os.strerror(-number)
                         raise OSError(-number, f"{self._subjects[sequence]}: {reason}")
                     if sequence == len(messages) - 1:
                         return
