@@ -63,7 +63,7 @@ printf '%s\\n' "$CARTHAGE_APT_OPTIONS" > apt.conf
 unset CARTHAGE_APT_OPTIONS
 TMPDIR="$work" mmdebstrap "$@" >&3
 echo 'I: importing...' >&2
-podman import --quiet --change ENV=LANG=C.UTF-8 /proc/self/fd/3 "$reference" >&2
+TMPDIR="$work" podman import --quiet --change ENV=LANG=C.UTF-8 /proc/self/fd/3 "$reference" >&2
 """
 
 # update-alternatives links manual pages of postgresql-client and others into these folders,
