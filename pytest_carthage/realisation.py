@@ -9,7 +9,8 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from pytest_carthage.access.handle import AsyncMachine, MachineHandle
+from pytest_carthage.access.handle import MachineHandle
+from pytest_carthage.access.machine import AsyncMachine
 from pytest_carthage.errors import (
     BlockedError,
     CarthageError,

@@ -18,7 +18,8 @@ from pytest_carthage.model.rules import Decided, Neighbourhood, decide
 
 if TYPE_CHECKING:
     from pytest_carthage.access.ansible import PlaybookResult
-    from pytest_carthage.access.handle import AsyncMachine, MachineHandle
+    from pytest_carthage.access.handle import MachineHandle
+    from pytest_carthage.access.machine import AsyncMachine
     from pytest_carthage.planning.plan import Plan
 
 __all__ = ["AsyncLayout", "Layout", "LiveEnvironment", "LiveEnvironmentAio"]

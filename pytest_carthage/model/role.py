@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_carthage.access.handle import AsyncMachine
+    from pytest_carthage.access.machine import AsyncMachine
 
 __all__ = ["Role"]
 

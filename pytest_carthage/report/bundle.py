@@ -41,7 +41,7 @@ from pytest_carthage.report.progress import sentence
 
 if TYPE_CHECKING:
     from pytest_carthage.access.command import Result
-    from pytest_carthage.access.handle import AsyncMachine
+    from pytest_carthage.access.machine import AsyncMachine
     from pytest_carthage.planning.plan import Plan
 
 __all__ = ["FORMAT", "Failure", "Shelf", "folder_name", "prune"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pytest_carthage.model.role import Role
 
 if TYPE_CHECKING:
-    from pytest_carthage.access.handle import AsyncMachine
+    from pytest_carthage.access.machine import AsyncMachine
 
 __all__ = ["Nginx", "Postgres", "Router"]
 

@@ -10,7 +10,8 @@ from typing import Any, cast
 import pytest
 
 from pytest_carthage import Layout, Machine, Network
-from pytest_carthage.access.handle import AsyncMachine, MachineHandle
+from pytest_carthage.access.handle import MachineHandle
+from pytest_carthage.access.machine import AsyncMachine
 from pytest_carthage.planning import extend_plan, make_plan, reduce_plan
 
 

@@ -12,7 +12,7 @@ from pytest_carthage import Role
 from pytest_carthage.roles import Nginx, Postgres, Router
 
 if TYPE_CHECKING:
-    from pytest_carthage.access.handle import AsyncMachine
+    from pytest_carthage.access.machine import AsyncMachine
 
 
 class Recorder:

@@ -59,8 +59,8 @@ SNIPPET = """
 """
 
 EXPECTED = {
-    1: "pytest_carthage.access.handle.AsyncMachine",
-    2: "pytest_carthage.access.handle.AsyncMachine",
+    1: "pytest_carthage.access.machine.AsyncMachine",
+    2: "pytest_carthage.access.machine.AsyncMachine",
     3: "pytest_carthage.access.command.Result",
     4: "pytest_carthage.model.machine.Machine",
     5: "pytest_carthage.access.handle.MachineHandle",
