@@ -8,9 +8,12 @@ from collections.abc import Sequence
 
 from benchmarks import (
     command,
+    connect,
     machines_100,
     memory,
+    partition,
     podman_16,
+    routed,
     scaling,
     shop_second_run,
     startup,
@@ -21,7 +24,10 @@ from benchmarks.harness import Figure, main
 
 _SCRIPTS = (
     machines_100,
+    routed,
     command,
+    connect,
+    partition,
     podman_16,
     whole_run,
     testinfra_assertion,

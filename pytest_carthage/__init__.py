@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pytest_carthage.access.resolved import LinkResolved, PublicAddressKnown
     from pytest_carthage.errors import (
         AnsibleError,
         BlockedError,
@@ -18,15 +19,18 @@ if TYPE_CHECKING:
         CommandError,
         CreationError,
         FabricError,
+        FaultError,
         HostError,
         LayoutError,
         StateError,
         TimeLimitError,
     )
     from pytest_carthage.model.image import Image
+    from pytest_carthage.model.ipconfig import LinkContext, V4Config, V6Config
     from pytest_carthage.model.layout import Layout
     from pytest_carthage.model.machine import (
         Condition,
+        Forward,
         Limits,
         Machine,
         command,
@@ -35,7 +39,7 @@ if TYPE_CHECKING:
         port,
         unit,
     )
-    from pytest_carthage.model.network import Link, Network
+    from pytest_carthage.model.network import Network, NetworkConfig, NetworkLink, trunk
     from pytest_carthage.model.role import Role
     from pytest_carthage.model.stage import stage
 
@@ -48,39 +52,56 @@ __all__ = [
     "Condition",
     "CreationError",
     "FabricError",
+    "FaultError",
+    "Forward",
     "HostError",
     "Image",
     "Layout",
     "LayoutError",
     "Limits",
-    "Link",
+    "LinkContext",
+    "LinkResolved",
     "Machine",
     "Network",
+    "NetworkConfig",
+    "NetworkLink",
+    "PublicAddressKnown",
     "Role",
     "StateError",
     "TimeLimitError",
+    "V4Config",
+    "V6Config",
     "command",
     "file",
     "log",
     "port",
     "stage",
+    "trunk",
     "unit",
 ]
 
 _HOMES = {
     "Condition": "model.machine",
+    "Forward": "model.machine",
     "Image": "model.image",
     "Layout": "model.layout",
     "Limits": "model.machine",
-    "Link": "model.network",
+    "LinkContext": "model.ipconfig",
+    "LinkResolved": "access.resolved",
     "Machine": "model.machine",
     "Network": "model.network",
+    "NetworkConfig": "model.network",
+    "NetworkLink": "model.network",
+    "PublicAddressKnown": "access.resolved",
     "Role": "model.role",
+    "V4Config": "model.ipconfig",
+    "V6Config": "model.ipconfig",
     "command": "model.machine",
     "file": "model.machine",
     "log": "model.machine",
     "port": "model.machine",
     "stage": "model.stage",
+    "trunk": "model.network",
     "unit": "model.machine",
 }
 

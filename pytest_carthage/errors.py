@@ -11,6 +11,8 @@
     ├── CommandError       a command in a machine exited with a status other than 0
     ├── TimeLimitError     a command, a stage or a wait did not end in time
     ├── AnsibleError       a play failed, or could not be started
+    ├── FaultError         a fault cannot begin now: another one is in force
+    ├── GateError          a gate could not be opened
     ├── FabricError        the fabric or a machine's agent refused a request
     └── StateError         a run or an environment on disk: missing, taken, damaged
 
@@ -36,6 +38,8 @@ __all__ = [
     "CommandError",
     "CreationError",
     "FabricError",
+    "FaultError",
+    "GateError",
     "HostError",
     "LayoutError",
     "Problem",
@@ -110,6 +114,14 @@ class AnsibleError(CarthageError):
         super().__init__(message)
         #: what was done until then; None when nothing was started
         self.result = result
+
+
+class FaultError(CarthageError):
+    """A fault cannot begin now: another one is in force, or the machine is off."""
+
+
+class GateError(CarthageError):
+    """A gate could not be opened; nothing listens, and nothing passes."""
 
 
 class FabricError(CarthageError):

@@ -4,16 +4,53 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import functools
+import os
 import threading
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Generator
 
 P = ParamSpec("P")
 R = TypeVar("R")
 A = TypeVar("A")
+
+
+class Closes(Protocol):
+    """What can be ended; to end it twice is no error."""
+
+    async def aclose(self) -> None:
+        """End it."""
+        ...
+
+
+C = TypeVar("C", bound=Closes)
+
+
+class Opening(Generic[C]):
+    """Something that begins with ``await``, or that lasts as long as an ``async with`` block.
+
+    ``await`` gives what was begun, whose ``aclose()`` is then the caller's business.
+    """
+
+    __slots__ = ("_begin", "_begun")
+
+    def __init__(self, begin: Callable[[], Coroutine[Any, Any, C]]) -> None:
+        self._begin = begin
+        self._begun: C | None = None
+
+    def __await__(self) -> Generator[Any, None, C]:
+        return self._begin().__await__()
+
+    async def __aenter__(self) -> C:
+        self._begun = await self._begin()
+        return self._begun
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._begun is not None:
+            await self._begun.aclose()
 
 
 class Portal:
@@ -22,6 +59,7 @@ class Portal:
     def __init__(self) -> None:
         started = threading.Event()
         self.loop = asyncio.new_event_loop()
+        self._followed: int | None = None
         self._thread = threading.Thread(
             target=self._run, args=(started,), name="carthage", daemon=True
         )
@@ -49,6 +87,7 @@ class Portal:
                 f"{getattr(function, '__qualname__', function)} was called on the event loop "
                 "that has to carry it out; in async code use .aio and await"
             )
+        self.catch_up()
         future = asyncio.run_coroutine_threadsafe(function(*args, **kwargs), self.loop)
         try:
             return future.result()
@@ -57,6 +96,15 @@ class Portal:
                 future.cancel()
                 concurrent.futures.wait([future], timeout=60)
             raise
+
+    def follow(self, thread: int) -> None:
+        """Have the event loop's thread go where a thread goes whose working folder is its own."""
+        self._followed = thread
+
+    def catch_up(self) -> None:
+        """Go where the calling thread is, if it is the one to be followed."""
+        if self._followed == threading.get_ident():
+            self.loop.call_soon_threadsafe(_change_folder, os.getcwd())  # noqa: PTH109  a syscall
 
     def close(self) -> None:
         """Stop the event loop; tasks that are left are cancelled first."""
@@ -72,6 +120,11 @@ class Portal:
         self.call(cancel_all)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
+
+
+def _change_folder(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.chdir(path)
 
 
 class OnPortal(Protocol):
@@ -90,6 +143,7 @@ def on_core(
         home: asyncio.AbstractEventLoop = self.portal.loop  # type: ignore[attr-defined]
         if asyncio.get_running_loop() is home:
             return await method(self, *args, **kwargs)
+        self.portal.catch_up()  # type: ignore[attr-defined]
         future = asyncio.run_coroutine_threadsafe(method(self, *args, **kwargs), home)
         return await asyncio.wrap_future(future)
 

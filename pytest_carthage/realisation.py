@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_carthage.access.handle import MachineHandle
 from pytest_carthage.access.machine import AsyncMachine
+from pytest_carthage.access.resolved import Resolutions, Subscriber
 from pytest_carthage.errors import (
     BlockedError,
     CarthageError,
@@ -23,7 +24,8 @@ from pytest_carthage.errors import (
 )
 from pytest_carthage.fabric import channel, limits, privilege
 from pytest_carthage.planning import extend_plan, reduce_plan
-from pytest_carthage.portal import Portal, bridged, on_core
+from pytest_carthage.planning.resolver import resolv_conf
+from pytest_carthage.portal import Opening, Portal, bridged, on_core
 from pytest_carthage.provider import Channel, Context, ImageBuilder, Means, Provider
 from pytest_carthage.report.events import Event, Kind, Reporter, Silent
 from pytest_carthage.report.sketch import sketch
@@ -33,9 +35,16 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
+    from pytest_carthage.access.capture import AsyncCapture, Capture
+    from pytest_carthage.access.disturbance import AsyncDisturbance, Disturbance, Group
+    from pytest_carthage.access.gate import AsyncGate, Gate
+    from pytest_carthage.access.inside import Inside, Station
+    from pytest_carthage.access.recording import Recording
+    from pytest_carthage.access.sealing import Neighbour, SealReport
+    from pytest_carthage.access.span import AsyncSpan, Span
     from pytest_carthage.fabric.channel import AsyncChannel
     from pytest_carthage.model.machine import Machine
-    from pytest_carthage.planning.plan import Plan, PlannedMachine
+    from pytest_carthage.planning.plan import Plan, PlannedLink, PlannedMachine
 from pytest_carthage.state.run import Run
 
 __all__ = ["AsyncEnvironment", "Environment", "Providers", "check"]
@@ -117,30 +126,77 @@ def _spec(planned: PlannedMachine, kind: str, logs: Path, environment: str) -> d
         "name": planned.name,
         "kind": kind,
         "hostname": planned.hostname,
-        "links": [
+        "links": [_link_spec(link) for link in planned.links],
+        "routes": _routes(planned),
+        "forwards": [
             {
-                "interface": link.interface,
-                "bridge": link.bridge,
-                "port": link.port,
-                "address": str(link.address) if link.address is not None else None,
-                "gateway": str(link.gateway) if link.gateway is not None else None,
-                "mac": link.mac,
-                "mtu": link.mtu,
-                "masquerade": link.masquerade,
+                "interface": one.interface,
+                "protocol": one.protocol,
+                "port": one.port,
+                "to": str(one.to),
+                "to_port": one.to_port,
             }
-            for link in planned.links
-        ],
-        "routes": [
-            {"destination": str(route.destination), "via": str(route.via)}
-            for route in planned.routes
+            for one in planned.forwards
         ],
         "forward": planned.forward,
+        "resolv": resolv_conf(planned),
         "env": dict(planned.env),
         "command": list(planned.command) if planned.command else None,
         "log": str(logs / f"{planned.name}.log"),
         "limits": asdict(planned.limits) if planned.limits is not None else None,
         "control_group": f"{limits.control_group(environment)}/{planned.name}",
     }
+
+
+def _link_spec(link: PlannedLink) -> dict[str, Any]:
+    """A planned link as the fabric takes it."""
+    underlay = link.underlay
+    return {
+        "interface": link.interface,
+        "kind": link.kind,
+        "bridge": link.bridge,
+        "port": link.port,
+        "mac": link.mac,
+        "mtu": link.mtu,
+        "up": link.admin_up,
+        "addresses": [str(address) for one in link.addressings for address in one.configured],
+        "accept_ra": link.v6 is not None and link.v6.asks,
+        "masquerade": [one.network.version for one in link.addressings if one.masquerade],
+        "over": list(link.over),
+        "vlan": link.vlan_id,
+        "vlans": [
+            {"id": vlan.vlan_id, "bridge": vlan.bridge, "port": vlan.port} for vlan in link.vlans
+        ],
+        "vni": link.vni,
+        "local": str(underlay.local) if underlay is not None else None,
+        "remotes": [str(remote) for remote in underlay.remotes] if underlay is not None else [],
+        "members": [{"interface": member, "port": port} for member, port in link.members],
+    }
+
+
+def _routes(planned: PlannedMachine) -> list[dict[str, Any]]:
+    """Routes as the fabric takes them; who asks a server is told its gateway there."""
+    gateways = [
+        {
+            "destination": None,
+            "via": str(one.gateway),
+            "interface": link.interface,
+            "metric": one.metric,
+        }
+        for link in planned.links
+        for one in link.addressings
+        if one.gateway is not None and not one.asks and link.admin_up
+    ]
+    static = [
+        {
+            "destination": str(route.destination),
+            "via": str(route.via),
+            "interface": None,
+            "metric": None,
+        }
+        for route in planned.routes
+    ]
+    return [*gateways, *static]
 
 
 class AsyncEnvironment:
@@ -157,6 +213,7 @@ class AsyncEnvironment:
         reporter: Reporter,
         folder: Path,
         fabric: AsyncChannel,
+        subscribers: Sequence[Subscriber] = (),
     ) -> None:
         self.name = name
         self.run = run
@@ -169,11 +226,22 @@ class AsyncEnvironment:
         self.socket = folder / "fabric.sock"
         self.fabric = fabric
         self.machines: dict[str, AsyncMachine] = {}
+        self.resolutions = Resolutions(self, subscribers)
         self.closed = False
         self._providers = providers
         self._batches = _Batches(fabric, lambda: self.plan.hosts_file)
         self._channels: list[AsyncChannel] = [fabric]
         self._images: dict[str, asyncio.Task[str]] = {}
+        #: every fault that was begun here, also those that are healed
+        self.disturbances: list[AsyncDisturbance] = []
+        #: every gate that was opened here, also those that are closed
+        self.gates: list[AsyncGate] = []
+        #: places on networks for programs of the host, by network
+        self.stations: dict[str, Station] = {}
+        #: captures that are running
+        self.captures: list[AsyncCapture] = []
+        #: the last packets of its networks, where that was asked for
+        self.recording: Recording | None = None
 
     # building
 
@@ -187,10 +255,14 @@ class AsyncEnvironment:
         providers: Providers,
         portal: Portal,
         reporter: Reporter | None = None,
+        subscribers: Sequence[Subscriber] = (),
+        prologue: Callable[[AsyncEnvironment], Awaitable[None]] | None = None,
         autopsy: Callable[[AsyncEnvironment], Awaitable[None]] | None = None,
     ) -> AsyncEnvironment:
         """Build everything in a plan; on any failure what was built is destroyed.
 
+        :param subscribers: are told what becomes known of the links.
+        :param prologue: is called when there are networks, and no machines yet.
         :param autopsy: looks at what a failure left, before it is destroyed.
         :raises HostError: this host lacks something; nothing was created.
         :raises CreationError: with the first cause; what waited for it is not told of.
@@ -221,11 +293,15 @@ class AsyncEnvironment:
             reporter=reporter,
             folder=folder,
             fabric=fabric,
+            subscribers=subscribers,
         )
         environment.tell("", "start", f"{len(plan.machines)} machines")
         try:
             await environment._networks()
+            if prologue is not None:
+                await prologue(environment)
             await environment._create_all(list(plan.machines))
+            await environment.resolutions.settle()
         except BaseException as error:
             if autopsy is not None and isinstance(error, Exception):
                 with contextlib.suppress(Exception):
@@ -237,10 +313,13 @@ class AsyncEnvironment:
         return environment
 
     async def _networks(self) -> None:
-        networks = self.plan.networks.values()
         await self.fabric.request(
             "networks",
-            networks=[{"bridge": network.bridge, "mtu": network.mtu} for network in networks],
+            networks=[
+                {"bridge": network.bridge, "mtu": network.mtu, "kind": network.kind}
+                for network in self.plan.networks.values()
+                if network.kind in ("bridged", "point-to-point")
+            ],
         )
 
     async def _create_all(self, names: Sequence[str]) -> None:
@@ -289,10 +368,17 @@ class AsyncEnvironment:
             await self._image_reference(planned, provider)
             means = await provider.create(planned, self._context())
             machine = self._machine(planned, means)
-            for role in planned.roles:
-                await role.configure(machine)
-            await machine.wait_until_ready()
+            try:
+                await machine.ask_for_addresses()
+                self.resolutions.look(machine)
+                for role in planned.roles:
+                    await role.configure(machine)
+                await machine.wait_until_ready()
+            except BaseException:
+                await asyncio.shield(machine.give_addresses_back())
+                raise
         except CarthageError as error:
+            self.resolutions.forget(planned.name)
             self.tell(planned.name, "failed", str(error).splitlines()[0], begin)
             if isinstance(error, CreationError):
                 raise
@@ -300,10 +386,11 @@ class AsyncEnvironment:
         self.tell(planned.name, "done", planned.target, begin)
         return machine
 
-    def _context(self) -> Context:
-        async def place(planned: PlannedMachine, kind: str) -> Mapping[str, Any]:
-            return await self._batches.place(_spec(planned, kind, self.logs, self.name))
+    async def place(self, planned: PlannedMachine, kind: str) -> Mapping[str, Any]:
+        """Have the fabric make a network for what is planned, see :class:`.provider.Context`."""
+        return await self._batches.place(_spec(planned, kind, self.logs, self.name))
 
+    def _context(self) -> Context:
         async def open_channel(machine: str) -> Channel:
             who = f"machine {machine!r} of layout {self.plan.layout!r}"
             opened = await channel.connect(str(self.socket), who, machine)
@@ -315,7 +402,7 @@ class AsyncEnvironment:
             environment=self.name,
             plan=self.plan,
             fabric=self.fabric,
-            place=place,
+            place=self.place,
             channel=open_channel,
             folder=self.folder,
             logs=self.logs,
@@ -325,11 +412,7 @@ class AsyncEnvironment:
 
     def _machine(self, planned: PlannedMachine, means: Means) -> AsyncMachine:
         return AsyncMachine(
-            planned,
-            means,
-            layout=self.plan.layout,
-            log=self.logs / f"{planned.name}.log",
-            portal=self.portal,
+            planned, means, log=self.logs / f"{planned.name}.log", surroundings=self
         )
 
     # living
@@ -370,12 +453,17 @@ class AsyncEnvironment:
         try:
             if problems:
                 raise HostError(problems)
+            if planned.asks_dhcp:  # the server has to know what it is to lend
+                await self._refresh_roles()
             self.machines[name] = await self._create(planned)
         except BaseException:
             self.plan = reduce_plan(self.plan, name)
             await asyncio.shield(self._destroy(planned))
+            if planned.asks_dhcp:
+                await asyncio.shield(self._refresh_roles())
             raise
         await self._announce()
+        await self.resolutions.settle()
         return self.machines[name]
 
     @on_core
@@ -384,9 +472,12 @@ class AsyncEnvironment:
 
         :raises KeyError: there is none of this name.
         """
-        planned = self.machines.pop(name).planned
+        await self._close_gates(name)
+        machine = self.machines.pop(name)
         self.plan = reduce_plan(self.plan, name)
-        await self._destroy(planned)
+        self.resolutions.forget(name)
+        await machine.give_addresses_back()
+        await self._destroy(machine.planned)
         await self._announce()
 
     async def _destroy(self, planned: PlannedMachine) -> None:
@@ -402,13 +493,26 @@ class AsyncEnvironment:
         """Tell all machines who there is, and keep it on disk."""
         hosts = self.plan.hosts_file
         await self.fabric.request("hosts", text=hosts)
+        for station in self.stations.values():
+            station.tell_hosts(hosts)
 
         async def write(machine: AsyncMachine) -> None:
             with contextlib.suppress(FabricError, OSError):  # stopped: learns when it starts
-                await machine.write_text("/etc/hosts", hosts)
+                await machine.write_names(hosts)
 
         await asyncio.gather(*(write(machine) for machine in self.handles()))
+        await self._refresh_roles()
         await self.run.describe(self.name, sketch(self.plan))
+
+    async def _refresh_roles(self) -> None:
+        """Have the services of machines know who there is."""
+
+        async def refresh(machine: AsyncMachine) -> None:
+            with contextlib.suppress(FabricError, OSError):  # stopped: learns when it starts
+                for role in machine.planned.roles:
+                    await role.refresh(machine)
+
+        await asyncio.gather(*(refresh(machine) for machine in self.handles()))
 
     @on_core
     async def ansible(self, /, playbook: str | Path, **options: Any) -> Any:
@@ -417,10 +521,77 @@ class AsyncEnvironment:
 
         return await run_playbook(self, playbook, **options)
 
+    # faults, gates and captures: each is imported when it is first asked for
+
+    def partition(self, *groups: Group) -> Opening[AsyncDisturbance]:
+        """Cut the machines of each group off from those of the others."""
+        from pytest_carthage.access.disturbance import partition
+
+        return partition(self, *groups)
+
+    def gate(self, machine: str, *, to: str, for_s: float) -> Opening[AsyncGate]:
+        """Open a gate in a machine, to one port of one host outside."""
+        from pytest_carthage.access.gate import open_gate
+
+        return open_gate(self, machine, to=to, for_s=for_s)
+
+    def capture(self, network: str, filter: str = "") -> Opening[AsyncCapture]:
+        """Capture what is sent on a network."""
+        from pytest_carthage.access.capture import capture_network
+
+        return capture_network(self, network, filter)
+
+    @on_core
+    async def assert_sealed(self, *, timeout_s: float = 30.0) -> SealReport:
+        """Prove by observation that nothing leaves the layout and nothing enters."""
+        from pytest_carthage.access.sealing import assert_sealed
+
+        return await assert_sealed(self, timeout_s=timeout_s)
+
+    async def neighbours(self) -> Sequence[Neighbour]:
+        """All other live environments of this user, whichever process has built them."""
+        from pytest_carthage.access.sealing import Neighbour
+        from pytest_carthage.state.run import list_environments
+
+        found = []
+        for listed in await asyncio.to_thread(list_environments):
+            if listed.name == self.name and listed.run == self.run.name:
+                continue
+            links = [link for machine in listed.machines.values() for link in machine["links"]]
+            found.append(
+                Neighbour(
+                    name=listed.name,
+                    socket=listed.socket,
+                    addresses=[
+                        address.partition("/")[0] for link in links for address in link["addresses"]
+                    ],
+                    macs=frozenset(link["mac"] for link in links),
+                )
+            )
+        return found
+
+    @on_core
+    async def station(self, network: str) -> Station:
+        """A place on a network for a program of the host, made when first asked for."""
+        from pytest_carthage.access.inside import make_station
+
+        return await make_station(self, network)
+
+    def span(self, other: AsyncEnvironment, network: str) -> Opening[AsyncSpan]:
+        """Make one network of this network and the other environment's of the same name."""
+        from pytest_carthage.access.span import span
+
+        return span(self, other, network)
+
     # the end
 
     async def keep(self, *, for_s: float | None) -> None:
-        """Have everything stay when this process ends."""
+        """Have everything stay when this process ends, except for what it holds open itself."""
+        await self._close_gates()
+        if self.recording is not None:
+            from pytest_carthage.access.recording import FILE
+
+            await self.recording.write(self.folder / FILE)
         await self.run.keep(self.name, for_s=for_s)
 
     async def close(self) -> None:
@@ -434,14 +605,28 @@ class AsyncEnvironment:
             task.cancel()
         await asyncio.gather(*self._images.values(), return_exceptions=True)
         try:
+            await self._close_gates()
             await self.run.destroy(self.name)
         finally:
             self.detach()
         self.tell("", "done", "teardown", begin)
 
+    async def _close_gates(self, machine: str | None = None) -> None:
+        """Close the gates of a machine, or all."""
+        for gate in self.gates:
+            if machine in (None, gate.machine):
+                await gate.aclose("end")
+
     def detach(self) -> None:
         """Close this process's connections to the machines, which stay as they are."""
         self.closed = True
+        self.resolutions.close()
+        for station in self.stations.values():
+            station.close()
+        for capture in list(self.captures):
+            capture.stop()
+        if self.recording is not None:
+            self.recording.close()
         for opened in self._channels:
             opened.close()
 
@@ -509,5 +694,37 @@ class Environment:
     _add = bridged(AsyncEnvironment.add)
     remove = bridged(AsyncEnvironment.remove)
     ansible = bridged(AsyncEnvironment.ansible)
+    assert_sealed = bridged(AsyncEnvironment.assert_sealed)
+
+    def partition(self, *groups: Group) -> Disturbance:
+        """Cut the machines of each group off from those of the others, until it heals."""
+        from pytest_carthage.access.disturbance import Disturbance
+
+        return Disturbance.of(self.aio.partition(*groups), self.aio)
+
+    def gate(self, machine: str, *, to: str, for_s: float) -> Gate:
+        """A gate in a machine, to one port of one host outside, while the block runs."""
+        from pytest_carthage.access.gate import Gate
+
+        return Gate.of(self.aio.gate(machine, to=to, for_s=for_s), self.aio)
+
+    def capture(self, network: str, filter: str = "") -> Capture:
+        """What is sent on a network while the block runs."""
+        from pytest_carthage.access.capture import Capture
+
+        return Capture.of(self.aio.capture(network, filter), self.aio)
+
+    def inside(self, network: str) -> Inside:
+        """Take this thread into a network while the block runs."""
+        from pytest_carthage.access.inside import Inside
+
+        return Inside(self.aio, network)
+
+    def span(self, other: Environment, network: str) -> Span:
+        """Make one network of this network and the other environment's of the same name."""
+        from pytest_carthage.access.span import Span
+
+        return Span.of(self.aio.span(other.aio, network), self.aio)
+
     keep = bridged(AsyncEnvironment.keep)
     close = bridged(AsyncEnvironment.close)

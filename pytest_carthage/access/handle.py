@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pytest_carthage.access.command import Result
+from pytest_carthage.access.link import LinkHandle
 from pytest_carthage.access.machine import AsyncMachine
 from pytest_carthage.planning.plan import PlannedMachine
 from pytest_carthage.portal import bridged
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     import testinfra.host
 
+    from pytest_carthage.access.disturbance import Disturbance
     from pytest_carthage.planning.plan import PlannedMachine
 
 __all__ = ["MachineHandle"]
@@ -54,6 +56,18 @@ class MachineHandle:
         finally:
             self._close_forward(server)
 
+    def freeze(self) -> Disturbance:
+        """As :meth:`AsyncMachine.freeze`; in force when it returns."""
+        from pytest_carthage.access.disturbance import Disturbance
+
+        return Disturbance.of(self.aio.freeze(), self.aio)
+
+    def crash(self) -> Disturbance:
+        """As :meth:`AsyncMachine.crash`; in force when it returns."""
+        from pytest_carthage.access.disturbance import Disturbance
+
+        return Disturbance.of(self.aio.crash(), self.aio)
+
     @property
     def name(self) -> str:
         """Name in the layout."""
@@ -72,6 +86,26 @@ class MachineHandle:
     def address(self, network: str | None = None) -> str:
         """The machine's address in a network; the first that it has where none is named."""
         return self.aio.address(network)
+
+    @cached_property
+    def links(self) -> Mapping[str, LinkHandle]:
+        """Interface name to live link."""
+        return {name: LinkHandle(link) for name, link in self.aio.links.items()}
+
+    def link(self, name: str) -> LinkHandle:
+        """The link of this interface, or else the only one to the network of this name.
+
+        :raises LookupError: there is none, or more than one.
+        """
+        return self.links[self.aio.link(name).interface]
+
+    def link_to(self, machine: str | MachineHandle) -> LinkHandle:
+        """The link to a network that this other machine is on, too.
+
+        :raises LookupError: there is none, or more than one.
+        """
+        name = machine if isinstance(machine, str) else machine.name
+        return self.links[self.aio.link_to(name).interface]
 
     @property
     def commands(self) -> Sequence[Result]:

@@ -11,40 +11,66 @@ import socket as sockets
 import stat
 import time
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_carthage.access.command import Result
 from pytest_carthage.access.echo import echo, wanted
 from pytest_carthage.access.execution import Interrupted, execute
+from pytest_carthage.access.link import AsyncLink
 from pytest_carthage.errors import CarthageError, CommandError, FabricError, TimeLimitError
-from pytest_carthage.portal import Portal, on_core
+from pytest_carthage.portal import Opening, Portal, on_core
 from pytest_carthage.provider import Channel, Logs, Means, Powered
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
+    from pytest_carthage.access.disturbance import AsyncDisturbance
+    from pytest_carthage.access.lease import Lease, Leases
+    from pytest_carthage.access.surroundings import Surroundings
     from pytest_carthage.model.machine import Condition
-    from pytest_carthage.planning.plan import PlannedMachine
+    from pytest_carthage.planning.plan import PlannedLink, PlannedMachine
 
 __all__ = ["AsyncMachine"]
 
 _RUN_S = 300.0
+#: a resolver that does not answer is given up after this time
+_NAME_S = 15.0
+#: ends the lines of ``/etc/hosts`` that lead to gates
+_ALIAS_MARK = "# carthage gate"
 
 
 class AsyncMachine:
     """A live machine; every coroutine may be awaited from any event loop."""
 
     def __init__(
-        self, planned: PlannedMachine, means: Means, *, layout: str, log: Path, portal: Portal
+        self,
+        planned: PlannedMachine,
+        means: Means,
+        *,
+        log: Path,
+        surroundings: Surroundings,
     ) -> None:
         self.planned = planned
-        self.portal = portal
+        self.surroundings = surroundings
+        self.portal: Portal = surroundings.portal
+        #: interface name to live link
+        self.links: Mapping[str, AsyncLink] = {
+            link.interface: AsyncLink(link, self, surroundings) for link in planned.links
+        }
         #: every command that was run through this handle, in the order of their ends
         self.commands: list[Result] = []
+        #: name to address, of what this machine alone knows by name: the far ends of its gates
+        self.aliases: dict[str, str] = {}
+        self._naming = asyncio.Lock()
+        self._had_aliases = False
         self._means = means
-        self._layout = layout
+        self._layout = surroundings.plan.layout
         self._log = log
         self._stopped = False
+        #: "frozen" or "crashed" while a fault has it so
+        self.out_of_order: Literal["frozen", "crashed"] | None = None
+        #: DHCP clients, once there are any
+        self._leases: Leases | None = None
 
     @property
     def name(self) -> str:
@@ -55,20 +81,42 @@ class AsyncMachine:
     def channel(self) -> Channel:
         """The connection to the machine's agent.
 
-        :raises FabricError: the machine is stopped.
+        :raises FabricError: the machine is stopped, frozen or crashed.
         """
+        self._refuse_out_of_order()
         if self._stopped:
             raise FabricError(f"{self._who}: it is stopped; try: start()")
         return self._means.channel
 
     @property
+    def is_off(self) -> bool:
+        """Whether it is stopped."""
+        return self._stopped
+
+    def _refuse_out_of_order(self) -> None:
+        if self.out_of_order is not None:
+            raise FabricError(f"{self._who}: it is {self.out_of_order}; try: heal()")
+
+    @property
     def addresses(self) -> Mapping[str, str]:
         """Interface name to address, without the prefix length."""
-        return {
-            link.interface: str(link.address.ip)
-            for link in self.planned.links
-            if link.address is not None
-        }
+        found = ((link.interface, self._address_of(link)) for link in self.planned.links)
+        return {interface: address for interface, address in found if address is not None}
+
+    def lent(self, interface: str) -> Sequence[Lease]:
+        """What servers have lent to a link."""
+        return self._leases.held.get(interface, ()) if self._leases is not None else ()
+
+    def _address_of(self, link: PlannedLink) -> str | None:
+        """The address that a link is known by: what a server lent stands for what was planned."""
+        by_version = {one.address.version: str(one.address.ip) for one in self.lent(link.interface)}
+        for own in link.addressings:
+            version = own.network.version
+            if version in by_version:
+                return by_version[version]
+            if own.address is not None:
+                return str(own.address.ip)
+        return None
 
     def address(self, network: str | None = None) -> str:
         """The machine's address in a network; the first that it has where none is named.
@@ -76,9 +124,43 @@ class AsyncMachine:
         :raises LookupError: it has none there.
         """
         for link in self.planned.links:
-            if link.address is not None and network in (None, link.network, link.interface):
-                return str(link.address.ip)
+            address = self._address_of(link)
+            if address is not None and network in (None, link.network, link.interface):
+                return address
         raise LookupError(f"{self._who}: no address in network {network!r}; has {self.addresses}")
+
+    def link(self, name: str) -> AsyncLink:
+        """The link of this interface, or else the only one to the network of this name.
+
+        :raises LookupError: there is none, or more than one.
+        """
+        if name in self.links:
+            return self.links[name]
+        found = [link for link in self.links.values() if link.network == name]
+        return self._only(found, f"to network {name!r}")
+
+    def link_to(self, machine: str) -> AsyncLink:
+        """The link to a network that this other machine is on, too.
+
+        :raises LookupError: there is none, or more than one.
+        """
+        plan = self.surroundings.plan
+        if machine not in plan.machines:
+            raise LookupError(
+                f"{self._who}: the layout has no machine {machine!r}; it has {list(plan.machines)}"
+            )
+        there = {link.network for link in plan.machines[machine].links}
+        found = [link for link in self.links.values() if link.network in there]
+        return self._only(found, f"to machine {machine!r}")
+
+    def _only(self, found: Sequence[AsyncLink], where: str) -> AsyncLink:
+        if len(found) == 1:
+            return found[0]
+        having = ", ".join(f"{link.interface} ({link.network})" for link in self.links.values())
+        raise LookupError(
+            f"{self._who}: {len(found) or 'no'} links {where}; it has {having or 'none'}; "
+            "try: the name of an interface"
+        )
 
     @property
     def _who(self) -> str:
@@ -288,6 +370,24 @@ class AsyncMachine:
                 await asyncio.to_thread(_copy, fd, file.fileno())
         return target
 
+    async def write_names(self, hosts: str | None = None) -> None:
+        """Have ``/etc/hosts`` say what the layout says, and :attr:`aliases`.
+
+        :param hosts: its new text; None: what it says already stays.
+        """
+        self._had_aliases = self._had_aliases or bool(self.aliases)
+        # written in place and never empty: programs may be reading it, and a container's
+        # cannot be replaced
+        flags = os.O_RDWR | os.O_CREAT
+        async with self._naming, self._opened("/etc/hosts", flags) as fd:
+            if hosts is None:
+                hosts = os.pread(fd, 1 << 24, 0).decode(errors="surrogateescape")
+            kept = [line for line in hosts.splitlines() if not line.endswith(_ALIAS_MARK)]
+            kept += [f"{value} {name} {_ALIAS_MARK}" for name, value in self.aliases.items()]
+            data = "".join(f"{line}\n" for line in kept).encode(errors="surrogateescape")
+            os.pwrite(fd, data, 0)
+            os.ftruncate(fd, len(data))
+
     # readiness
 
     @on_core
@@ -360,7 +460,11 @@ class AsyncMachine:
 
     # power
 
-    def _powered(self) -> Powered:
+    def powered(self) -> Powered:
+        """Its switch.
+
+        :raises CarthageError: its target has none.
+        """
         if not isinstance(self._means, Powered):
             raise CarthageError(
                 f"{self._who}: target {self.planned.target!r} cannot switch machines on and off"
@@ -370,15 +474,25 @@ class AsyncMachine:
     @on_core
     async def start(self) -> None:
         """Start the machine after :meth:`stop`, and wait until it is ready; no-op where it runs."""
+        if self.out_of_order == "frozen":
+            self._refuse_out_of_order()
         if self._stopped:
-            await self._powered().start()
+            await self.powered().start()
             self._stopped = False
+            self.out_of_order = None
+            if self._had_aliases:
+                await self.write_names()
+            await self.ask_for_addresses()
+            for role in self.planned.roles:
+                await role.refresh(self)
         await self.wait_until_ready()
 
     @on_core
     async def stop(self, *, timeout_s: float = 10.0) -> None:
         """Stop the machine in good order; what is left after the time is killed. Links stay."""
-        await self._powered().stop(timeout_s=timeout_s)
+        self._refuse_out_of_order()
+        await self.give_addresses_back()
+        await self.powered().stop(timeout_s=timeout_s)
         self._stopped = True
 
     @on_core
@@ -386,6 +500,82 @@ class AsyncMachine:
         """Stop and start."""
         await self.stop()
         await self.start()
+
+    @on_core
+    async def has_crashed(self) -> None:
+        """Take in that it went off without a goodbye."""
+        self.out_of_order = "crashed"
+        with contextlib.suppress(CarthageError):
+            await self.give_addresses_back()  # to nobody: its links are dead
+        await self.powered().stop(timeout_s=0)
+        self._stopped = True
+
+    # faults
+
+    def freeze(self) -> Opening[AsyncDisturbance]:
+        """Stop all processes of the machine at once, until it heals.
+
+        Its kernel goes on: it answers pings, and accepts connections that nobody serves.
+
+        :raises FaultError: it is stopped, frozen or crashed already.
+        """
+        from pytest_carthage.access.disturbance import freeze
+
+        return freeze(self)
+
+    def crash(self) -> Opening[AsyncDisturbance]:
+        """Switch the machine off without a goodbye; to heal it is to start it until it is ready.
+
+        :raises FaultError: it is stopped, frozen or crashed already.
+        :raises CarthageError: its target cannot start it again.
+        """
+        from pytest_carthage.access.disturbance import crash
+
+        return crash(self)
+
+    # addresses that are lent
+
+    @on_core
+    async def ask_for_addresses(self) -> None:
+        """Ask for what links are to get; returns when those that are required have it.
+
+        :raises TimeLimitError: no server and no router answered in time.
+        """
+        if self.planned.asks_dhcp:
+            if self._leases is None:
+                from pytest_carthage.access.lease import Leases
+
+                self._leases = Leases(self.planned, self.surroundings, self._told_of_servers)
+            await self._leases.ask()
+            await self._write_resolv_conf()
+        if any(own.slaac for link in self.planned.links for own in link.addressings):
+            from pytest_carthage.access.lease import wait_for_prefixes
+
+            await wait_for_prefixes(self)
+
+    @on_core
+    async def give_addresses_back(self) -> None:
+        """End the clients of DHCP, where there are any."""
+        if self._leases is not None:
+            await self._leases.stop()
+
+    def _told_of_servers(self) -> None:
+        """A server has told something: the resolver is to know, as long as anybody listens here."""
+        self._resolving = asyncio.ensure_future(self._write_resolv_conf())
+        self.surroundings.resolutions.look(self)
+
+    async def _write_resolv_conf(self) -> None:
+        from pytest_carthage.planning.resolver import resolv_conf
+
+        assert self._leases is not None
+        leases = [lease for lent in self._leases.held.values() for lease in lent]
+        text = resolv_conf(
+            self.planned,
+            dns_servers=[server for lease in leases for server in lease.dns_servers],
+            domains=[domain for lease in leases for domain in lease.domains],
+        )
+        with contextlib.suppress(FabricError, OSError):  # stopped: learns when it starts
+            await self.write_text("/etc/resolv.conf", text)
 
     @on_core
     async def wait_until_ready(self) -> None:
@@ -411,19 +601,27 @@ class AsyncMachine:
 
     @on_core
     async def connect(
-        self, port: int, host: str | None = None, *, timeout_s: float = 10.0
+        self,
+        port: int,
+        host: str | None = None,
+        *,
+        protocol: Literal["tcp", "udp"] = "tcp",
+        timeout_s: float = 10.0,
     ) -> sockets.socket:
         """Connect from inside the machine; returns the blocking socket.
 
-        :param host: an address, a machine of the layout by name is resolved by its
-            ``/etc/hosts``; the machine itself by default.
-        :raises OSError: nobody answers there, as for any connect.
+        :param host: an address, or a name, which the machine itself looks up (``/etc/hosts``,
+            then its DNS server); the machine itself by default.
+        :param protocol: ``"udp"``: a datagram socket that sends there, and hears from there only.
+        :raises OSError: nobody answers there, as for any connect. That nobody takes datagrams is
+            told by a later ``send`` or ``recv``, if at all (udp(7)).
         """
-        target = host or "127.0.0.1"
-        if host is not None:
-            target = await self._resolve(host)
-        family = sockets.AF_INET6 if ":" in target else sockets.AF_INET
-        sock = await self.socket(family)
+        if protocol not in ("tcp", "udp"):
+            raise ValueError(f"{self._who}: protocol {protocol!r}; try: 'tcp' or 'udp'")
+        kind = sockets.SOCK_STREAM if protocol == "tcp" else sockets.SOCK_DGRAM
+        # the name is looked up and the socket made in one go: each costs a way there and back
+        reply, fds = await self._about_host(host or "127.0.0.1", "socket", type=int(kind))
+        target, sock = reply["address"], sockets.socket(fileno=fds[0])
         try:
             sock.setblocking(False)
             async with asyncio.timeout(timeout_s):
@@ -448,7 +646,7 @@ class AsyncMachine:
     async def ping(self, host: str, *, timeout_s: float = 5.0) -> float:
         """Send one ICMP echo from inside the machine; returns the seconds until the answer.
 
-        :param host: an address, or a machine of the layout by name.
+        :param host: an address, or a name, which the machine itself looks up.
         :raises OSError: there is no way there; TimeoutError, one of them: no answer in time.
         """
         target = await self._resolve(host)
@@ -464,13 +662,40 @@ class AsyncMachine:
             raise type(error)(error.errno, f"{self._who}: {target}: {error.strerror}") from error
 
     async def _resolve(self, host: str) -> str:
-        if ":" in host or host.replace(".", "").isdigit():
-            return host
-        for line in (await self.read_text("/etc/hosts")).splitlines():
-            address, *names = line.partition("#")[0].split() or [""]
-            if host in names:
-                return address
-        raise OSError(errno.ENOENT, f"{self._who}: no host {host!r} in its /etc/hosts")
+        reply, _ = await self._about_host(host, "lookup")
+        return str(reply["address"])
+
+    async def _about_host(
+        self, host: str, op: str, **fields: Any
+    ) -> tuple[dict[str, Any], list[int]]:
+        """Ask the agent for something that begins with a host's address."""
+        try:
+            return await self.channel.request(op, host=host, **fields)
+        except FabricError as error:
+            if error.errno != errno.ENOENT:
+                raise
+        if (address := await self._ask_name(host)) is not None:
+            return await self.channel.request(op, host=address, **fields)
+        raise OSError(
+            errno.ENOENT,
+            f"{self._who}: no host {host!r} in its /etc/hosts, and its resolver knows none",
+        )
+
+    async def _ask_name(self, host: str) -> str | None:
+        """The address of a name that the machine's own resolver finds, if it finds one."""
+        with contextlib.suppress(FabricError, Interrupted):  # it may have no getent(1)
+            status, printed, _ = await execute(
+                self.channel,
+                ["getent", "ahosts", "--", host],
+                user=None,
+                cwd=None,
+                env={},
+                input=None,
+                timeout_s=_NAME_S,
+            )
+            if status == 0 and printed:
+                return printed.split()[0].decode()
+        return None
 
     @contextlib.asynccontextmanager
     async def forward(self, port: int, host: str | None = None) -> AsyncIterator[int]:

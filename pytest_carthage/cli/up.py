@@ -12,6 +12,9 @@ from pytest_carthage.cli.progress import showing
 from pytest_carthage.cli.usage import Usage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_carthage.access.resolved import Subscriber
     from pytest_carthage.planning.plan import Plan
     from pytest_carthage.realisation import AsyncEnvironment
     from pytest_carthage.report.events import Reporter
@@ -53,11 +56,14 @@ def run(arguments: argparse.Namespace) -> int:
     if alive_run(run_name):
         raise Usage(f"--name {run_name}: a run of this name is alive; see: pytest-carthage ls")
     plan = reference.planned(arguments.layout, arguments.target)
+    subscribers = reference.layout(arguments.layout).subscribers
     name = names.environment(run_name, plan.layout)
     portal = Portal()
     try:
         with showing(quiet=arguments.quiet) as reporter:
-            portal.call(_build, plan, run_name, name, portal, reporter, keep_for_s)
+            portal.call(
+                _build, plan, subscribers, run_name, name, portal, reporter, keep_for_s
+            )
     finally:
         portal.close()
     built = find_environment(name)
@@ -76,6 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 async def _build(
     plan: Plan,
+    subscribers: Sequence[Subscriber],
     run_name: str,
     name: str,
     portal: Any,
@@ -94,6 +101,7 @@ async def _build(
             providers=reference.providers(),
             portal=portal,
             reporter=reporter,
+            subscribers=subscribers,
         )
         await environment.keep(for_s=keep_for_s)
         environment.detach()

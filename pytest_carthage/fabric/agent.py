@@ -6,6 +6,7 @@ loaded before that: nothing of it is read from the machine's file system.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
@@ -60,6 +61,7 @@ class Agent:
             "chmod": self._chmod,
             "chown": self._chown,
             "socket": self._socket,
+            "lookup": lambda c, m, f: Reply(address=_address_of(m["host"])),
             "listening": lambda c, m, f: Reply(listening=observe.listening()),
             "observe": lambda c, m, f: Reply(**observe.everything()),
             "ping": lambda c, m, f: Reply(),
@@ -273,14 +275,52 @@ class Agent:
         return Reply()
 
     def _socket(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
-        return Reply((new_socket(message),))
+        if message.get("host") is None:
+            return Reply((new_socket(message),))
+        address = _address_of(message["host"])
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        return Reply((new_socket({**message, "family": family}),), address=address)
+
+
+def _address_of(host: str) -> str:
+    """Address of a host by ``/etc/hosts``; an address stands for itself.
+
+    :raises FileNotFoundError: it is not listed there.
+    """
+    if ":" in host or host.replace(".", "").isdigit():
+        return host
+    with open("/etc/hosts", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            address, *names = line.partition("#")[0].split() or [""]
+            if host in names:
+                return address
+    raise FileNotFoundError(errno.ENOENT, f"no host {host!r} in /etc/hosts")
 
 
 def new_socket(message: wire.Message) -> int:
-    """A socket of the network namespace that the caller is in; returns its descriptor."""
+    """A socket of the network namespace that the caller is in; returns its descriptor.
+
+    :raises OSError: it cannot be bound, or connected; that a connection is under way is no error.
+    """
     sock = socket.socket(
         message.get("family", socket.AF_INET),
         message.get("type", socket.SOCK_STREAM),
         message.get("proto", 0),
     )
+    try:
+        if message.get("bind"):
+            if sock.type == socket.SOCK_STREAM:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(tuple(message["bind"]))
+        if message.get("listen"):
+            sock.listen(message["listen"])
+        if message.get("connect"):
+            sock.setblocking(False)  # others are waiting, too
+            number = sock.connect_ex(tuple(message["connect"]))
+            if number not in (0, errno.EINPROGRESS):
+                raise OSError(number, os.strerror(number))
+            sock.setblocking(True)
+    except BaseException:
+        sock.close()
+        raise
     return sock.detach()

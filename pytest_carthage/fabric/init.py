@@ -15,14 +15,18 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
+from pytest_carthage.fabric import links, netlink, rootfs, wire
 from pytest_carthage.fabric import machine as machines
-from pytest_carthage.fabric import netlink, rootfs, wire
 from pytest_carthage.fabric import syscalls as sys_
 from pytest_carthage.fabric.agent import new_socket
 from pytest_carthage.fabric.server import Connection, Reply, Server
+from pytest_carthage.fabric.wires import Wires
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+
+    from pytest_carthage.fabric.disturb import Disturbances
+    from pytest_carthage.fabric.underlay import Underlays
 
 _READY_S = 30.0
 
@@ -41,6 +45,11 @@ class _Machine:
         #: what its first process is born with: its end of ``control``, and its log
         self.birth: tuple[socket.socket, int] | None = None
 
+    @property
+    def ports(self) -> list[str]:
+        """The fabric's ends of its links."""
+        return [port for link in self.spec["links"] for port in links.ports(link)]
+
 
 class Fabric:
     """Serves the operations that :mod:`pytest_carthage.fabric.wire` lists for fabrics."""
@@ -48,6 +57,12 @@ class Fabric:
     def __init__(self, listener: socket.socket, lifeline: int, *, unprivileged: bool) -> None:
         self._machines: dict[str, _Machine] = {}
         self._bridges: dict[str, int] = {}
+        #: MTU of each bridge that has one of its own
+        self._mtus: dict[str, int | None] = {}
+        #: bridges of point-to-point networks
+        self._wire_bridges: set[str] = set()
+        #: bridge to the interface that the macvlans of its network are made of
+        self._parents: dict[str, int] = {}
         self._children: set[int] = set()
         self._template: str | None = None
         #: text of ``/etc/hosts`` of machines that start
@@ -57,6 +72,9 @@ class Fabric:
         self._own_network = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self.server = server = Server()
         server.on_child = self._ended
+        self._underlays: Underlays | None = None
+        #: takes ports in and out of service
+        self.wires = Wires(server.watch)
         server.handlers = {
             "channel": self._channel,
             "networks": self._networks,
@@ -65,18 +83,26 @@ class Fabric:
             "stop": self._stop,
             "start": self._start,
             "plug": self._plug,
+            "underlay": self._underlay,
+            "cable": self._cable,
+            "tunnel": self._tunnel,
+            "untunnel": self._untunnel,
             "remove": self._remove,
             "spawn": self._spawn,
             "inside": self._inside,
             "socket": self._socket,
             "hosts": self._hosts,
             "status": self._status,
+            "disturb": self._disturb,
+            "heal": self._heal,
         }
         server.listen(listener)
         self._listener = listener
         self._lifeline = lifeline
         server.watch(lifeline, lambda: os._exit(0))
         self._inside_jobs: dict[int, tuple[Connection, int]] = {}
+        #: faults, from the first one on
+        self._disturbances: Disturbances | None = None
 
     def _ended(self, pid: int, status: int) -> None:
         job = self._inside_jobs.pop(pid, None)
@@ -99,11 +125,52 @@ class Fabric:
     def _networks(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
         batch = netlink.Batch()
         for network in message["networks"]:
-            batch.bridge(network["bridge"], mtu=network.get("mtu"))
+            is_wire = network.get("kind") == "point-to-point"
+            batch.bridge(network["bridge"], mtu=network.get("mtu"), is_wire=is_wire)
+            if is_wire:
+                self._wire_bridges.add(network["bridge"])
         batch.commit()
         for network in message["networks"]:
             self._bridges[network["bridge"]] = netlink.index_of(network["bridge"])
+            self._mtus[network["bridge"]] = network.get("mtu")
+        for bridge in self._wire_bridges.intersection(n["bridge"] for n in message["networks"]):
+            try:
+                batch = netlink.Batch()
+                batch.quiet_bridge(bridge)
+                batch.commit()
+            except OSError:
+                pass  # this kernel's bridges have no multicast snooping
         return Reply()
+
+    def _bridge_index(self, bridge: str) -> int:
+        try:
+            return self._bridges[bridge]
+        except KeyError:
+            known = ", ".join(self._bridges) or "none"
+            raise LookupError(f"no network on bridge {bridge!r}; there are: {known}") from None
+
+    def _parent_index(self, link: Mapping[str, Any]) -> int:
+        """The one interface of a network that is the parent of all its macvlans."""
+        bridge = link["bridge"]
+        if bridge not in self._parents:
+            index = self._bridge_index(bridge)
+            batch = netlink.Batch()
+            # names of links and bridges have no dot
+            batch.veth(
+                f"port.{index}",
+                bridge_index=index,
+                peer=f"macvlan.{index}",
+                peer_namespace_fd=-1,
+                mac=None,
+                mtu=self._mtus.get(bridge) or link.get("mtu"),
+            )
+            batch.commit()
+            batch = netlink.Batch()
+            batch.up(f"macvlan.{index}")
+            batch.commit()
+            netlink.wait_until_up([f"port.{index}"])
+            self._parents[bridge] = netlink.index_of(f"macvlan.{index}")
+        return self._parents[bridge]
 
     # machines
 
@@ -118,20 +185,30 @@ class Fabric:
     def _connect(self, new: Collection[_Machine]) -> None:
         """Make all links of new machines."""
         batch = netlink.Batch()
-        for machine in new:
-            for link in machine.spec["links"]:
-                batch.veth(
-                    link["port"],
-                    bridge_index=self._bridges[link["bridge"]],
-                    peer=link["interface"],
-                    peer_namespace_fd=machine.namespace,
-                    mac=link.get("mac"),
-                    mtu=link.get("mtu"),
-                )
         try:
-            batch.commit()
-        except OSError:
             for machine in new:
+                for link in machine.spec["links"]:
+                    links.connect(
+                        batch,
+                        link,
+                        namespace_fd=machine.namespace,
+                        bridge_index=self._bridge_index,
+                    )
+            batch.commit()
+            batch = netlink.Batch()
+            for machine in new:
+                for link in machine.spec["links"]:
+                    links.complete(
+                        batch,
+                        link,
+                        namespace_fd=machine.namespace,
+                        bridge_index=self._bridge_index,
+                        parent_index=self._parent_index,
+                        is_wire=self._wire_bridges.__contains__,
+                    )
+            batch.commit()
+        except (OSError, LookupError):
+            for machine in list(new):
                 self._forget(machine)
             raise
 
@@ -208,13 +285,16 @@ class Fabric:
             for name, machine in list(made.items()):
                 try:
                     step(machine)
-                except OSError as error:
+                except (OSError, ValueError) as error:
                     del made[name]
                     failed[name] = str(error)
                     self._forget(machine)
-        netlink.wait_until_up(
-            [link["port"] for machine in made.values() for link in machine.spec["links"]]
-        )
+        netlink.wait_until_up([port for machine in made.values() for port in machine.ports])
+        for machine in made.values():
+            for link in machine.spec["links"]:
+                if link.get("bridge") in self._wire_bridges:
+                    for port in links.ports(link):
+                        self.wires.add(port, link["bridge"])
         return Reply(
             made={
                 name: {"pid": machine.pid, "netns": f"/proc/1/fd/{machine.namespace}"}
@@ -254,6 +334,8 @@ class Fabric:
         machine = self._find(message)
         if machine.control is None or machine.pid is None:
             raise LookupError(f"machine {machine.name!r} is stopped")
+        if self._disturbances is not None and self._disturbances.is_frozen(machine.name):
+            raise LookupError(f"machine {machine.name!r} is frozen")
         sock = self.server.release(connection)
         try:
             wire.send(machine.control, {"id": message["id"]}, (sock.fileno(),))
@@ -304,10 +386,23 @@ class Fabric:
 
     def _set_links(self, machine: _Machine, *, up: bool) -> None:
         """A machine that is off must not answer or forward, although its namespace is kept."""
-        batch = netlink.Batch()
-        for link in machine.spec["links"]:
-            (batch.up if up else batch.down)(link["port"])
-        batch.commit()
+        pulled = self._disturbances.is_down if up and self._disturbances else lambda port: False
+        self.wires.set_ports([port for port in machine.ports if not pulled(port)], up=up)
+        shared = [link for link in machine.spec["links"] if links.kind_of(link) == "macvlan"]
+        if not shared:
+            return
+        # these have no port of their own
+        sys_.setns(machine.namespace, sys_.CLONE_NEWNET)
+        try:
+            batch = netlink.Batch()
+            if up:
+                machines.set_up_links(batch, machine.spec, shared, again=True)
+            else:
+                for link in shared:
+                    batch.down(link["interface"])
+            batch.commit()
+        finally:
+            sys_.setns(self._own_network, sys_.CLONE_NEWNET)
 
     def _start(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
         machine = self._find(message)
@@ -326,6 +421,8 @@ class Fabric:
         return Reply(pid=machine.pid)
 
     def _forget(self, machine: _Machine) -> None:
+        if self._disturbances is not None:
+            self._disturbances.forget(machine.spec)
         self._end_agent(machine)
         if machine.namespace >= 0:
             os.close(machine.namespace)
@@ -336,13 +433,56 @@ class Fabric:
         if machine is not None:
             self._forget(machine)
             # the namespace ends with its last user, the ports need not wait for that
-            for link in machine.spec["links"]:
+            for port in machine.ports:
                 batch = netlink.Batch()
                 try:
-                    batch.delete(link["port"])
+                    batch.delete(port)
                     batch.commit()
                 except OSError:
                     pass  # went with the namespace
+        return Reply()
+
+    # faults
+
+    def _disturb(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
+        if self._disturbances is None:
+            from pytest_carthage.fabric.disturb import Disturbances
+
+            def namespace_of(name: str) -> tuple[int, int | None]:
+                machine = self._find({"machine": name})
+                return machine.namespace, machine.pid
+
+            self._disturbances = Disturbances(namespace_of, self.wires.set_ports)
+        return Reply(**self._disturbances.begin(message))
+
+    def _heal(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
+        if self._disturbances is not None:
+            self._disturbances.heal(message["number"])
+        return Reply()
+
+    # networks that span two fabrics
+
+    @property
+    def _spans(self) -> Underlays:
+        if self._underlays is None:
+            from pytest_carthage.fabric.underlay import Underlays
+
+            self._underlays = Underlays(self._own_network)
+        return self._underlays
+
+    def _underlay(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
+        return Reply((self._spans.make(message["name"]),))
+
+    def _cable(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
+        self._spans.connect(message["name"], fds[0], message["mtu"])
+        return Reply()
+
+    def _tunnel(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
+        bridge_index = self._bridge_index(message["bridge"])
+        return Reply(interface=self._spans.tunnel(message, bridge_index))
+
+    def _untunnel(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
+        self._spans.remove(message["name"])
         return Reply()
 
     # programs of the host
@@ -403,7 +543,8 @@ class Fabric:
         )
 
 
-def _map_user(uid: int, gid: int) -> None:
+def map_user(uid: int, gid: int) -> None:
+    """Be root in the user namespace that the caller is in, which is new."""
     with open("/proc/self/setgroups", "w") as file:
         file.write("deny")
     with open("/proc/self/uid_map", "w") as file:
@@ -421,7 +562,7 @@ def leave_host(*, unprivileged: bool) -> None:
     flags = sys_.CLONE_NEWNET | sys_.CLONE_NEWNS | sys_.CLONE_NEWPID | sys_.CLONE_NEWIPC
     if unprivileged:
         sys_.unshare(flags | sys_.CLONE_NEWUSER)
-        _map_user(uid, gid)
+        map_user(uid, gid)
     else:
         sys_.unshare(flags)
 

@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
-from pytest_carthage.fabric import limits, netlink, rootfs, wire
+from pytest_carthage.fabric import limits, links, netlink, rootfs, wire
 from pytest_carthage.fabric import syscalls as sys_
 from pytest_carthage.fabric.agent import Agent
 
@@ -58,20 +58,35 @@ def configure_network(spec: Spec) -> None:
     :raises OSError: the kernel refused, named in the message.
     """
     set_forwarding(spec)
+    links.build(spec["links"])
     batch = netlink.Batch()
     batch.up("lo")
-    # all addresses before the first route: a route's next hop must be on a link
-    for link in spec["links"]:
-        batch.up(link["interface"])
-        if link.get("address"):
-            batch.address(link["interface"], link["address"])
-    for link in spec["links"]:
-        if link.get("gateway"):
-            batch.route(None, link["gateway"], link["interface"])
-    for route in spec.get("routes", ()):
-        batch.route(route["destination"], route["via"])
+    set_up_links(batch, spec, spec["links"])
     batch.commit()
-    masquerade(spec)
+    if any(link.get("masquerade") for link in spec["links"]) or spec.get("forwards"):
+        from pytest_carthage.fabric import nat
+
+        nat.load(spec)
+
+
+def set_up_links(
+    batch: netlink.Batch, spec: Spec, which: Iterable[Mapping[str, Any]], *, again: bool = False
+) -> None:
+    """Set links of a machine up, with their addresses and all of the machine's routes."""
+    # all addresses before the first route: a route's next hop must be on a link
+    down = links.those_down(spec["links"])
+    for link in links.lowest_first(spec["links"]):
+        if link in which:
+            up, forward = link["interface"] not in down, bool(spec.get("forward"))
+            links.configure(batch, link, up=up, forward=forward, again=again)
+    for route in links.routes(spec):
+        batch.route(
+            route["destination"],
+            route.get("via"),
+            route.get("interface"),
+            route.get("metric"),
+            again=again,
+        )
 
 
 def _set(name: str, value: str) -> None:
@@ -94,38 +109,6 @@ def set_forwarding(spec: Spec) -> None:
             pass  # a kernel without IPv6
 
 
-def masquerade_rules(interfaces: list[str]) -> str:
-    """The nftables ruleset that hides what leaves by these interfaces behind their address."""
-    rules = "\n".join(f'        oifname "{name}" masquerade' for name in interfaces)
-    return (
-        "table inet carthage {\n"
-        "    chain postrouting {\n"
-        "        type nat hook postrouting priority srcnat; policy accept;\n"
-        f"{rules}\n"
-        "    }\n"
-        "}\n"
-    )
-
-
-def masquerade(spec: Spec) -> None:
-    """Load the NAT rules of the network namespace that the caller is in.
-
-    :raises OSError: there is no nft, or it refused the rules.
-    """
-    interfaces = [link["interface"] for link in spec["links"] if link.get("masquerade")]
-    if not interfaces:
-        return
-    done = subprocess.run(
-        ["nft", "-f", "-"],
-        input=masquerade_rules(interfaces).encode(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
-    )
-    if done.returncode:
-        raise OSError(f"nft: {done.stdout.decode(errors='replace').strip()}")
-
-
 def become_process(
     spec: Spec,
     control: socket.socket,
@@ -146,7 +129,12 @@ def become_process(
             limits.enter(spec["control_group"], spec["limits"])
         sys_.unshare(sys_.CLONE_NEWNS | sys_.CLONE_NEWUTS | sys_.CLONE_NEWIPC)
         socket.sethostname(spec["hostname"])
-        rootfs.enter(hostname=spec["hostname"], hosts=hosts, template=template)
+        rootfs.enter(
+            hostname=spec["hostname"],
+            hosts=hosts,
+            resolv=spec.get("resolv", ""),
+            template=template,
+        )
         os.chdir("/")
         os.umask(0o022)
         agent = Agent(env=spec.get("env", {}))

@@ -1,5 +1,7 @@
 """Links, addresses and routes by raw, batched rtnetlink (rtnetlink(7), linux/if_link.h).
 
+Numbers of attributes come from linux/if_link.h, linux/if_tunnel.h and linux/neighbour.h.
+
 A batch is sent in a few system calls and acknowledged once: the kernel answers a failed
 message even when no acknowledgement was asked for. A library is used where speed does not
 matter; here a hundred machines are made in the time that a library takes to be imported.
@@ -21,22 +23,42 @@ if TYPE_CHECKING:
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
 _RTM_NEWADDR, _RTM_GETADDR = 20, 22
 _RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
-_REQUEST, _ACK, _EXCL, _CREATE, _DUMP = 0x1, 0x4, 0x200, 0x400, 0x300
+_RTM_NEWNEIGH = 28
+_REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
+_REPLACE, _EXCL, _CREATE, _APPEND = 0x100, 0x200, 0x400, 0x800
 
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
-_IFLA_OPERSTATE, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 16, 18, 28
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
+_IFLA_OPERSTATE, _IFLA_LINKINFO, _IFLA_AF_SPEC, _IFLA_NET_NS_FD = 16, 18, 26, 28
 _IF_OPER_UP = 6
-_INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
+_INFO_KIND, _INFO_DATA, _INFO_SLAVE_KIND, _INFO_SLAVE_DATA, _VETH_PEER = 1, 2, 4, 5, 1
+_BR_AGEING_TIME, _BR_GROUP_FWD_MASK, _BR_MCAST_SNOOPING = 4, 9, 23
+_BRPORT_LEARNING, _BRPORT_GROUP_FWD_MASK = 8, 31
+_INET6_ADDR_GEN_MODE, _EUI64, _NONE = 8, 0, 1
+_MACVLAN_MODE, _MACVLAN_MODE_BRIDGE = 1, 4
+_VLAN_ID = 1
+_VXLAN_ID, _VXLAN_GROUP, _VXLAN_LINK, _VXLAN_LOCAL, _VXLAN_TTL = 1, 2, 3, 4, 5
+_VXLAN_PORT, _VXLAN_GROUP6, _VXLAN_LOCAL6 = 15, 16, 17
+_GRE_LINK, _GRE_LOCAL, _GRE_REMOTE, _GRE_TTL = 1, 6, 7, 8
+_BOND_MODE, _BOND_MIIMON, _BOND_ACTIVE_BACKUP = 1, 3, 1
+_NDA_DST, _NDA_LLADDR, _NTF_SELF, _NUD_NOARP_PERMANENT = 1, 2, 0x02, 0xC0
 _IFF_UP, _IFF_LOWER_UP = 0x1, 0x10000
+_RTMGRP_LINK = 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS = 1, 2, 4, 8
 _IFA_F_NODAD = 0x02
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_TABLE = 1, 4, 5, 15
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_TABLE = 1, 4, 5, 6, 15
 
 _HEADER = struct.Struct("=IHHII")
 _LINK = struct.Struct("=BxHiII")
 _ADDR = struct.Struct("=BBBBi")
 _ROUTE = struct.Struct("=BBBBBBBBI")
+_NEIGHBOUR = struct.Struct("=BxxxiHBB")
 _CHUNK = 48 * 1024
+_SOL_NETLINK, _NETLINK_EXT_ACK, _ACK_TEXT = 270, 11, 1
+#: where VXLAN is spoken (RFC 7348)
+VXLAN_PORT = 4789
+#: link-local frames that a bridge may be told to pass (BR_GROUPFWD_RESTRICTED in net/bridge),
+#: and those that one of its ports may be told to take (all but MAC pause)
+_BRIDGE_PASSES, _PORT_PASSES = 0xFFF8, 0xFFFD
 #: what the kernel means by errors whose own text does not tell (BR_MAX_PORTS)
 _REASONS = {errno.EXFULL: "the network is full: a bridge has at most 1023 ports"}
 
@@ -52,6 +74,19 @@ def _text(kind: int, value: str) -> bytes:
 
 def _number(kind: int, value: int) -> bytes:
     return _attribute(kind, struct.pack("=I", value))
+
+
+def _byte(kind: int, value: int) -> bytes:
+    return _attribute(kind, struct.pack("=B", value))
+
+
+def _short(kind: int, value: int) -> bytes:
+    return _attribute(kind, struct.pack("=H", value))
+
+
+def _ip(kind: int, kind6: int, value: str) -> bytes:
+    parsed = ip_address(value)
+    return _attribute(kind if parsed.version == 4 else kind6, parsed.packed)
 
 
 def _mac(text: str) -> bytes:
@@ -94,13 +129,167 @@ class Batch:
         self._messages.append(header + body + b"\0" * (-size % 4))
         self._subjects.append(subject)
 
-    def bridge(self, name: str, *, mtu: int | None = None) -> None:
-        """Add a bridge, set up."""
-        body = _LINK.pack(0, 0, 0, _IFF_UP, _IFF_UP) + _text(_IFLA_IFNAME, name)
+    def _device(
+        self,
+        name: str,
+        kind: str,
+        data: bytes = b"",
+        *,
+        mac: str | None = None,
+        mtu: int | None = None,
+        parent_index: int = 0,
+        master_index: int = 0,
+        namespace_fd: int = -1,
+        up: bool = False,
+    ) -> None:
+        flag = _IFF_UP if up else 0
+        body = _LINK.pack(0, 0, 0, flag, flag) + _text(_IFLA_IFNAME, name)
+        if mac is not None:
+            body += _attribute(_IFLA_ADDRESS, _mac(mac))
         if mtu is not None:
             body += _number(_IFLA_MTU, mtu)
-        body += _attribute(_IFLA_LINKINFO, _text(_INFO_KIND, "bridge"))
-        self._add(f"bridge {name}", _RTM_NEWLINK, _CREATE | _EXCL, body)
+        if parent_index:
+            body += _number(_IFLA_LINK, parent_index)
+        if master_index:
+            body += _number(_IFLA_MASTER, master_index)
+        if namespace_fd >= 0:
+            body += _number(_IFLA_NET_NS_FD, namespace_fd)
+        info = _text(_INFO_KIND, kind)
+        if data:
+            info += _attribute(_INFO_DATA, data)
+        body += _attribute(_IFLA_LINKINFO, info)
+        self._add(f"{kind} {name}", _RTM_NEWLINK, _CREATE | _EXCL, body)
+
+    def bridge(self, name: str, *, mtu: int | None = None, is_wire: bool = False) -> None:
+        """Add a bridge, set up; as a wire, it learns nothing and passes what it can.
+
+        A bridge never passes MAC pause frames; other link-local frames need :meth:`wire_port`
+        at both ends, too.
+        """
+        data = b""
+        if is_wire:
+            data += _number(_BR_AGEING_TIME, 0)
+            data += _short(_BR_GROUP_FWD_MASK, _BRIDGE_PASSES)
+        self._device(name, "bridge", data, mtu=mtu, up=True)
+
+    def quiet_bridge(self, name: str) -> None:
+        """Have a bridge pass all multicast; a kernel that never looks at it refuses this."""
+        data = _attribute(_INFO_DATA, _byte(_BR_MCAST_SNOOPING, 0))
+        body = _LINK.pack(0, 0, index_of(name), 0, 0)
+        body += _attribute(_IFLA_LINKINFO, _text(_INFO_KIND, "bridge") + data)
+        self._add(f"bridge {name}", _RTM_NEWLINK, 0, body)
+
+    def wire_port(self, port: str) -> None:
+        """Have a port of a bridge behave as the end of a wire."""
+        data = _byte(_BRPORT_LEARNING, 0) + _short(_BRPORT_GROUP_FWD_MASK, _PORT_PASSES)
+        info = _text(_INFO_SLAVE_KIND, "bridge") + _attribute(_INFO_SLAVE_DATA, data)
+        body = _LINK.pack(0, 0, index_of(port), 0, 0) + _attribute(_IFLA_LINKINFO, info)
+        self._add(f"wire at {port}", _RTM_NEWLINK, 0, body)
+
+    def macvlan(
+        self,
+        name: str,
+        *,
+        parent_index: int,
+        namespace_fd: int,
+        mac: str | None,
+        mtu: int | None,
+    ) -> None:
+        """Add a macvlan (mode bridge) of one of our interfaces, in another namespace."""
+        self._device(
+            name,
+            "macvlan",
+            _number(_MACVLAN_MODE, _MACVLAN_MODE_BRIDGE),
+            mac=mac,
+            mtu=mtu,
+            parent_index=parent_index,
+            namespace_fd=namespace_fd,
+        )
+
+    def vlan(
+        self,
+        name: str,
+        *,
+        parent_index: int,
+        vlan_id: int,
+        mac: str | None = None,
+        mtu: int | None = None,
+        bridge_index: int = 0,
+    ) -> None:
+        """Add an 802.1Q sub-interface; on a bridge, it is set up, too."""
+        self._device(
+            name,
+            "vlan",
+            _short(_VLAN_ID, vlan_id),
+            mac=mac,
+            mtu=mtu,
+            parent_index=parent_index,
+            master_index=bridge_index,
+            up=bool(bridge_index),
+        )
+
+    def bond(self, name: str, *, mac: str | None, mtu: int | None) -> None:
+        """Add a bond of which one member is active, looked after ten times a second."""
+        data = _byte(_BOND_MODE, _BOND_ACTIVE_BACKUP) + _number(_BOND_MIIMON, 100)
+        self._device(name, "bond", data, mac=mac, mtu=mtu)
+
+    def enslave(self, interface: str, master: str) -> None:
+        """Make an interface, which is down, a member of another one."""
+        body = _LINK.pack(0, 0, index_of(interface), 0, 0)
+        body += _number(_IFLA_MASTER, index_of(master))
+        self._add(f"{interface} in {master}", _RTM_NEWLINK, 0, body)
+
+    def vxlan(
+        self,
+        name: str,
+        *,
+        vni: int,
+        local: str | None,
+        over: str | None = None,
+        remote: str | None = None,
+        mac: str | None = None,
+        mtu: int | None = None,
+        bridge_index: int = 0,
+        namespace_fd: int = -1,
+    ) -> None:
+        """Add a VXLAN tunnel end, whose packets travel in the namespace that the caller is in.
+
+        :param remote: the only other end; see :meth:`flood` for several.
+        :param bridge_index: in ``namespace_fd``; it is set up then.
+        """
+        data = _number(_VXLAN_ID, vni) + _byte(_VXLAN_TTL, 64)
+        data += _attribute(_VXLAN_PORT, struct.pack("!H", VXLAN_PORT))
+        if local is not None:
+            data += _ip(_VXLAN_LOCAL, _VXLAN_LOCAL6, local)
+        if remote is not None:
+            data += _ip(_VXLAN_GROUP, _VXLAN_GROUP6, remote)
+        if over is not None:
+            data += _number(_VXLAN_LINK, index_of(over))
+        self._device(
+            name,
+            "vxlan",
+            data,
+            mac=mac,
+            mtu=mtu,
+            master_index=bridge_index,
+            namespace_fd=namespace_fd,
+            up=bool(bridge_index),
+        )
+
+    def flood(self, interface: str, remote: str) -> None:
+        """Have a VXLAN interface send to this other end, too, what it knows no better for."""
+        body = _NEIGHBOUR.pack(socket.AF_BRIDGE, index_of(interface), _NUD_NOARP_PERMANENT, 2, 0)
+        body += _attribute(_NDA_LLADDR, bytes(6)) + _ip(_NDA_DST, _NDA_DST, remote)
+        self._add(f"{interface} to {remote}", _RTM_NEWNEIGH, _CREATE | _APPEND, body)
+
+    def gre(self, name: str, *, local: str, remote: str, over: str | None, mtu: int | None) -> None:
+        """Add a GRE tunnel end (RFC 2784) for IP packets."""
+        data = _byte(_GRE_TTL, 64)
+        data += _ip(_GRE_LOCAL, _GRE_LOCAL, local) + _ip(_GRE_REMOTE, _GRE_REMOTE, remote)
+        if over is not None:
+            data += _number(_GRE_LINK, index_of(over))
+        kind = "gre" if ip_address(remote).version == 4 else "ip6gre"
+        self._device(name, kind, data, mtu=mtu)
 
     def veth(
         self,
@@ -112,23 +301,32 @@ class Batch:
         mac: str | None,
         mtu: int | None,
     ) -> None:
-        """Add a veth pair, each end created where it stays.
+        """Add a veth pair, each end created where it stays; on no bridge with the index 0.
 
         This end is on the bridge and up before the other end can be set up: the other way
         round, the first packet waits for a second or two.
         """
         other = _LINK.pack(0, 0, 0, 0, 0) + _text(_IFLA_IFNAME, peer)
-        other += _number(_IFLA_NET_NS_FD, peer_namespace_fd)
+        if peer_namespace_fd >= 0:
+            other += _number(_IFLA_NET_NS_FD, peer_namespace_fd)
         if mac is not None:
             other += _attribute(_IFLA_ADDRESS, _mac(mac))
         ours = _LINK.pack(0, 0, 0, _IFF_UP, _IFF_UP) + _text(_IFLA_IFNAME, port)
-        ours += _number(_IFLA_MASTER, bridge_index)
+        if bridge_index:
+            ours += _number(_IFLA_MASTER, bridge_index)
         if mtu is not None:
             other += _number(_IFLA_MTU, mtu)
             ours += _number(_IFLA_MTU, mtu)
         info = _text(_INFO_KIND, "veth") + _attribute(_INFO_DATA, _attribute(_VETH_PEER, other))
         ours += _attribute(_IFLA_LINKINFO, info)
         self._add(f"link {port} to {peer}", _RTM_NEWLINK, _CREATE | _EXCL, ours)
+
+    def link_local(self, interface: str, *, wanted: bool) -> None:
+        """Tell whether an interface makes itself a link-local IPv6 address, from its MAC."""
+        mode = _byte(_INET6_ADDR_GEN_MODE, _EUI64 if wanted else _NONE)
+        body = _LINK.pack(0, 0, index_of(interface), 0, 0)
+        body += _attribute(_IFLA_AF_SPEC, _attribute(socket.AF_INET6, mode))
+        self._add(f"link-local address of {interface}", _RTM_NEWLINK, 0, body)
 
     def up(self, interface: str) -> None:
         """Set an interface up."""
@@ -145,8 +343,8 @@ class Batch:
         body = _LINK.pack(0, 0, index_of(interface), 0, 0)
         self._add(f"remove {interface}", _RTM_DELLINK, 0, body)
 
-    def address(self, interface: str, value: str) -> None:
-        """Add an address such as ``10.0.0.1/24``."""
+    def address(self, interface: str, value: str, *, again: bool = False) -> None:
+        """Add an address such as ``10.0.0.1/24``; ``again``: it may be there."""
         parsed = ip_interface(value)
         family = socket.AF_INET if parsed.version == 4 else socket.AF_INET6
         raw = parsed.ip.packed
@@ -157,23 +355,48 @@ class Batch:
             body += _attribute(_IFA_BROADCAST, parsed.network.broadcast_address.packed)
         if parsed.version == 6:
             body += _number(_IFA_FLAGS, _IFA_F_NODAD)
-        self._add(f"address {value} on {interface}", _RTM_NEWADDR, _CREATE | _EXCL, body)
+        flags = _CREATE | (_REPLACE if again else _EXCL)
+        self._add(f"address {value} on {interface}", _RTM_NEWADDR, flags, body)
 
-    def route(self, destination: str | None, via: str, interface: str | None = None) -> None:
-        """Add a route, the default route where ``destination`` is None."""
-        gateway = ip_address(via)
-        family = socket.AF_INET if gateway.version == 4 else socket.AF_INET6
-        prefix, attributes = 0, b""
+    def route(
+        self,
+        destination: str | None,
+        via: str | None,
+        interface: str | None = None,
+        metric: int | None = None,
+        *,
+        again: bool = False,
+    ) -> None:
+        """Add a route, the default route where ``destination`` is None.
+
+        :param via: the next hop; None: whoever is at the other end of ``interface``.
+        """
+        if via is not None:
+            version = ip_address(via).version
+        else:
+            version = ip_network(destination or "0.0.0.0/0").version
+        family = socket.AF_INET if version == 4 else socket.AF_INET6
+        prefix, attributes, scope = 0, b"", 0
         if destination is not None:
             network = ip_network(destination)
             prefix = network.prefixlen
             attributes += _attribute(_RTA_DST, network.network_address.packed)
-        attributes += _attribute(_RTA_GATEWAY, gateway.packed)
+        if via is not None:
+            attributes += _attribute(_RTA_GATEWAY, ip_address(via).packed)
+        elif version == 4:
+            scope = 253  # link
         if interface is not None:
             attributes += _number(_RTA_OIF, index_of(interface))
-        # main table, protocol boot, scope universe, unicast
-        body = _ROUTE.pack(family, prefix, 0, 0, 254, 3, 0, 1, 0) + attributes
-        self._add(f"route {destination or 'default'} via {via}", _RTM_NEWROUTE, _CREATE, body)
+        if metric is not None:
+            attributes += _number(_RTA_PRIORITY, metric)
+        # main table, protocol boot, unicast
+        body = _ROUTE.pack(family, prefix, 0, 0, 254, 3, scope, 1, 0) + attributes
+        self._add(
+            f"route {destination or 'default'} via {via or interface}",
+            _RTM_NEWROUTE,
+            _CREATE | (_REPLACE if again else 0),
+            body,
+        )
 
     def commit(self) -> None:
         """Carry everything out.
@@ -186,6 +409,7 @@ class Batch:
         struct.pack_into("=H", last, 6, struct.unpack_from("=H", last, 6)[0] | _ACK)
         messages = [*self._messages[:-1], bytes(last)]
         with _open() as sock:
+            sock.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
             chunk: list[bytes] = []
             size = 0
             for message in messages:
@@ -203,9 +427,18 @@ class Batch:
                     (number,) = struct.unpack_from("=i", body)
                     if number:
                         reason = _REASONS.get(-number) or os.strerror(-number)
+                        said = kernels_words(body)
+                        reason += f" ({said})" if said else ""
                         raise OSError(-number, f"{self._subjects[sequence]}: {reason}")
                     if sequence == len(messages) - 1:
                         return
+
+
+def kernels_words(error: bytes) -> str:
+    """What the kernel says beyond the number, in the body of an NLMSG_ERROR; may be empty."""
+    (size,) = struct.unpack_from("=I", error, 4)  # our own message comes back before them
+    text = dict(_attributes(error[4 + (size + 3 & ~3) :])).get(_ACK_TEXT, b"")
+    return text.rstrip(b"\0").decode(errors="replace")
 
 
 def wait_until_up(interfaces: Sequence[str], timeout_s: float = 15.0) -> None:
@@ -227,14 +460,59 @@ def wait_until_up(interfaces: Sequence[str], timeout_s: float = 15.0) -> None:
 
 
 def _is_up(sock: socket.socket, interface: str) -> bool:
+    found = _look(sock, interface)
+    return found is None or not found[0] & _IFF_LOWER_UP or found[1] == _IF_OPER_UP
+
+
+def _look(sock: socket.socket, interface: str) -> tuple[int, int] | None:
+    """Flags and operational state of an interface; None: there is none of this name."""
     body = _LINK.pack(0, 0, 0, 0, 0) + _text(_IFLA_IFNAME, interface)
     sock.send(_HEADER.pack(_HEADER.size + len(body), _RTM_GETLINK, _REQUEST, 1, 0) + body)
     for kind, _, content in _split(sock.recv(1 << 16)):
         if kind == _RTM_NEWLINK:
             _, _, _, flags, _ = _LINK.unpack_from(content)
-            state = dict(_attributes(content[_LINK.size :])).get(_IFLA_OPERSTATE)
-            return not flags & _IFF_LOWER_UP or state == bytes([_IF_OPER_UP])
-    return True  # it is gone
+            state = dict(_attributes(content[_LINK.size :])).get(_IFLA_OPERSTATE, b"\0")
+            return flags, state[0]
+    return None
+
+
+def is_alive(interface: str) -> bool | None:
+    """Whether an interface is set up and has a carrier; None: there is none of this name."""
+    with _open() as sock:
+        found = _look(sock, interface)
+    if found is None:
+        return None
+    return found[0] & (_IFF_UP | _IFF_LOWER_UP) == _IFF_UP | _IFF_LOWER_UP
+
+
+class News:
+    """Names of the interfaces of the caller's network namespace that change."""
+
+    def __init__(self) -> None:
+        self._sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+        self._sock.bind((0, _RTMGRP_LINK))
+        self._sock.setblocking(False)
+
+    def fileno(self) -> int:
+        """The descriptor, to wait for news."""
+        return self._sock.fileno()
+
+    def read(self) -> list[str | None]:
+        """Take what there is, without waiting; None stands for any: news were lost."""
+        try:
+            data = self._sock.recv(1 << 16)
+        except BlockingIOError:
+            return []
+        except OSError as error:
+            if error.errno == errno.ENOBUFS:
+                return [None]
+            raise
+        found: list[str | None] = []
+        for kind, _, content in _split(data):
+            if kind in (_RTM_NEWLINK, _RTM_DELLINK):
+                name = dict(_attributes(content[_LINK.size :])).get(_IFLA_IFNAME, b"?\0")
+                found.append(name[:-1].decode())
+        return found or [""]
 
 
 def _open() -> socket.socket:
@@ -334,3 +612,58 @@ def routes() -> list[dict[str, Any]]:
         return found
 
     return _named(dump)
+
+
+def _send_and_check(protocol: int, messages: bytes) -> None:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol) as sock:
+        sock.bind((0, 0))
+        sock.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
+        sock.settimeout(5.0)
+        sock.send(messages)
+        for kind, _, body in _split(sock.recv(1 << 16)):
+            if kind == 2:
+                (number,) = struct.unpack_from("=i", body)
+                if number:
+                    raise OSError(-number, kernels_words(body) or os.strerror(-number))
+                return
+
+
+def try_discipline(interface: str, kind: str) -> None:
+    """Ask for a queueing discipline without its parameters.
+
+    :raises OSError: the kernel does not know it; that it misses parameters is no error.
+    """
+    body = struct.pack("=BxxxiIII", 0, index_of(interface), 0x10000, 0xFFFFFFFF, 0)
+    body += _text(1, kind)  # TCA_KIND
+    header = _HEADER.pack(_HEADER.size + len(body), 36, _REQUEST | _ACK | _CREATE, 1, 0)
+    try:
+        _send_and_check(0, header + body)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+
+
+def try_table(family: int) -> None:
+    """Make an nftables table of an address family (linux/netfilter.h).
+
+    :raises OSError: the kernel has no nftables, or not for this family.
+    """
+
+    def message(kind: int, flags: int, sequence: int, version: bytes, attributes: bytes) -> bytes:
+        size = _HEADER.size + 4 + len(attributes)
+        return _HEADER.pack(size, kind, _REQUEST | flags, sequence, 0) + version + attributes
+
+    subsystem = 10  # NFNL_SUBSYS_NFTABLES
+    edge = struct.pack("!BBH", 0, 0, subsystem)
+    _send_and_check(
+        12,  # NETLINK_NETFILTER
+        message(0x10, 0, 1, edge, b"")  # NFNL_MSG_BATCH_BEGIN
+        + message(
+            subsystem << 8,  # NFT_MSG_NEWTABLE
+            _CREATE | _ACK,
+            2,
+            struct.pack("!BBH", family, 0, 0),
+            _text(1, "carthage-try"),
+        )
+        + message(0x11, 0, 3, edge, b""),  # NFNL_MSG_BATCH_END
+    )

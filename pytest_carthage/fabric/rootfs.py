@@ -54,7 +54,7 @@ def _mirror(source: str, target: str, depth: int, *, files: bool) -> None:
             shutil.copymode(entry.path, path)
 
 
-def enter(*, hostname: str, hosts: str, template: str | None) -> None:
+def enter(*, hostname: str, hosts: str, resolv: str, template: str | None) -> None:
     """Give the calling process, alone in new mount and PID namespaces, its file system.
 
     :raises OSError: the kernel refused a mount, named in the message.
@@ -94,7 +94,7 @@ def enter(*, hostname: str, hosts: str, template: str | None) -> None:
                 sys_.mount("overlay", top, "overlay", 0, f"lowerdir={template}{top},{layers}")
     _write_new("/etc/hostname", hostname + "\n")
     _write_new("/etc/hosts", hosts)
-    _write_new("/etc/resolv.conf", "# a machine of a sealed layout: no resolver\n")
+    _write_new("/etc/resolv.conf", resolv)
     sys_.mount("tmpfs", "/run", "tmpfs", sys_.MS_NOSUID | sys_.MS_NODEV, "mode=0755")
     os.makedirs("/run/lock", exist_ok=True)
     # hides the upper layers, too

@@ -10,18 +10,25 @@ To a fabric (``fabric.sock``):
 op             fields                                      answer
 =============  ==========================================  ===================================
 ``channel``    machine                                     this connection is now the agent's
-``networks``   networks: [{bridge, mtu}]
+``networks``   networks: [{bridge, mtu, kind}]
 ``machines``   machines: [spec], hosts: text               made: {name: {pid, netns}}
 ``attach``     machine, pid, env, user                     the agent is inside the container
 ``stop``       machine                                     its processes are gone, links stay
 ``start``      machine                                     a stopped ``process`` machine runs
 ``plug``       machine, up                                 its links are in service, or not
 ``remove``     machine                                     gone, links too
+``underlay``   name                                        a namespace for a span's tunnel
+``cable``      name, mtu; fd of the other underlay
+``tunnel``     name, local, remote, vni, bridge, mtu       interface: its end on the bridge
+``untunnel``   name                                        gone, with its underlay
 ``spawn``      name, argv, env, log, cwd                   pid
 ``inside``     machine, argv, env; fds 0, 1, 2             status (host program, its network)
-``socket``     machine, family, type, proto                a socket of that network
+``socket``     machine, family, type, proto, bind,         a socket of that network
+               listen, connect
 ``hosts``      text                                        ``/etc/hosts`` of machines to come
 ``status``                                                 machines, networks
+``disturb``    kind, and what it takes (see disturb.py)    number
+``heal``       number                                      that fault is over
 =============  ==========================================  ===================================
 
 To an agent:
@@ -38,7 +45,10 @@ To an agent:
 ``symlink``    path, target
 ``chmod``      path, mode
 ``chown``      path, user
-``socket``     family, type, proto                         a socket
+``socket``     family, type, proto, bind: [address,        a socket; with host (instead of family):
+               port], listen: backlog, connect: [address,  address
+               port] (is begun, not waited for), host
+``lookup``     host                                        address, by ``/etc/hosts``
 ``listening``                                              listening: sockets that wait for peers
 ``observe``                                                processes, listening, addresses...
 ``ping``

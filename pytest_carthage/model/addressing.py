@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 
-from pytest_carthage.model.network import Address, AnyNetwork
+from pytest_carthage.model.ipconfig import Address, AnyNetwork
 
-__all__ = ["first_free", "locate"]
+__all__ = ["locate"]
 
 
 def locate(written: str | Address, subnet: AnyNetwork) -> Address:
@@ -47,17 +46,3 @@ def _read(written: str | Address, subnet: AnyNetwork) -> Address:
         if written.startswith("::") and int(address) & ~host_bits == 0:
             return IPv6Address(int(subnet.network_address) | int(address))
     return address
-
-
-def first_free(subnet: AnyNetwork, taken: Collection[Address]) -> Address | None:
-    """The lowest address of the subnet that a machine can have and nobody has; None if full."""
-    return next((address for address in _usable(subnet) if address not in taken), None)
-
-
-def _usable(subnet: AnyNetwork) -> Iterator[Address]:
-    first, last = int(subnet.network_address), int(subnet.broadcast_address)
-    if subnet.num_addresses > 2:
-        first += 1
-        last -= subnet.version == 4
-    kind = type(subnet.network_address)
-    return (kind(number) for number in range(first, last + 1))

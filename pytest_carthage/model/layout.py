@@ -12,15 +12,23 @@ from pytest_carthage.errors import LayoutError
 from pytest_carthage.model.fault import Fault
 from pytest_carthage.model.image import Image
 from pytest_carthage.model.machine import Machine
-from pytest_carthage.model.network import AnyNetwork, Network
+from pytest_carthage.model.network import Network
 from pytest_carthage.model.place import Place
 from pytest_carthage.model.rules import Decided, Neighbourhood, decide
 
 if TYPE_CHECKING:
     from pytest_carthage.access.ansible import PlaybookResult
+    from pytest_carthage.access.capture import AsyncCapture, Capture
+    from pytest_carthage.access.disturbance import AsyncDisturbance, Disturbance, Group
+    from pytest_carthage.access.gate import AsyncGate, Gate, GateRecord
     from pytest_carthage.access.handle import MachineHandle
+    from pytest_carthage.access.inside import Inside
     from pytest_carthage.access.machine import AsyncMachine
+    from pytest_carthage.access.resolved import Subscriber
+    from pytest_carthage.access.sealing import SealReport
+    from pytest_carthage.access.span import AsyncSpan, Span
     from pytest_carthage.planning.plan import Plan
+    from pytest_carthage.portal import Opening, Portal
 
 __all__ = ["AsyncLayout", "Layout", "LiveEnvironment", "LiveEnvironmentAio"]
 
@@ -28,10 +36,15 @@ __all__ = ["AsyncLayout", "Layout", "LiveEnvironment", "LiveEnvironmentAio"]
 ATTRIBUTE = "__carthage_layout__"
 
 Member = Network | Image | Machine
+#: what every layout has, for its author to choose
+_CHOICES = ("target", "subscribers")
 
 
 class LiveEnvironmentAio(Protocol):
     """What the async view of a live layout asks of its environment."""
+
+    #: the event loop that everything happens on
+    portal: Portal
 
     def handle(self, name: str) -> AsyncMachine:
         """The handle of a machine, or KeyError."""
@@ -51,6 +64,31 @@ class LiveEnvironmentAio(Protocol):
 
     async def ansible(self, playbook: str | Path, **options: Any) -> Any:
         """Run a playbook."""
+        ...
+
+    @property
+    def gates(self) -> Sequence[AsyncGate]:
+        """Every gate that was opened."""
+        ...
+
+    def partition(self, *groups: Group) -> Opening[AsyncDisturbance]:
+        """Cut machines off from each other."""
+        ...
+
+    def gate(self, machine: str, *, to: str, for_s: float) -> Opening[AsyncGate]:
+        """Open a gate."""
+        ...
+
+    def capture(self, network: str, filter: str = "") -> Opening[AsyncCapture]:
+        """Capture packets of a network."""
+        ...
+
+    async def assert_sealed(self, *, timeout_s: float = 30.0) -> SealReport:
+        """Prove that it is sealed."""
+        ...
+
+    def span(self, other: Any, network: str) -> Opening[AsyncSpan]:
+        """Join a network with another environment's."""
         ...
 
 
@@ -97,6 +135,30 @@ class LiveEnvironment(Protocol):
         """Run a playbook."""
         ...
 
+    def assert_sealed(self, *, timeout_s: float = 30.0) -> SealReport:
+        """Prove that it is sealed."""
+        ...
+
+    def partition(self, *groups: Group) -> Disturbance:
+        """Cut machines off from each other."""
+        ...
+
+    def gate(self, machine: str, *, to: str, for_s: float) -> Gate:
+        """Open a gate, as long as the block runs."""
+        ...
+
+    def capture(self, network: str, filter: str = "") -> Capture:
+        """Capture packets of a network, as long as the block runs."""
+        ...
+
+    def inside(self, network: str) -> Inside:
+        """Take this thread into a network, as long as the block runs."""
+        ...
+
+    def span(self, other: Any, network: str) -> Span:
+        """Join a network with another environment's."""
+        ...
+
 
 class Layout:
     """Networks, images and machines, declared as attributes of a subclass.
@@ -118,6 +180,9 @@ class Layout:
 
     #: realises the machines that do not choose themselves, where no option says otherwise
     target: ClassVar[str | None] = None
+    #: are told, as each becomes known, what links have and how they are known outside: functions
+    #: of a :class:`.LinkResolved` or a :class:`.PublicAddressKnown`, async or not
+    subscribers: ClassVar[Sequence[Subscriber]] = ()
 
     _environment: LiveEnvironment
 
@@ -257,6 +322,57 @@ class Layout:
         )
         return result
 
+    # faults, gates, captures
+
+    def partition(self, *groups: Group) -> Disturbance:
+        """Cut the machines of each group off from those of the other groups, until it heals.
+
+        A group is a machine, or a set of machines, as handles or names; a machine that is in no
+        group goes on reaching everybody.
+
+        :raises LookupError: there is no such machine; ValueError: one is in two groups.
+        """
+        return self._environment.partition(*groups)
+
+    def gate(self, machine: str | MachineHandle, *, to: str, for_s: float = 60.0) -> Gate:
+        """Let a machine reach one TCP port of one host outside, as long as the block runs.
+
+        The gate listens inside the machine, and relays: no route leads out.
+
+        :param to: ``"host:port"``, resolved where the test runs.
+        :param for_s: the gate closes by itself after this time.
+        :raises GateError: the name does not resolve, or the machine cannot listen.
+        """
+        name = machine if isinstance(machine, str) else machine.name
+        return self._environment.gate(name, to=to, for_s=for_s)
+
+    @property
+    def gates(self) -> Sequence[GateRecord]:
+        """Every gate that was opened, in their order: who, to where, when, and what passed."""
+        return tuple(gate.record for gate in tuple(self._environment.aio.gates))
+
+    def capture(self, network: str, filter: str = "") -> Capture:
+        """Capture what is sent on a network while the block runs (pcap-filter(7))."""
+        return self._environment.capture(network, filter)
+
+    def assert_sealed(self, *, timeout_s: float = 30.0) -> SealReport:
+        """Prove by observation that no packet leaves this layout, and none comes in.
+
+        :raises AssertionError: one did; tells which, from where and to whom.
+        """
+        return self._environment.assert_sealed(timeout_s=timeout_s)
+
+    def inside(self, network: str) -> Inside:
+        """Run blocking code of this thread in a network of the layout, while the block runs.
+
+        :raises HostError: not root.
+        """
+        return self._environment.inside(network)
+
+    def span(self, other: Layout, network: str) -> Span:
+        """Make one network of two: this layout's, and the other live layout's of that name."""
+        return self._environment.span(other._environment, network)
+
     def __getitem__(self, name: str) -> MachineHandle:
         try:
             return self._environment.handle(name)
@@ -326,6 +442,34 @@ class AsyncLayout:
             inventory_extra=inventory_extra,
         )
         return result
+
+    def partition(self, *groups: Group) -> Opening[AsyncDisturbance]:
+        """As :meth:`Layout.partition`."""
+        return self._environment.aio.partition(*groups)
+
+    def gate(
+        self, machine: str | AsyncMachine | MachineHandle, *, to: str, for_s: float = 60.0
+    ) -> Opening[AsyncGate]:
+        """As :meth:`Layout.gate`."""
+        name = machine if isinstance(machine, str) else machine.name
+        return self._environment.aio.gate(name, to=to, for_s=for_s)
+
+    @property
+    def gates(self) -> Sequence[GateRecord]:
+        """As :attr:`Layout.gates`."""
+        return tuple(gate.record for gate in tuple(self._environment.aio.gates))
+
+    def capture(self, network: str, filter: str = "") -> Opening[AsyncCapture]:
+        """As :meth:`Layout.capture`."""
+        return self._environment.aio.capture(network, filter)
+
+    async def assert_sealed(self, *, timeout_s: float = 30.0) -> SealReport:
+        """As :meth:`Layout.assert_sealed`."""
+        return await self._environment.aio.assert_sealed(timeout_s=timeout_s)
+
+    def span(self, other: AsyncLayout, network: str) -> Opening[AsyncSpan]:
+        """As :meth:`Layout.span`."""
+        return self._environment.aio.span(other._environment.aio, network)
 
     def __getitem__(self, name: str) -> AsyncMachine:
         try:
@@ -401,7 +545,7 @@ def _check_members(cls: type[Layout]) -> None:
                 f"{name} = {value.__name__}(...)",
             )
         if not isinstance(value, Member):
-            if _is_plain(value) and _shadows_machinery(name) and name != "target":
+            if _is_plain(value) and _shadows_machinery(name) and name not in _CHOICES:
                 raise _layout_fault(
                     cls, f"member {name!r} hides what every layout has", f"my_{name} = ..."
                 )
@@ -419,9 +563,14 @@ def _check_members(cls: type[Layout]) -> None:
         if isinstance(value, Network) and value.name != name:
             raise Fault(
                 what=f"this network is called {value.name!r} already",
-                remedy=f"one name for it, or another Network({str(value.subnet)!r})",
+                remedy=f"one name for it, or another {value!r}",
                 place=value.place,
             ).error(who)
+    subscribers: object = cls.subscribers
+    if not isinstance(subscribers, tuple | list) or not all(map(callable, subscribers)):
+        raise _layout_fault(
+            cls, f"subscribers {subscribers!r} is no list of functions", "subscribers = [function]"
+        )
     if not (cls.target is None or isinstance(cls.target, str)):
         raise _layout_fault(
             cls, f"target {cls.target!r} is not the name of a target", 'target = "podman"'
@@ -451,15 +600,14 @@ def _tell_apart(cls: type[Layout]) -> None:
 
 
 def _decide(cls: type[Layout]) -> dict[str, Decided]:
-    networks: dict[str, AnyNetwork] = {
-        name: network.subnet for name, network in cls.networks().items()
-    }
-
+    networks = cls.networks()
+    _refuse_same_vlan(cls, networks)
     names = _names_of(cls)
 
-    def network_of(network: Network) -> str | None:
+    def network_of(network: Network) -> tuple[str, Network] | None:
         known = (name for name in names.get(id(network), ()) if name in networks)
-        return next(known, None)
+        name = next(known, None)
+        return None if name is None else (name, networks[name])
 
     def machine_of(machine: Machine) -> Sequence[str]:
         return names.get(id(machine), ())
@@ -468,3 +616,17 @@ def _decide(cls: type[Layout]) -> dict[str, Decided]:
         layout=cls.__name__, networks=networks, network_of=network_of, machine_of=machine_of
     )
     return decide(cls.machines(), around)
+
+
+def _refuse_same_vlan(cls: type[Layout], networks: Mapping[str, Network]) -> None:
+    having: dict[int, str] = {}
+    for name, network in networks.items():
+        if network.vlan_id is None:
+            continue
+        other = having.setdefault(network.vlan_id, name)
+        if other != name:
+            raise Fault(
+                what=f"vlan_id {network.vlan_id} is that of network {other!r}",
+                remedy="another number",
+                place=network.place,
+            ).error(f"network {name!r} of layout {cls.__name__!r}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from pytest_carthage.model.fault import Fault
 from pytest_carthage.model.image import Image, is_package
-from pytest_carthage.model.network import Address, Link
+from pytest_carthage.model.network import Address, NetworkConfig, NetworkLink
 from pytest_carthage.model.place import Place
 from pytest_carthage.model.role import Role
 
@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     from pytest_carthage.access.handle import MachineHandle
     from pytest_carthage.model.layout import Layout
 
-__all__ = ["Condition", "Limits", "Machine", "command", "file", "log", "port", "unit"]
+__all__ = [
+    "Condition",
+    "Forward",
+    "Limits",
+    "Machine",
+    "command",
+    "file",
+    "log",
+    "port",
+    "unit",
+]
 
 _GROUP = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _LONGEST_INTERFACE_BYTES = 15  # IFNAMSIZ - 1, linux/if.h
@@ -35,6 +45,38 @@ class Limits:
     cpus: float | None = None
     #: number of processes and threads
     pids: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """A port of a router that leads to another machine: ``Forward("wan0", 80, to="web")``."""
+
+    #: where it is asked for
+    interface: str
+    port: int
+    #: a machine, by its name or as it is declared, or an address
+    to: str | Address | Machine = field(kw_only=True)
+    #: port there; None: the same
+    to_port: int | None = field(default=None, kw_only=True)
+    protocol: Literal["tcp", "udp"] = field(default="tcp", kw_only=True)
+    place: Place = field(default_factory=Place.of_author, kw_only=True, compare=False, repr=False)
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """What is wrong with it, whatever the machine is."""
+        found: list[tuple[str, str]] = []
+        to: object = self.to
+        for name in ("port", "to_port"):
+            value = getattr(self, name)
+            if value is None and name == "to_port":
+                continue
+            if type(value) is not int or not 0 < value < 65536:
+                found.append((f"forward: {name} {value!r} is not from 1 to 65535", f"{name}=80"))
+        if self.protocol not in ("tcp", "udp"):
+            found.append((f"forward: protocol {self.protocol!r} is unknown", 'protocol="tcp"'))
+        if not isinstance(to, str | IPv4Address | IPv6Address | Machine):
+            found.append((f"forward: to={self.to!r} is of a wrong type", 'to="web"'))
+        return tuple(Fault(what=what, remedy=remedy, place=self.place) for what, remedy in found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +137,7 @@ class Machine:
     :param forward: forward packets between the links.
     :param masquerade: interfaces behind whose address everything that leaves there hides
         (implies ``forward``).
+    :param forwards: ports that lead to other machines (implies ``forward``).
     :param routes: destination subnet (or ``"default"``) to next hop, which is an address on the
         network of one of the links, whole or as it ends (``".254"``).
     :param wait_for: conditions that must hold before the machine counts as ready.
@@ -106,7 +149,7 @@ class Machine:
     """
 
     image: Image | None
-    links: Mapping[str, Link]
+    links: NetworkConfig
     roles: tuple[Role, ...]
     on: str | None
     hostname: str | None
@@ -115,6 +158,7 @@ class Machine:
     env: Mapping[str, str]
     forward: bool
     masquerade: tuple[str, ...]
+    forwards: tuple[Forward, ...]
     routes: Mapping[str, str | Address]
     wait_for: tuple[Condition, ...]
     ready_timeout_s: float
@@ -129,7 +173,7 @@ class Machine:
         self,
         image: Image | None = None,
         *,
-        links: Mapping[str, Link] = MappingProxyType({}),
+        links: Mapping[str, NetworkLink] = MappingProxyType({}),
         roles: Iterable[Role] = (),
         on: str | None = None,
         hostname: str | None = None,
@@ -138,6 +182,7 @@ class Machine:
         env: Mapping[str, str] = MappingProxyType({}),
         forward: bool = False,
         masquerade: str | Iterable[str] = (),
+        forwards: Forward | Iterable[Forward] = (),
         routes: Mapping[str, str | Address] = MappingProxyType({}),
         wait_for: Condition | Iterable[Condition] = (),
         ready_timeout_s: float = 60.0,
@@ -160,6 +205,9 @@ class Machine:
             "env": reading.env(env),
             "forward": reading.flag("forward", forward),
             "masquerade": reading.several("masquerade", masquerade, str, 'masquerade="eth0"'),
+            "forwards": reading.several(
+                "forwards", forwards, Forward, 'forwards=[Forward("wan0", 80, to="web")]'
+            ),
             "routes": reading.routes(routes),
             "wait_for": reading.conditions(wait_for),
             "ready_timeout_s": reading.duration("ready_timeout_s", ready_timeout_s),
@@ -236,22 +284,28 @@ class _Reading:
         self.wrong("image", image, hint)
         return None
 
-    def links(self, links: object) -> Mapping[str, Link]:
-        read: dict[str, Link] = {}
+    def links(self, links: object) -> NetworkConfig:
+        read: dict[str, NetworkLink] = {}
         example = 'links={"eth0": lan.at(".1")}'
         for interface, link in self.mapping("links", links, example).items():
-            if not isinstance(link, Link):
+            if not isinstance(link, NetworkLink):
                 self.fault(f"interface {interface!r} is {link!r} instead of a link", example)
                 continue
-            if (wrong := _interface_fault(interface)) is not None:
-                self.fault(
-                    f"interface name {interface!r} {wrong}", 'a name such as "eth0"', link.place
-                )
+            wrong = next(
+                (
+                    f"interface name {name!r} {fault}"
+                    for name in (interface, *link.bond)
+                    if (fault := _interface_fault(name)) is not None
+                ),
+                None,
+            )
+            if wrong is not None:
+                self.fault(wrong, 'a name such as "eth0"', link.place)
                 continue
-            for fault in link.faults:
-                self.fault(f"{fault.what} (interface {interface!r})", fault.remedy, fault.place)
+            for found in link.faults:
+                self.fault(f"{found.what} (interface {interface!r})", found.remedy, found.place)
             read[interface] = link
-        return MappingProxyType(read)
+        return NetworkConfig(read)
 
     def roles(self, roles: object) -> tuple[Role, ...]:
         if isinstance(roles, Role):
@@ -410,7 +464,9 @@ class _Reading:
         return tuple(one for one in found if isinstance(one, kind))
 
 
-def _interface_fault(name: str) -> str | None:
+def _interface_fault(name: object) -> str | None:
+    if not isinstance(name, str) or not name:
+        return "is no name"
     if len(name.encode()) > _LONGEST_INTERFACE_BYTES:
         return (
             f"has {len(name.encode())} bytes, the kernel takes at most {_LONGEST_INTERFACE_BYTES}"

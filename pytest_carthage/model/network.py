@@ -3,179 +3,536 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
-from typing import TypeAlias
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address, IPv6Address
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
 
 from pytest_carthage.model.fault import Fault
+from pytest_carthage.model.ipconfig import (
+    Address,
+    AnyNetwork,
+    IpConfig,
+    LinkContext,
+    V4Config,
+    V6Config,
+    Written,
+)
 from pytest_carthage.model.place import Place
+from pytest_carthage.model.resolution import Mistake, PlannedSubnet, parse_network, resolve_subnet
 
-__all__ = ["Address", "AnyNetwork", "Link", "Network"]
+__all__ = [
+    "Address",
+    "AnyNetwork",
+    "LinkKind",
+    "Network",
+    "NetworkConfig",
+    "NetworkKind",
+    "NetworkLink",
+    "trunk",
+]
 
-Address: TypeAlias = IPv4Address | IPv6Address
-AnyNetwork: TypeAlias = IPv4Network | IPv6Network
+#: what a network is made of: a bridge; a wire between two machines; a tunnel over other networks
+NetworkKind: TypeAlias = Literal["bridged", "point-to-point", "vxlan", "gre"]
+#: what an interface is
+LinkKind: TypeAlias = Literal["bridged", "macvlan", "bond", "trunk", "vlan", "gre", "vxlan"]
 
-_SMALLEST_MTU, _LARGEST_MTU = 68, 65535  # RFC 791; the kernel's limit for veth
+_NETWORK_KINDS = ("bridged", "point-to-point", "vxlan", "gre")
+_LARGEST_MTU = 65535  # the kernel's limit for veth
+_SMALLEST_MTU = {4: 576, 6: 1280}  # RFC 791 (what every host takes), RFC 8200
+_LAST_VLAN, _LAST_VNI = 4094, 2**24 - 1  # IEEE 802.1Q; RFC 7348
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII)
 
 
-def _mtu_fault(mtu: object, place: Place) -> Fault | None:
-    if mtu is None:
+def mtu_mistake(mtu: object, versions: Sequence[int]) -> Mistake | None:
+    """What is wrong with an MTU where these versions of IP are used."""
+    least = max((_SMALLEST_MTU[version] for version in versions), default=_SMALLEST_MTU[4])
+    if mtu is None or (type(mtu) is int and least <= mtu <= _LARGEST_MTU):
         return None
-    if type(mtu) is int and _SMALLEST_MTU <= mtu <= _LARGEST_MTU:
-        return None
-    return Fault(
-        what=f"mtu {mtu!r} is not a number from {_SMALLEST_MTU} to {_LARGEST_MTU}",
-        remedy="mtu=1500, or leave it out",
-        place=place,
+    why = " (IPv6 needs 1280)" if 6 in versions else ""
+    return Mistake(
+        f"mtu {mtu!r} is not a number from {least} to {_LARGEST_MTU}{why}",
+        "mtu=1500, or leave it out",
     )
+
+
+def _number_mistake(what: str, value: object, last: int) -> Mistake | None:
+    if value is None or (type(value) is int and 1 <= value <= last):
+        return None
+    return Mistake(f"{what} {value!r} is not a number from 1 to {last}", f"{what}=10")
 
 
 @dataclass(frozen=True, slots=True, eq=False, init=False, repr=False)
 class Network:
     """One network of a layout: machines with a link to it reach each other, nobody else does.
 
-    ``subnet`` is text such as ``"10.0.0.0/24"`` or ``"fd00::/64"``, or an ``ipaddress`` network.
-    It may be one that the host itself uses: the two never meet.
+    :param subnets: text such as ``"10.0.0.0/24"`` or ``"fd00::/64"``, or ``ipaddress`` networks;
+        at most one of IPv4 and one of IPv6. Without any, the network has frames alone. It may be
+        one that the host itself uses: the two never meet.
+    :param v4: what its links inherit for IPv4, see :class:`V4Config`.
+    :param v6: what its links inherit for IPv6, see :class:`V6Config`.
+    :param kind: ``"bridged"``; ``"point-to-point"``, a wire between two machines; ``"vxlan"`` or
+        ``"gre"``, a tunnel between machines, whose links stand ``over`` other interfaces.
+    :param vlan_id: 802.1Q number, 1 to 4094, by which a trunk tells it from others.
+    :param vni: VXLAN network identifier, 1 to 16777215.
+    :param mtu: bytes, of all its links.
     """
 
     #: the member's name in its layout; empty as long as it is in none
     name: str
+    kind: NetworkKind
     mtu: int | None
+    vlan_id: int | None
+    vni: int | None
+    #: what its links inherit
+    v4: V4Config | None
+    v6: V6Config | None
     place: Place = field(compare=False)
     faults: tuple[Fault, ...]
-    _subnet: AnyNetwork | None
+    _resolved: tuple[PlannedSubnet | None, PlannedSubnet | None]
 
-    def __init__(self, subnet: str | AnyNetwork, *, mtu: int | None = None) -> None:
+    def __init__(
+        self,
+        *subnets: str | AnyNetwork,
+        v4: V4Config | None = None,
+        v6: V6Config | None = None,
+        kind: NetworkKind = "bridged",
+        vlan_id: int | None = None,
+        vni: int | None = None,
+        mtu: int | None = None,
+    ) -> None:
         place = Place.of_author()
-        faults: list[Fault] = []
-        parsed: AnyNetwork | None = None
-        given: object = subnet
-        if isinstance(given, str | IPv4Network | IPv6Network):
+        mistakes: list[Mistake] = []
+        configs: dict[int, Any] = {4: v4, 6: v6}
+        for version, kind_of in ((4, V4Config), (6, V6Config)):
+            if not isinstance(configs[version], kind_of | None):
+                mistakes.append(
+                    Mistake(
+                        f"v{version}={configs[version]!r} is no {kind_of.__name__}",
+                        f"v{version}={kind_of.__name__}(...)",
+                    )
+                )
+                configs[version] = None
+        try:
+            for written in subnets:
+                _take_subnet(written, configs, place)
+        except Mistake as mistake:
+            mistakes.append(mistake)
+        resolved: list[PlannedSubnet | None] = []
+        for version in (4, 6):
+            resolved.append(None)
+            if configs[version] is None:
+                continue
             try:
-                parsed = ip_network(given)
-            except ValueError:
-                faults.append(_subnet_fault(str(given), place))
-        else:
-            faults.append(
-                Fault(
-                    what=f"subnet {given!r} is not text and not an ipaddress network",
-                    remedy='Network("10.0.0.0/24")',
-                    place=place,
-                )
+                if configs[version].network is None:
+                    example = "10.0.0.0/24" if version == 4 else "fd00::/64"
+                    raise Mistake(
+                        f"v{version} has no network", f'V{version}Config(network="{example}")'
+                    )
+                resolved[-1] = resolve_subnet(configs[version])
+            except Mistake as mistake:
+                mistakes.append(mistake)
+        if kind not in _NETWORK_KINDS:
+            mistakes.append(
+                Mistake(f"kind {kind!r} is unknown", f"one of {', '.join(_NETWORK_KINDS)}")
             )
-        if parsed is not None and (parsed.is_multicast or parsed.is_loopback):
-            faults.append(
-                Fault(
-                    what=f"subnet {parsed} is for {_special(parsed)} addresses only",
-                    remedy='an ordinary subnet, such as Network("10.0.0.0/24")',
-                    place=place,
-                )
-            )
-        if (fault := _mtu_fault(mtu, place)) is not None:
-            faults.append(fault)
-        object.__setattr__(self, "name", "")
-        object.__setattr__(self, "mtu", mtu)
-        object.__setattr__(self, "place", place)
-        object.__setattr__(self, "faults", tuple(faults))
-        object.__setattr__(self, "_subnet", parsed)
+        versions = [subnet.network.version for subnet in resolved if subnet is not None]
+        for found in (
+            mtu_mistake(mtu, versions),
+            _number_mistake("vlan_id", vlan_id, _LAST_VLAN),
+            _number_mistake("vni", vni, _LAST_VNI),
+        ):
+            mistakes.extend([found] if found is not None else [])
+        faults = tuple(Fault(what=one.what, remedy=one.remedy, place=place) for one in mistakes)
+        for name, value in {
+            "name": "",
+            "kind": kind,
+            "mtu": mtu,
+            "vlan_id": vlan_id,
+            "vni": vni,
+            "v4": configs[4],
+            "v6": configs[6],
+            "place": place,
+            "faults": faults,
+            "_resolved": (resolved[0], resolved[1]),
+        }.items():
+            object.__setattr__(self, name, value)
 
     def __set_name__(self, owner: type, name: str) -> None:
         if not self.name:
             object.__setattr__(self, "name", name)
 
     @property
-    def subnet(self) -> AnyNetwork:
-        """The addresses of this network.
+    def subnets(self) -> tuple[PlannedSubnet | None, PlannedSubnet | None]:
+        """What it has of IPv4 and of IPv6.
 
         :raises LayoutError: the declaration is faulty.
         """
-        if self._subnet is None:
+        if self.faults:
             raise self.faults[0].error(f"network {self.name!r}")
-        return self._subnet
+        return self._resolved
+
+    @property
+    def subnet(self) -> AnyNetwork:
+        """Its addresses: those of IPv4 where it has both.
+
+        :raises LayoutError: the declaration is faulty.
+        :raises ValueError: it has none.
+        """
+        for one in self.subnets:
+            if one is not None:
+                return one.network
+        raise ValueError(f"network {self.name!r} has no subnet")
+
+    def config(self, version: int) -> IpConfig | None:
+        """What its links inherit in one family."""
+        return self.v4 if version == 4 else self.v6
 
     def at(
         self,
-        address: str | Address | None = "auto",
-        *,
-        gateway: str | Address | None = None,
+        *addresses: Written | None,
+        gateway: Written | Literal[False] | None = None,
+        dhcp: bool | None = None,
+        slaac: bool | None = None,
+        masquerade: bool | None = None,
+        public_address: str | Address | None = None,
+        secondary_addresses: Sequence[Any] | Callable[[LinkContext], Any] | None = None,
+        metric: int | None = None,
+        v4: V4Config | None = None,
+        v6: V6Config | None = None,
         mac: str | None = None,
         mtu: int | None = None,
-    ) -> Link:
+        kind: LinkKind | None = None,
+        over: str | Sequence[str] = (),
+        bond: Sequence[str] = (),
+        required: bool = True,
+        admin_up: bool = True,
+        dns_name: str | None = None,
+    ) -> NetworkLink:
         """A link to this network, for ``Machine(links={"eth0": lan.at(".1")})``.
 
-        ``address`` is how the address ends (``".1"``, ``".2.1"``; ``"::1"`` for IPv6), or a whole
-        address, or ``"auto"`` for the first that nobody has, or None for an interface without one.
-        ``gateway``, written in the same way, becomes the next hop of the default route; it must be
-        the address of another machine on this network. ``mac`` is text such as
-        ``"02:00:00:00:00:01"``; without it, one is derived from the names.
+        An address is how it ends (``".1"``, ``".2.1"``; ``"::1"`` for IPv6), or a whole one, or
+        ``"auto"`` for the first of the pool that nobody has, or a function of a
+        :class:`LinkContext`; at most one of IPv4 and one of IPv6. Nothing means ``"auto"`` in
+        every family that the network has; None means an interface without addresses.
+
+        :param gateway: next hop of the default route, another machine's address on this network;
+            False: none, whatever the network says.
+        :param dhcp: ask a DHCP server for the address.
+        :param slaac: derive it from what a router advertises (IPv6).
+        :param masquerade: hide what leaves by this link behind its address.
+        :param v4: all of these and more for IPv4; what is given here as an argument goes first.
+        :param v6: the same for IPv6.
+        :param mac: text such as ``"02:00:00:00:00:01"``; without it, derived from the names.
+        :param kind: ``"macvlan"`` for an interface that has no port of its own on the bridge.
+        :param over: the trunk, or the interface under a tunnel, that this one stands on.
+        :param bond: names of the interfaces that it is bonded of.
+        :param required: the machine is ready only when this link is.
+        :param admin_up: False: the interface stays down until somebody sets it up.
+        :param dns_name: a name of its own in the DNS.
         """
-        return Link(network=self, address=address, gateway=gateway, mac=mac, mtu=mtu)
+        mistakes: list[Mistake] = []
+        configs = self._spread(
+            addresses,
+            {
+                "gateway": gateway,
+                "public_address": public_address,
+                "secondary_addresses": secondary_addresses,
+            },
+            {"dhcp": dhcp, "slaac": slaac, "masquerade": masquerade, "metric": metric},
+            {4: v4, 6: v6},
+            mistakes,
+        )
+        return NetworkLink(
+            network=self,
+            v4=configs[4],
+            v6=configs[6],
+            bare=addresses == (None,),
+            mac=mac,
+            mtu=mtu,
+            kind=_kind_of(self, kind, over, bond),
+            over=(over,) if isinstance(over, str) else tuple(over),
+            bond=(bond,) if isinstance(bond, str) else tuple(bond),
+            required=required,
+            admin_up=admin_up,
+            dns_name=dns_name,
+            mistakes=tuple(mistakes),
+        )
+
+    def _spread(
+        self,
+        addresses: tuple[Any, ...],
+        by_form: Mapping[str, Any],
+        for_all: Mapping[str, Any],
+        configs: dict[int, Any],
+        mistakes: list[Mistake],
+    ) -> dict[int, Any]:
+        """Short arguments into the configuration of the family that they are for."""
+        values: dict[int, dict[str, Any]] = {4: {}, 6: {}}
+        having = [version for version in (4, 6) if self.config(version) is not None]
+        for one in addresses or ("auto",):
+            versions: Sequence[int | None] = [_version_of(one)]
+            if one == "auto" or callable(one):
+                versions = having
+            if one is None and len(addresses) > 1:
+                mistakes.append(Mistake("None beside other addresses", "leave it out"))
+            for version in versions:
+                if version is None:
+                    continue
+                if "address" in values[version]:
+                    mistakes.append(
+                        Mistake(
+                            f"address {str(one)!r} is a second one of IPv{version}",
+                            f"secondary_addresses=[{str(one)!r}]",
+                        )
+                    )
+                values[version]["address"] = one
+                asks = for_all["dhcp"] or (version == 6 and for_all["slaac"])
+                if not addresses and (
+                    asks or _says_address(configs[version], self.config(version))
+                ):
+                    del values[version]["address"]
+        used = [version for version in (4, 6) if "address" in values[version]] or having
+        for name, value in by_form.items():
+            if value is None:
+                continue
+            formed = _version_of(value)
+            for version in [formed] if formed in (4, 6) else used:
+                values[version][name] = value
+        for name, value in for_all.items():
+            for version in [6] if name == "slaac" else used:
+                if value is not None:
+                    values[version][name] = value
+        made: dict[int, Any] = {}
+        for version, kind in ((4, V4Config), (6, V6Config)):
+            given = configs[version]
+            if not isinstance(given, kind | None):
+                mistakes.append(
+                    Mistake(
+                        f"v{version}={given!r} is no {kind.__name__}",
+                        f"v{version}={kind.__name__}(...)",
+                    )
+                )
+                given = None
+            if values[version]:
+                given = replace(given or kind(), **values[version])
+            made[version] = given
+        return made
 
     def __repr__(self) -> str:
-        return f"Network({str(self._subnet)!r})" if self._subnet else "Network(faulty)"
+        if self.faults:
+            return "Network(faulty)"
+        shown = [repr(str(one.network)) for one in self._resolved if one is not None]
+        if self.kind != "bridged":
+            shown.append(f"kind={self.kind!r}")
+        return f"Network({', '.join(shown)})"
 
 
-def _subnet_fault(text: str, place: Place) -> Fault:
-    try:
-        meant = ip_network(text, strict=False)
-    except ValueError:
-        return Fault(
-            what=f"{text!r} is not a subnet",
-            remedy='Network("10.0.0.0/24")',
-            place=place,
-        )
-    return Fault(
-        what=f"subnet {text!r} has host bits set",
-        remedy=f'Network("{meant}")',
-        place=place,
+def _says_address(own: IpConfig | None, inherited: IpConfig | None) -> bool:
+    """Whether a configuration tells an address, or how to get one, by itself."""
+    return any(
+        getattr(config, name, None) is not None
+        for config in (own, inherited)
+        if isinstance(config, IpConfig)
+        for name in ("address", "dhcp", "slaac")
     )
 
 
-def _special(subnet: AnyNetwork) -> str:
-    return "multicast" if subnet.is_multicast else "loopback"
+def _version_of(written: object) -> int | None:
+    """The family that an address is of, by its form; None where that cannot be told."""
+    if isinstance(written, IPv4Address | IPv6Address):
+        return written.version
+    if isinstance(written, str) and written:
+        return 6 if ":" in written else 4
+    if isinstance(written, tuple | list) and written:
+        return _version_of(written[0])
+    return None if written is None or isinstance(written, bool) or callable(written) else 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Link:
+def _take_subnet(written: object, configs: dict[int, Any], place: Place) -> None:
+    """Put a subnet where its family's configuration is.
+
+    :raises Mistake: it is none, or the family has one already.
+    """
+    parsed = parse_network(written)
+    known = configs[parsed.version]
+    if known is not None and known.network is not None:
+        raise Mistake(
+            f"{parsed} is a second subnet of IPv{parsed.version}",
+            "a network for each, or secondary_addresses= on the links",
+        )
+    kind = V4Config if parsed.version == 4 else V6Config
+    configs[parsed.version] = replace(known or kind(place=place), network=parsed)
+
+
+def _kind_of(
+    network: Network, kind: LinkKind | None, over: str | Sequence[str], bond: Sequence[str]
+) -> LinkKind:
+    if kind is not None:
+        return kind
+    if network.kind in ("vxlan", "gre"):
+        return "vxlan" if network.kind == "vxlan" else "gre"
+    if bond:
+        return "bond"
+    return "vlan" if over else "bridged"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class NetworkLink:
     """One interface's connection to a network, as declared; made by :meth:`Network.at`."""
 
-    network: Network
-    address: str | Address | None
-    gateway: str | Address | None = None
+    #: None: a trunk, which carries several
+    network: Network | None
+    v4: V4Config | None = None
+    v6: V6Config | None = None
+    #: the interface gets no address, whatever its network says
+    bare: bool = False
     mac: str | None = None
     mtu: int | None = None
+    kind: LinkKind = "bridged"
+    over: tuple[str, ...] = ()
+    bond: tuple[str, ...] = ()
+    #: what a trunk carries
+    carries: tuple[Network, ...] = ()
+    required: bool = True
+    admin_up: bool = True
+    dns_name: str | None = None
+    mistakes: tuple[Mistake, ...] = field(default=(), repr=False, compare=False)
     place: Place = field(default_factory=Place.of_author, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.mac, str):
             object.__setattr__(self, "mac", self.mac.lower().replace("-", ":"))
 
+    def __repr__(self) -> str:
+        networks = self.carries if self.network is None else (self.network,)
+        leads = ", ".join(one.name or repr(one) for one in networks)
+        return f"<NetworkLink to {leads}>"
+
+    def config(self, version: int) -> IpConfig | None:
+        """What it says for one family, without what it inherits."""
+        return self.v4 if version == 4 else self.v6
+
     @property
     def faults(self) -> tuple[Fault, ...]:
-        """What is wrong with it, whatever the network's subnet."""
-        found: list[Fault] = []
-        given: dict[str, object] = {"address": self.address, "gateway": self.gateway}
-        for what, value in given.items():
-            if not isinstance(value, str | IPv4Address | IPv6Address | None):
-                found.append(
-                    Fault(
-                        what=f"{what} {value!r} is not text and not an ipaddress address",
-                        remedy=f'{what} ".1"',
-                        place=self.place,
-                    )
-                )
+        """What is wrong with it, whatever its network is."""
+        found = list(self.mistakes)
         if self.mac is not None and not _is_unicast_mac(self.mac):
             found.append(
-                Fault(
-                    what=f"mac {self.mac!r} is not a unicast hardware address",
-                    remedy='mac="02:00:00:00:00:01", or leave it out',
-                    place=self.place,
+                Mistake(
+                    f"mac {self.mac!r} is not a unicast hardware address",
+                    'mac="02:00:00:00:00:01", or leave it out',
                 )
             )
-        if (fault := _mtu_fault(self.mtu, self.place)) is not None:
-            found.append(fault)
-        return tuple(found)
+        if (wrong := mtu_mistake(self.mtu, ())) is not None:
+            found.append(wrong)
+        for name in ("required", "admin_up"):
+            if not isinstance(getattr(self, name), bool):
+                found.append(
+                    Mistake(
+                        f"{name}={getattr(self, name)!r} is neither True nor False", f"{name}=True"
+                    )
+                )
+        found += self._kind_mistakes()
+        return tuple(Fault(what=one.what, remedy=one.remedy, place=self.place) for one in found)
+
+    def _kind_mistakes(self) -> Iterator[Mistake]:
+        network = self.network
+        kinds = ("bridged", "macvlan", "bond", "trunk", "vlan", "gre", "vxlan")
+        if self.kind not in kinds:
+            yield Mistake(f"kind {self.kind!r} is unknown", 'kind="macvlan", or leave it out')
+            return
+        tunnel = network is not None and network.kind in ("gre", "vxlan")
+        if tunnel and len(self.over) != 1:
+            yield Mistake(
+                f"a link to a network of kind {network.kind!r} has to stand on one interface",  # type: ignore[union-attr]
+                'over="eth0", an interface of the machine that reaches the other ends',
+            )
+        if tunnel and (self.bond or self.kind not in ("gre", "vxlan")):
+            yield Mistake(
+                f"a tunnel's link cannot be of kind {self.kind!r}", "leave kind= and bond= out"
+            )
+        if not tunnel and self.kind in ("gre", "vxlan"):
+            yield Mistake(
+                f"kind {self.kind!r} is one of networks",
+                f'Network(..., kind="{self.kind}"), and over= on its links',
+            )
+        if self.kind == "vlan" and len(self.over) != 1:
+            yield Mistake("a link of kind 'vlan' stands on one trunk", 'over="eth0"')
+        if self.kind in ("bridged", "macvlan", "bond") and self.over:
+            yield Mistake(f"over={list(self.over)} is not for kind {self.kind!r}", "leave it out")
+        if self.kind == "bond" and not 1 <= len(self.bond) <= 8:
+            yield Mistake(f"a bond of {len(self.bond)} interfaces", 'bond=("eth0", "eth1")')
+        if self.bond and self.kind != "bond":
+            yield Mistake(f"bond= is not for kind {self.kind!r}", "leave one of them out")
+        if network is not None and network.kind == "point-to-point" and self.kind != "bridged":
+            yield Mistake(
+                f"kind {self.kind!r} is not possible on a point-to-point network",
+                "leave it out",
+            )
+
+
+def trunk(*networks: Network, mac: str | None = None, mtu: int | None = None) -> NetworkLink:
+    """An interface that carries several networks, told apart by their ``vlan_id`` (802.1Q).
+
+    The machine's other links stand ``over`` it::
+
+        links={"eth0": trunk(lan, dmz), "lan0": lan.at(".1", over="eth0")}
+    """
+    mistakes: list[Mistake] = []
+    given: tuple[object, ...] = networks
+    for network in given:
+        if not isinstance(network, Network):
+            mistakes.append(Mistake(f"a trunk of {network!r}", "trunk(lan, dmz)"))
+        elif network.vlan_id is None:
+            mistakes.append(
+                Mistake(
+                    f"network {network.name!r} on a trunk has no vlan_id",
+                    "Network(..., vlan_id=10)",
+                )
+            )
+    if not networks:
+        mistakes.append(Mistake("a trunk of no networks", "trunk(lan, dmz)"))
+    return NetworkLink(
+        network=None,
+        kind="trunk",
+        bare=True,
+        carries=tuple(one for one in given if isinstance(one, Network)),
+        mac=mac,
+        mtu=mtu,
+        mistakes=tuple(mistakes),
+    )
+
+
+class NetworkConfig(Mapping[str, NetworkLink]):
+    """Interface name to link: what a machine has, or several machines have alike.
+
+    ``NetworkConfig({"eth0": lan.at()}, wan0=world.at(".1"))`` is taken wherever ``links=`` is;
+    ``config | {"eth1": ...}`` makes another one.
+    """
+
+    __slots__ = ("_links",)
+
+    def __init__(
+        self, links: Mapping[str, NetworkLink] = MappingProxyType({}), /, **more: NetworkLink
+    ) -> None:
+        self._links = MappingProxyType({**links, **more})
+
+    def __getitem__(self, interface: str) -> NetworkLink:
+        return self._links[interface]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._links)
+
+    def __len__(self) -> int:
+        return len(self._links)
+
+    def __or__(self, other: Mapping[str, NetworkLink]) -> NetworkConfig:
+        return NetworkConfig({**self._links, **other})
+
+    def __repr__(self) -> str:
+        return f"NetworkConfig({dict(self._links)!r})"
 
 
 def _is_unicast_mac(mac: object) -> bool:

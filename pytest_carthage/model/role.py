@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pytest_carthage.access.machine import AsyncMachine
+    from pytest_carthage.model.machine import Forward
 
 __all__ = ["Role"]
 
@@ -34,6 +36,16 @@ class Role:
         return ()
 
     @property
+    def programs(self) -> Mapping[str, str]:
+        """Programs of the host that it needs where the machine's root is the host's: to package."""
+        return MappingProxyType({})
+
+    @property
+    def serves_dhcp(self) -> bool:
+        """Whether it serves DHCP: machines that ask on its networks are made after it."""
+        return False
+
+    @property
     def forward(self) -> bool:
         """Whether the machine forwards packets between its links."""
         return False
@@ -44,9 +56,17 @@ class Role:
         return ()
 
     @property
+    def forwards(self) -> Sequence[Forward]:
+        """Ports of the machine that lead to other machines (implies forward)."""
+        return ()
+
+    @property
     def groups(self) -> Sequence[str]:
         """Ansible groups that the machine is in."""
         return ()
 
     async def configure(self, machine: AsyncMachine) -> None:
         """Called once the machine runs, before its ``wait_for`` conditions are waited for."""
+
+    async def refresh(self, machine: AsyncMachine) -> None:
+        """Called when machines joined or left, and when this one was started again."""

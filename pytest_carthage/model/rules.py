@@ -8,36 +8,33 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from ipaddress import ip_network
-from itertools import combinations
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address, ip_network
 from types import MappingProxyType
+from typing import Literal
 
 from pytest_carthage.errors import LayoutError
-from pytest_carthage.model.addressing import first_free, locate
+from pytest_carthage.model.addressing import locate
 from pytest_carthage.model.fault import Fault
 from pytest_carthage.model.graph import cycle
-from pytest_carthage.model.machine import Machine
-from pytest_carthage.model.network import Address, AnyNetwork, Link, Network
+from pytest_carthage.model.linking import DecidedLink, Pools, decide_links, refuse_nobody
+from pytest_carthage.model.machine import Forward, Machine
+from pytest_carthage.model.network import Address, AnyNetwork, Network
 from pytest_carthage.model.place import Place
 
-__all__ = ["Decided", "DecidedLink", "DecidedRoute", "Neighbourhood", "decide"]
+__all__ = [
+    "Decided",
+    "DecidedForward",
+    "DecidedLink",
+    "DecidedRoute",
+    "Neighbourhood",
+    "decide",
+]
 
 _LONGEST_NAME = 63  # RFC 1035 for a label; the kernel takes 64 bytes for the whole name
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DecidedLink:
-    """A link whose network and addresses are known."""
-
-    network: str
-    subnet: AnyNetwork
-    address: Address | None
-    gateway: Address | None
-    mac: str | None
-    mtu: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,15 +46,25 @@ class DecidedRoute:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DecidedForward:
+    """A port that leads to a machine whose address is known."""
+
+    interface: str
+    protocol: Literal["tcp", "udp"]
+    port: int
+    to: Address
+    to_port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decided:
     """What follows from a machine's declaration in its layout."""
 
     hostname: str
     links: Mapping[str, DecidedLink]
     routes: tuple[DecidedRoute, ...]
+    forwards: tuple[DecidedForward, ...]
     forward: bool
-    #: interfaces behind whose address everything that leaves there hides
-    masquerade: frozenset[str]
     after: tuple[str, ...]
 
 
@@ -66,16 +73,25 @@ class Neighbourhood:
     """The layout around the machines that are being decided."""
 
     layout: str
-    #: name to subnet
-    networks: Mapping[str, AnyNetwork]
-    #: which member a declaration is, as in ``"lan"``; None: it is none of this layout
-    network_of: Callable[[Network], str | None]
+    #: names of the networks
+    networks: Mapping[str, object]
+    #: which member a declaration leads to, by name and as it is declared now; None: it is none
+    network_of: Callable[[Network], tuple[str, Network] | None]
     #: which members a machine object is
     machine_of: Callable[[Machine], Sequence[str]]
     #: network to address to the machine that has it
     addresses: dict[str, dict[Address, str]] = field(default_factory=dict)
     #: network to hardware address to the machine that has it
     macs: dict[str, dict[str, str]] = field(default_factory=dict)
+    #: network to addresses that belong to something outside of the layout
+    external: dict[str, set[Address]] = field(default_factory=dict)
+    #: network to the machines that serve DHCP there, or advertise a prefix
+    servers: dict[str, list[str]] = field(default_factory=dict)
+    #: network that has two ends at most, to those that it has
+    ends: dict[str, list[str]] = field(default_factory=dict)
+    #: tunnels that nobody can join any more
+    sealed_tunnels: frozenset[str] = frozenset()
+    pools: Pools = field(default_factory=Pools)
     #: lower-case host name to the machine that has it
     names: dict[str, str] = field(default_factory=dict)
     #: machine to the machines that it waits for
@@ -99,30 +115,30 @@ def decide(machines: Mapping[str, Machine], around: Neighbourhood) -> dict[str, 
         for fault in machine.faults:
             raise fault.error(f"machine {name!r} of layout {around.layout!r}")
     hostnames = {name: _claim_names(name, machine, around) for name, machine in machines.items()}
-    after = _order(machines, around)
-    networks = {
-        name: {
-            interface: _network(name, interface, link, around)
-            for interface, link in machine.links.items()
-        }
-        for name, machine in machines.items()
-    }
-    for name, machine in machines.items():
-        _refuse_overlap(name, machine, networks[name], around)
-    addresses = _addresses(machines, networks, around)
-    _claim_macs(machines, networks, around)
+    _note_servers(machines, around)
+    links = decide_links(machines, hostnames, around)
+    after = _order(machines, links, around)
     return {
         name: _decide_one(
             name,
             machine,
             hostname=hostnames[name],
-            networks=networks[name],
-            addresses=addresses[name],
+            links=links[name],
             after=after[name],
             around=around,
         )
         for name, machine in machines.items()
     }
+
+
+def _note_servers(machines: Mapping[str, Machine], around: Neighbourhood) -> None:
+    for name, machine in machines.items():
+        if not any(role.serves_dhcp for role in machine.roles):
+            continue
+        for link in machine.links.values():
+            known = around.network_of(link.network) if link.network is not None else None
+            if known is not None:
+                around.servers.setdefault(known[0], []).append(name)
 
 
 def _claim_names(name: str, machine: Machine, around: Neighbourhood) -> str:
@@ -164,8 +180,12 @@ def _claim_names(name: str, machine: Machine, around: Neighbourhood) -> str:
     return hostname
 
 
-def _order(machines: Mapping[str, Machine], around: Neighbourhood) -> dict[str, tuple[str, ...]]:
-    """The names that each machine waits for."""
+def _order(
+    machines: Mapping[str, Machine],
+    links: Mapping[str, Mapping[str, DecidedLink]],
+    around: Neighbourhood,
+) -> dict[str, tuple[str, ...]]:
+    """The names that each machine waits for: those it names, and whoever gives it addresses."""
     known = {*machines, *around.after}
     for name, machine in machines.items():
         waits: list[str] = []
@@ -188,6 +208,9 @@ def _order(machines: Mapping[str, Machine], around: Neighbourhood) -> dict[str, 
                     machine.place,
                 )
             waits.extend(names)
+        for link in links[name].values():
+            if any(addressing.asks for addressing in link.addressings):
+                waits.extend(one for one in around.servers[link.network] if one != name)
         around.after[name] = tuple(dict.fromkeys(waits))
     if round_trip := cycle(around.after):
         first = next(name for name in machines if name in round_trip)
@@ -202,218 +225,104 @@ def _order(machines: Mapping[str, Machine], around: Neighbourhood) -> dict[str, 
     return {name: around.after[name] for name in machines}
 
 
-def _network(name: str, interface: str, link: Link, around: Neighbourhood) -> str:
-    network = around.network_of(link.network)
-    if network is None:
-        called = f" {link.network.name!r}" if link.network.name else ""
-        raise around.error(
-            name,
-            f"interface {interface!r} is on network{called} {link.network.subnet},"
-            f" which is no member of the layout; its networks are {_listed(around.networks)}",
-            f'{link.network.name or "lan"} = Network("{link.network.subnet}") in the layout,'
-            " and a link to that",
-            link.place,
-        )
-    return network
-
-
-def _refuse_overlap(
-    name: str, machine: Machine, networks: Mapping[str, str], around: Neighbourhood
-) -> None:
-    """Two networks may have the same addresses, as long as no machine has to tell them apart."""
-    for (one, first), (other, second) in combinations(networks.items(), 2):
-        subnets = around.networks[first], around.networks[second]
-        if first != second and subnets[0].overlaps(subnets[1]):
-            raise around.error(
-                name,
-                f"interface {one!r} is on network {first!r} ({subnets[0]}) and interface"
-                f" {other!r} on network {second!r} ({subnets[1]}), which overlap",
-                "networks with different addresses, or a machine between them",
-                machine.links[other].place,
-            )
-
-
-def _addresses(
-    machines: Mapping[str, Machine],
-    networks: Mapping[str, Mapping[str, str]],
-    around: Neighbourhood,
-) -> dict[str, dict[str, Address | None]]:
-    """Machine to interface to address; the fixed ones first."""
-    found: dict[str, dict[str, Address | None]] = {name: {} for name in machines}
-    waiting: list[tuple[str, str, Link]] = []
-    for name, machine in machines.items():
-        for interface, link in machine.links.items():
-            if link.address == "auto":
-                waiting.append((name, interface, link))
-            elif link.address is not None:
-                network = networks[name][interface]
-                address = _locate(name, interface, "address", link.address, link, network, around)
-                _claim_address(name, interface, address, link, network, around)
-                found[name][interface] = address
-    for name, interface, link in waiting:
-        network = networks[name][interface]
-        taken = around.addresses.setdefault(network, {})
-        free = first_free(around.networks[network], taken)
-        if free is None:
-            raise around.error(
-                name,
-                f"interface {interface!r}: no address is left in network {network!r}"
-                f" ({around.networks[network]}) for 'auto'",
-                "a larger network",
-                link.place,
-            )
-        taken[free] = name
-        found[name][interface] = free
-    return found
-
-
-def _locate(
-    name: str,
-    interface: str,
-    what: str,
-    written: str | Address,
-    link: Link,
-    network: str,
-    around: Neighbourhood,
-) -> Address:
-    subnet = around.networks[network]
-    try:
-        return locate(written, subnet)
-    except ValueError as error:
-        having = _inhabitants(name, network, around) if what == "gateway" else ""
-        raise around.error(
-            name,
-            f"{what} {str(written)!r} of interface {interface!r} {error}"
-            f" network {network!r} ({subnet})",
-            having or f'{what} "{first_free(subnet, around.addresses.get(network, {}))}"',
-            link.place,
-        ) from None
-
-
-def _inhabitants(name: str, network: str, around: Neighbourhood) -> str:
-    """Some addresses that other machines have, as in ``10.0.0.1 (gw), 10.0.0.2 (db)``."""
-    taken = around.addresses.get(network, {})
-    others = [f"{address} ({owner})" for address, owner in taken.items() if owner != name]
-    return ", ".join(others[:5])
-
-
-def _claim_address(
-    name: str,
-    interface: str,
-    address: Address,
-    link: Link,
-    network: str,
-    around: Neighbourhood,
-) -> None:
-    taken = around.addresses.setdefault(network, {})
-    if address in taken:
-        free = first_free(around.networks[network], taken)
-        raise around.error(
-            name,
-            f"address '{address}' of interface {interface!r} is taken by machine"
-            f" {taken[address]!r} in network {network!r}",
-            f'"{free}", or "auto"' if free else "a larger network",
-            link.place,
-        )
-    taken[address] = name
-
-
-def _claim_macs(
-    machines: Mapping[str, Machine],
-    networks: Mapping[str, Mapping[str, str]],
-    around: Neighbourhood,
-) -> None:
-    for name, machine in machines.items():
-        for interface, link in machine.links.items():
-            network = networks[name][interface]
-            if link.mac is None:
-                continue
-            taken = around.macs.setdefault(network, {})
-            if link.mac in taken:
-                raise around.error(
-                    name,
-                    f"mac '{link.mac}' of interface {interface!r} is taken by machine"
-                    f" {taken[link.mac]!r} in network {network!r}",
-                    "another one, or leave it out",
-                    link.place,
-                )
-            taken[link.mac] = name
-
-
 def _decide_one(
     name: str,
     machine: Machine,
     *,
     hostname: str,
-    networks: Mapping[str, str],
-    addresses: Mapping[str, Address | None],
+    links: Mapping[str, DecidedLink],
     after: tuple[str, ...],
     around: Neighbourhood,
 ) -> Decided:
-    links: dict[str, DecidedLink] = {}
-    for interface, link in machine.links.items():
-        network = networks[interface]
-        links[interface] = DecidedLink(
-            network=network,
-            subnet=around.networks[network],
-            address=addresses.get(interface),
-            gateway=_gateway(name, interface, link, network, addresses.get(interface), around),
-            mac=link.mac,
-            mtu=link.mtu,
-        )
+    links = _masquerade(name, machine, links, around)
     routes = _routes(name, machine, links, around)
     _refuse_two_defaults(name, machine, links, routes, around)
-    masquerade = _masquerade(name, machine, around)
+    forwards = _forwards(name, machine, links, around)
+    masquerades = any(one.masquerade for link in links.values() for one in link.addressings)
     return Decided(
         hostname=hostname,
-        links=MappingProxyType(links),
+        links=MappingProxyType(dict(links)),
         routes=routes,
-        forward=machine.forward or bool(masquerade) or any(r.forward for r in machine.roles),
-        masquerade=masquerade,
+        forwards=forwards,
+        forward=machine.forward
+        or masquerades
+        or bool(forwards)
+        or any(role.forward for role in machine.roles),
         after=after,
     )
 
 
-def _gateway(
-    name: str,
-    interface: str,
-    link: Link,
-    network: str,
-    own: Address | None,
-    around: Neighbourhood,
-) -> Address | None:
-    if link.gateway is None:
-        return None
-    gateway = _locate(name, interface, "gateway", link.gateway, link, network, around)
-    what = f"gateway '{gateway}' of interface {interface!r}"
-    if own is None:
-        raise around.error(
-            name,
-            f"{what} is of no use without an address of its own",
-            'an address, such as "auto"',
-            link.place,
+def _forwards(
+    name: str, machine: Machine, links: Mapping[str, DecidedLink], around: Neighbourhood
+) -> tuple[DecidedForward, ...]:
+    found: dict[tuple[str, str, int, int], DecidedForward] = {}
+    for one in (*machine.forwards, *(f for role in machine.roles for f in role.forwards)):
+        if not isinstance(one, Forward):
+            raise around.error(
+                name,
+                f"forwards has {one!r}",
+                'forwards=[Forward("wan0", 80, to="web")]',
+                machine.place,
+            )
+        for fault in one.faults:
+            raise around.error(name, fault.what, fault.remedy, fault.place)
+        what = f"forward of port {one.port} on {one.interface!r}"
+        if one.interface not in links:
+            raise around.error(
+                name,
+                f"{what}: the machine has no such interface, it has {_listed(links)}",
+                "the name of one of them",
+                one.place,
+            )
+        to = _forwarded_to(name, what, one, links, around)
+        key = one.interface, one.protocol, one.port, to.version
+        if key in found:
+            raise around.error(
+                name,
+                f"{what}: this port leads to {found[key].to} already",
+                "one of them",
+                one.place,
+            )
+        found[key] = DecidedForward(
+            interface=one.interface,
+            protocol=one.protocol,
+            port=one.port,
+            to=to,
+            to_port=one.to_port or one.port,
         )
-    _refuse_nobody(name, what, gateway, network, link.place, around)
-    return gateway
+    return tuple(found.values())
 
 
-def _refuse_nobody(
-    name: str, what: str, hop: Address, network: str, place: Place, around: Neighbourhood
-) -> None:
-    """A next hop must be another machine on the same network."""
-    taken = around.addresses.get(network, {})
-    if taken.get(hop, name) != name:
-        return
-    having = _inhabitants(name, network, around)
+def _forwarded_to(
+    name: str,
+    what: str,
+    forward: Forward,
+    links: Mapping[str, DecidedLink],
+    around: Neighbourhood,
+) -> Address:
+    """The address that a port leads to: of a machine, one that the router has a link to."""
+    if isinstance(forward.to, Machine):
+        owners = set(around.machine_of(forward.to))
+    else:
+        try:
+            return ip_address(forward.to)
+        except ValueError:
+            owners = {str(forward.to)}
+    own_networks = [link.network for link in links.values()]
+    back = links[forward.interface].network  # the last resort: where it came from
+    order = sorted(
+        around.addresses, key=lambda network: (network not in own_networks, network == back)
+    )
+    for network in order:
+        for address, owner in around.addresses[network].items():
+            if owner in owners and owner != name:
+                return address
+    having = sorted({owner for taken in around.addresses.values() for owner in taken.values()})
     raise around.error(
         name,
-        f"{what} is the machine's own address"
-        if hop in taken
-        else f"{what} is nobody's address in network {network!r}",
-        f"the address of another machine there: {having}"
-        if having
-        else f"a machine with address {hop} in network {network!r}",
-        place,
+        f"{what} leads to {forward.to!r}, which is no machine of the layout with an address",
+        f"an address, or one of {', '.join(repr(one) for one in having if one != name)}",
+        forward.place,
     )
 
 
@@ -448,7 +357,7 @@ def _routes(
                 machine.place,
             )
         what = f"next hop '{via}' of the route to '{written}'"
-        _refuse_nobody(name, what, via, network, machine.place, around)
+        refuse_nobody(name, what, via, network, machine.place, around)
         found[destination] = DecidedRoute(destination=destination, via=via)
     return tuple(found.values())
 
@@ -471,14 +380,14 @@ def _next_hop(
     """The next hop, and the network that it is on."""
     candidates: dict[str, Address] = {}
     for link in links.values():
-        try:
-            candidates[link.network] = locate(hop, link.subnet)
-        except ValueError:
-            continue
+        for addressing in link.addressings:
+            with suppress(ValueError):
+                candidates[link.network] = locate(hop, addressing.network)
     inhabited = {
         network: address
         for network, address in candidates.items()
         if address in around.addresses.get(network, {})
+        or address in around.external.get(network, ())
     }
     if len(inhabited) == 1 or len(candidates) == 1:
         network, address = next(iter((inhabited or candidates).items()))
@@ -491,7 +400,9 @@ def _next_hop(
             "the whole address",
             machine.place,
         )
-    on = ", ".join(f"{link.network!r} ({link.subnet})" for link in links.values())
+    on = ", ".join(
+        f"{link.network!r} ({one.network})" for link in links.values() for one in link.addressings
+    )
     raise around.error(
         name,
         f"next hop {str(hop)!r} of the route to {destination!r} is on none of the machine's"
@@ -508,32 +419,40 @@ def _refuse_two_defaults(
     routes: Sequence[DecidedRoute],
     around: Neighbourhood,
 ) -> None:
+    """Of several default routes, each must have its own metric."""
     for version in (4, 6):
         hops = [
-            f"{link.gateway} (gateway of {interface!r})"
+            (f"{one.gateway} (gateway of {interface!r})", one.metric or 0)
             for interface, link in links.items()
-            if link.gateway is not None and link.gateway.version == version
+            for one in link.addressings
+            if one.gateway is not None and one.gateway.version == version
         ]
         hops += [
-            f"{route.via} (routes)"
+            (f"{route.via} (routes)", 0)
             for route in routes
             if route.via.version == version and route.destination.prefixlen == 0
         ]
-        if len(hops) > 1:
+        metrics = [metric for _, metric in hops]
+        if len(set(metrics)) < len(metrics):
             raise around.error(
                 name,
-                f"there are {len(hops)} default routes: {', '.join(hops)}",
-                "one gateway=, and routes={...} for what lies behind the others",
+                f"there are {len(hops)} default routes: {', '.join(hop for hop, _ in hops)}",
+                "one gateway=, gateway=False on the others, and routes={...} for what lies behind"
+                " them; or a metric= for each",
                 machine.place,
             )
 
 
-def _masquerade(name: str, machine: Machine, around: Neighbourhood) -> frozenset[str]:
+def _masquerade(
+    name: str, machine: Machine, links: Mapping[str, DecidedLink], around: Neighbourhood
+) -> Mapping[str, DecidedLink]:
+    """The links, of which those that the machine and its roles name hide what leaves by them."""
     found = list(machine.masquerade)
     for role in machine.roles:
         found.extend([role.masquerade] if isinstance(role.masquerade, str) else role.masquerade)
+    hiding = dict(links)
     for interface in found:
-        if interface not in machine.links:
+        if interface not in links:
             raise around.error(
                 name,
                 f"masquerade={interface!r}: the machine has no such interface,"
@@ -541,7 +460,20 @@ def _masquerade(name: str, machine: Machine, around: Neighbourhood) -> frozenset
                 "the name of one of them",
                 machine.place,
             )
-    return frozenset(found)
+        link = links[interface]
+        if not link.addressings:
+            raise around.error(
+                name,
+                f"masquerade={interface!r}: that interface has no address to hide behind",
+                "an address for it",
+                machine.links[interface].place,
+            )
+        hiding[interface] = replace(
+            link,
+            v4=replace(link.v4, masquerade=True) if link.v4 is not None else None,
+            v6=replace(link.v6, masquerade=True) if link.v6 is not None else None,
+        )
+    return hiding
 
 
 def _listed(names: Mapping[str, object] | set[str]) -> str:

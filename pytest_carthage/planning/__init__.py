@@ -8,31 +8,33 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from ipaddress import ip_interface
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pytest_carthage.errors import LayoutError
 from pytest_carthage.model.fault import Fault
 from pytest_carthage.model.graph import batches
+from pytest_carthage.model.hardware import digests, mac_address
 from pytest_carthage.model.image import Image
 from pytest_carthage.model.machine import Machine
-from pytest_carthage.model.network import Address, Network
+from pytest_carthage.model.network import Network, NetworkLink
+from pytest_carthage.model.resolution import PlannedAddressing, highest_free, with_prefix
 from pytest_carthage.model.rules import Decided, Neighbourhood, decide
-from pytest_carthage.planning.naming import bridge_name, mac_address, port_name
+from pytest_carthage.planning.naming import bridge_name, port_name
 from pytest_carthage.planning.plan import (
-    Interface,
     Plan,
+    PlannedForward,
     PlannedLink,
     PlannedMachine,
     PlannedNetwork,
     PlannedRoute,
+    PlannedVlan,
 )
 
 if TYPE_CHECKING:
     from pytest_carthage.model.layout import Layout
 
-__all__ = ["extend_plan", "make_plan", "reduce_plan", "waves"]
+__all__ = ["extend_plan", "make_plan", "plan_station", "reduce_plan", "waves"]
 
 #: target of a machine without an image: its root file system is the host's
 IMAGELESS = "netns"
@@ -100,6 +102,56 @@ def reduce_plan(plan: Plan, name: str) -> Plan:
     return replace(plan, machines=MappingProxyType(kept))
 
 
+def plan_station(plan: Plan, network: str) -> tuple[Plan, PlannedLink]:
+    """Plan a place on a network for programs of the host.
+
+    It has the highest address that nobody has, so that ``"auto"`` gives what it would give
+    without it. A network has one station at most.
+
+    :raises LookupError: there is no such network, or no address is left in it.
+    """
+    if network not in plan.networks:
+        having = ", ".join(plan.networks) or "none"
+        raise LookupError(
+            f"layout {plan.layout!r} has no network {network!r}; its networks are: {having}"
+        )
+    if network in plan.stations:
+        return plan, plan.stations[network]
+    planned = plan.networks[network]
+    around = _neighbourhood(plan)
+    taken = {*around.addresses.get(network, ()), *around.external.get(network, ())}
+    families: dict[int, PlannedAddressing] = {}
+    for subnet in planned.subnets:
+        free = highest_free(subnet, taken)
+        if free is None:
+            raise LookupError(
+                f"network {network!r} of layout {plan.layout!r}: no address is left in"
+                f" {subnet.network} for a station; try: a larger network"
+            )
+        families[subnet.network.version] = PlannedAddressing(
+            network=subnet.network,
+            address=with_prefix(free, subnet.network),
+            gateway=subnet.gateway if subnet.gateway in taken else None,
+            dns_servers=subnet.dns_servers,
+            domains=subnet.domains,
+        )
+    links = [link for machine in plan.machines.values() for link in machine.links]
+    names = {one.bridge for one in plan.networks.values()}
+    names |= {port for link in (*links, *plan.stations.values()) for port in _ports(link)}
+    link = PlannedLink(
+        interface="eth0",
+        network=network,
+        bridge=planned.bridge,
+        port=port_name("station", network, names),
+        mac=mac_address(plan.layout, "station", network, {link.mac for link in links}),
+        v4=families.get(4),
+        v6=families.get(6),
+        mtu=planned.mtu,
+    )
+    stations = MappingProxyType({**plan.stations, network: link})
+    return replace(plan, stations=stations), link
+
+
 def waves(plan: Plan) -> list[list[str]]:
     """Names of machines in batches, each to be built when the earlier ones are ready."""
     return batches({name: machine.after for name, machine in plan.machines.items()})
@@ -109,36 +161,66 @@ def _plan_networks(networks: Mapping[str, Network]) -> Mapping[str, PlannedNetwo
     planned: dict[str, PlannedNetwork] = {}
     for name, network in networks.items():
         taken = {other.bridge for other in planned.values()}
+        v4, v6 = network.subnets
         planned[name] = PlannedNetwork(
-            name=name, subnet=network.subnet, bridge=bridge_name(name, taken), mtu=network.mtu
+            name=name,
+            kind=network.kind,
+            bridge=bridge_name(name, taken),
+            v4=v4,
+            v6=v6,
+            mtu=network.mtu,
+            vlan_id=network.vlan_id,
+            vni=(network.vni or _vni(name)) if network.kind == "vxlan" else network.vni,
         )
     return MappingProxyType(planned)
+
+
+def _vni(network: str) -> int:
+    """A VXLAN network identifier, the same every time (24 bits, RFC 7348)."""
+    return int.from_bytes(next(digests("vni", network))[:3], "big") or 1
 
 
 def _neighbourhood(plan: Plan) -> Neighbourhood:
     """What a machine that joins finds."""
 
-    def network_of(network: Network) -> str | None:
+    def network_of(network: Network) -> tuple[str, Network] | None:
         planned = plan.networks.get(network.name)
-        return planned.name if planned and planned.subnet == network.subnet else None
+        if planned is None or (planned.v4, planned.v6) != network.subnets:
+            return None
+        return planned.name, network
 
     def machine_of(machine: Machine) -> Sequence[str]:
         return ()
 
     around = Neighbourhood(
         layout=plan.layout,
-        networks={name: network.subnet for name, network in plan.networks.items()},
+        networks=plan.networks,
         network_of=network_of,
         machine_of=machine_of,
+        sealed_tunnels=frozenset(
+            name for name, network in plan.networks.items() if network.kind in ("gre", "vxlan")
+        ),
     )
+    for name, network in plan.networks.items():
+        for subnet in network.subnets:
+            around.external.setdefault(name, set()).update(subnet.external_addresses)
+    for name, link in plan.stations.items():
+        for one in link.addresses:
+            around.addresses.setdefault(name, {})[one.ip] = f"station on {name}"
+        around.macs.setdefault(name, {})[link.mac] = f"station on {name}"
     for name, machine in plan.machines.items():
         around.names[machine.hostname.lower()] = name
         around.names[name.lower()] = name
         around.after[name] = machine.after
         for link in machine.links:
             around.macs.setdefault(link.network, {})[link.mac] = name
-            if link.address is not None:
-                around.addresses.setdefault(link.network, {})[link.address.ip] = name
+            for address in link.addresses:
+                around.addresses.setdefault(link.network, {})[address.ip] = name
+            leads = plan.networks.get(link.network)
+            if leads is not None and leads.kind in ("point-to-point", "gre"):
+                around.ends.setdefault(link.network, []).append(f"{name}.{link.interface}")
+            if any(role.serves_dhcp for role in machine.roles):
+                around.servers.setdefault(link.network, []).append(name)
     return around
 
 
@@ -148,11 +230,8 @@ def _with_machines(
     planned = dict(plan.machines)
     images = dict(plan.images)
     links = [link for machine in planned.values() for link in machine.links]
-    names = {network.bridge for network in plan.networks.values()} | {link.port for link in links}
-    macs = {link.mac for link in links}
-    macs |= {
-        link.mac for one in decided.values() for link in one.links.values() if link.mac is not None
-    }
+    names = {network.bridge for network in plan.networks.values()}
+    names |= {port for link in (*links, *plan.stations.values()) for port in _ports(link)}
     for name, machine in machines.items():
         target = _target(plan, name, machine)
         image = _image(machine, target)
@@ -161,10 +240,20 @@ def _with_machines(
             hostname=decided[name].hostname,
             target=target,
             image=image,
-            links=_plan_links(plan, name, decided[name], names, macs),
+            links=_plan_links(plan, name, machine, decided[name], names),
             routes=tuple(
                 PlannedRoute(destination=route.destination, via=route.via)
                 for route in decided[name].routes
+            ),
+            forwards=tuple(
+                PlannedForward(
+                    interface=one.interface,
+                    protocol=one.protocol,
+                    port=one.port,
+                    to=one.to,
+                    to_port=one.to_port,
+                )
+                for one in decided[name].forwards
             ),
             roles=machine.roles,
             command=machine.command,
@@ -183,37 +272,68 @@ def _with_machines(
     return replace(plan, machines=MappingProxyType(planned), images=MappingProxyType(images))
 
 
+def _ports(link: PlannedLink) -> list[str]:
+    """Names that a link has taken in the fabric."""
+    return [link.port, *(vlan.port for vlan in link.vlans), *(port for _, port in link.members)]
+
+
 def _plan_links(
-    plan: Plan, name: str, decided: Decided, names: set[str], macs: set[str]
+    plan: Plan, name: str, machine: Machine, decided: Decided, names: set[str]
 ) -> tuple[PlannedLink, ...]:
-    """The links, with names and hardware addresses that are added to those taken."""
+    """The links, with names in the fabric that are added to those taken."""
+
+    def port(interface: str) -> str:
+        made = port_name(name, interface, names)
+        names.add(made)
+        return made
+
     planned: list[PlannedLink] = []
-    for interface, link in decided.links.items():
-        network = plan.networks[link.network]
-        port = port_name(name, interface, names)
-        mac = link.mac or mac_address(plan.layout, name, interface, macs)
-        names.add(port)
-        macs.add(mac)
+    for interface, link in _lowest_first(machine.links):
+        one = decided.links[interface]
+        network = plan.networks.get(one.network)
         planned.append(
             PlannedLink(
                 interface=interface,
-                network=link.network,
-                bridge=network.bridge,
-                port=port,
-                address=_on(network, link.address),
-                gateway=link.gateway,
-                mac=mac,
-                mtu=link.mtu or network.mtu,
-                masquerade=interface in decided.masquerade,
+                network=one.network,
+                kind=link.kind,
+                bridge=network.bridge if network is not None else "",
+                port=port(interface),
+                mac=one.mac,
+                mtu=one.mtu,
+                v4=one.v4,
+                v6=one.v6,
+                over=link.over,
+                underlay=one.underlay,
+                vlans=tuple(
+                    PlannedVlan(
+                        vlan_id=carried.vlan_id or 0,
+                        network=carried.name,
+                        bridge=plan.networks[carried.name].bridge,
+                        port=port(f"{interface}.{carried.vlan_id}"),
+                    )
+                    for carried in link.carries
+                ),
+                members=tuple((member, port(member)) for member in link.bond),
+                vlan_id=network.vlan_id if network is not None and link.kind == "vlan" else None,
+                vni=network.vni if network is not None and link.kind == "vxlan" else None,
+                required=link.required,
+                admin_up=link.admin_up,
+                dns_name=link.dns_name,
             )
         )
     return tuple(planned)
 
 
-def _on(network: PlannedNetwork, address: Address | None) -> Interface | None:
-    if address is None:
-        return None
-    return ip_interface((address, network.subnet.prefixlen))
+def _lowest_first(links: Mapping[str, NetworkLink]) -> list[tuple[str, NetworkLink]]:
+    """Links in their order, but none before what it stands on."""
+    done: list[tuple[str, NetworkLink]] = []
+    waiting = list(links.items())
+    while waiting:
+        names = {interface for interface, _ in waiting}
+        now = [pair for pair in waiting if not names & set(pair[1].over)] or waiting
+        done += now
+        waiting = [pair for pair in waiting if pair not in now]
+    return done
 
 
 def _target(plan: Plan, name: str, machine: Machine) -> str:

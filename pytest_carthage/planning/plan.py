@@ -8,24 +8,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import (
-    IPv4Address,
-    IPv4Interface,
-    IPv4Network,
-    IPv6Address,
-    IPv6Interface,
-    IPv6Network,
-)
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from pytest_carthage.model.image import Image
 from pytest_carthage.model.machine import Condition, Limits
+from pytest_carthage.model.network import Address, AnyNetwork, LinkKind, NetworkKind
+from pytest_carthage.model.resolution import (
+    Interface,
+    PlannedAddressing,
+    PlannedSecondary,
+    PlannedSubnet,
+    PlannedUnderlay,
+)
 from pytest_carthage.model.role import Role
 
-Address = IPv4Address | IPv6Address
-Interface = IPv4Interface | IPv6Interface
-AnyNetwork = IPv4Network | IPv6Network
+__all__ = [
+    "Address",
+    "AnyNetwork",
+    "Interface",
+    "Plan",
+    "PlannedAddressing",
+    "PlannedForward",
+    "PlannedLink",
+    "PlannedMachine",
+    "PlannedNetwork",
+    "PlannedRoute",
+    "PlannedSecondary",
+    "PlannedSubnet",
+    "PlannedUnderlay",
+    "PlannedVlan",
+]
 
 
 def _empty() -> Mapping[str, Any]:
@@ -37,10 +50,26 @@ class PlannedNetwork:
     """One network: a bridge in the fabric."""
 
     name: str
-    subnet: AnyNetwork
     #: name of the bridge in the fabric, at most 15 bytes
     bridge: str
+    kind: NetworkKind = "bridged"
+    v4: PlannedSubnet | None = None
+    v6: PlannedSubnet | None = None
     mtu: int | None = None
+    #: 802.1Q number that keeps it apart on a trunk
+    vlan_id: int | None = None
+    #: VXLAN network identifier (RFC 7348)
+    vni: int | None = None
+
+    @property
+    def subnets(self) -> tuple[PlannedSubnet, ...]:
+        """What it has, IPv4 first."""
+        return tuple(subnet for subnet in (self.v4, self.v6) if subnet is not None)
+
+    @property
+    def subnet(self) -> AnyNetwork | None:
+        """Its addresses, those of IPv4 where it has both; None: it has frames alone."""
+        return self.subnets[0].network if self.subnets else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +78,18 @@ class PlannedRoute:
 
     destination: AnyNetwork
     via: Address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedForward:
+    """One port of a router that leads to another machine."""
+
+    #: where it is asked for
+    interface: str
+    protocol: Literal["tcp", "udp"]
+    port: int
+    to: Address
+    to_port: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,12 +102,66 @@ class PlannedLink:
     bridge: str
     #: name of the fabric's end of the veth, unique in the fabric, at most 15 bytes
     port: str
-    address: Interface | None
-    #: next hop of the default route through this link
-    gateway: Address | None
     mac: str
+    kind: LinkKind = "bridged"
+    v4: PlannedAddressing | None = None
+    v6: PlannedAddressing | None = None
     mtu: int | None = None
-    masquerade: bool = False
+    #: interfaces of the machine that this one stands on
+    over: tuple[str, ...] = ()
+    #: where a tunnel runs
+    underlay: PlannedUnderlay | None = None
+    #: networks that a trunk carries, by 802.1Q number, each with its port in the fabric
+    vlans: tuple[PlannedVlan, ...] = ()
+    #: names of a bond's members, in the machine and in the fabric
+    members: tuple[tuple[str, str], ...] = ()
+    vlan_id: int | None = None
+    vni: int | None = None
+    #: whether the machine is ready only when this link is
+    required: bool = True
+    #: whether it is set up when the machine starts
+    admin_up: bool = True
+    #: name of its own in the DNS
+    dns_name: str | None = None
+
+    @property
+    def addressings(self) -> tuple[PlannedAddressing, ...]:
+        """What it has, IPv4 first."""
+        return tuple(one for one in (self.v4, self.v6) if one is not None)
+
+    @property
+    def addresses(self) -> tuple[Interface, ...]:
+        """All its addresses that are known before it exists, IPv4 first."""
+        found: list[Interface] = []
+        for one in self.addressings:
+            found += [one.address] if one.address is not None else []
+            found += [secondary.address for secondary in one.secondary_addresses]
+        return tuple(found)
+
+    @property
+    def address(self) -> Interface | None:
+        """The address that it is known by: IPv4 where it has both."""
+        return next((one.address for one in self.addressings if one.address is not None), None)
+
+    @property
+    def gateway(self) -> Address | None:
+        """Next hop of the default route: of IPv4 where it has both."""
+        return next((one.gateway for one in self.addressings if one.gateway is not None), None)
+
+    @property
+    def masquerade(self) -> bool:
+        """Whether what leaves by it hides behind its address."""
+        return any(one.masquerade for one in self.addressings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedVlan:
+    """One network on a trunk."""
+
+    vlan_id: int
+    network: str
+    bridge: str
+    port: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +175,8 @@ class PlannedMachine:
     image: Image | None
     links: tuple[PlannedLink, ...]
     routes: tuple[PlannedRoute, ...] = ()
+    #: ports that lead to other machines
+    forwards: tuple[PlannedForward, ...] = ()
     roles: tuple[Role, ...] = ()
     #: the machine's main process; None: it only waits to be told what to do
     command: tuple[str, ...] | None = None
@@ -96,6 +193,11 @@ class PlannedMachine:
     #: names of machines that must be ready before this one is created
     after: tuple[str, ...] = ()
 
+    @property
+    def asks_dhcp(self) -> bool:
+        """Whether a DHCP server gives it an address."""
+        return any(own.dhcp for link in self.links for own in link.addressings)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -107,6 +209,8 @@ class Plan:
     machines: Mapping[str, PlannedMachine]
     #: distinct images that must exist before their machines are created, by content key
     images: Mapping[str, Image] = field(default_factory=dict)
+    #: places for programs of the host, by network; they are no machines of the layout
+    stations: Mapping[str, PlannedLink] = field(default_factory=_empty)
     #: target of the machines that do not choose; None: podman with an image, netns without
     target: str | None = None
     #: kinds of the providers that there are; None: not known
@@ -118,10 +222,28 @@ class Plan:
         table: dict[str, tuple[str, ...]] = {}
         for machine in self.machines.values():
             for link in machine.links:
-                if link.address is not None:
-                    names = dict.fromkeys((machine.hostname, machine.name))
-                    table[str(link.address.ip)] = tuple(names)
+                for address in link.addresses:
+                    own = (link.dns_name,) if link.dns_name else ()
+                    names = dict.fromkeys((machine.hostname, machine.name, *own))
+                    table[str(address.ip)] = tuple(names)
         return table
+
+    def other_ends(self, machine: str, interface: str) -> tuple[tuple[str, str], ...]:
+        """Machine and interface of all other links to the same network.
+
+        :raises KeyError: there is no such machine, or it has no such interface.
+        """
+        own = next(
+            (link for link in self.machines[machine].links if link.interface == interface), None
+        )
+        if own is None:
+            raise KeyError(interface)
+        return tuple(
+            (other.name, link.interface)
+            for other in self.machines.values()
+            for link in other.links
+            if link.network == own.network and (other.name, link.interface) != (machine, interface)
+        )
 
     @property
     def hosts_file(self) -> str:

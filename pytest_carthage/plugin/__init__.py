@@ -35,6 +35,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
     :raises pytest.UsageError: with what there is to choose from.
     """
+    config.addinivalue_line(
+        "markers",
+        "carthage_needs(*names): faults that the test begins; where this host cannot do them it is "
+        "skipped (loss, delay, jitter, rate, duplicate, corrupt, down, partition, freeze, crash)",
+    )
     settings = options.settings_of(config)
     if settings.named and not hasattr(config, "workerinput"):
         from pytest_carthage.plugin.claim import claim
@@ -69,16 +74,23 @@ def layout(request: pytest.FixtureRequest) -> Any:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Refuse stages that wait for each other.
+    """Refuse stages that wait for each other, and networks to record that nobody has.
 
-    :raises pytest.UsageError: with the cycle.
+    :raises pytest.UsageError: with the cycle, or with the networks that there are.
     """
-    if "pytest_carthage.model.stage" not in sys.modules:
+    asked = bool(options.settings_of(config).pcap)
+    has_stages = "pytest_carthage.model.stage" in sys.modules
+    if not (has_stages or (asked and "pytest_carthage.model.layout" in sys.modules)):
         return
-    from pytest_carthage.plugin import stages
-
     try:
-        stages.refuse_cycles(items)
+        if asked:
+            from pytest_carthage.plugin import pcap
+
+            pcap.check(options.settings_of(config))
+        if has_stages:
+            from pytest_carthage.plugin import stages
+
+            stages.refuse_cycles(items)
     except pytest.UsageError as error:
         output: dict[str, str] | None = getattr(config, "workeroutput", None)
         if output is None:
@@ -100,17 +112,32 @@ def pytest_configure_node(node: Any) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Tell what a worker of pytest-xdist refused.
+    """Tell what a worker of pytest-xdist refused, and keep what it says of gates.
 
     :raises pytest.UsageError: with the worker's words.
     """
-    refusal = getattr(node, "workeroutput", {}).get("carthage_refusal")
+    output = getattr(node, "workeroutput", {})
+    if gates := output.get("carthage_gates"):
+        from pytest_carthage.plugin import summary
+
+        summary.remember_gates(node.config, gates)
+    refusal = output.get("carthage_refusal")
     if refusal:
         raise pytest.UsageError(refusal)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Look whether this host can do what a test needs, before anything is built for it."""
+    marks = list(item.iter_markers("carthage_needs"))
+    if marks:
+        from pytest_carthage.plugin import needs
+
+        needs.check(item, marks)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Tell what stays up, and what could not be built here."""
+    """Tell what stays up, which gates were open, and what could not be built here."""
     plugins = terminalreporter.config.pluginmanager
     if not (plugins.hasplugin(options.SESSION) or plugins.hasplugin("dsession")):
         return  # neither this process nor a worker of pytest-xdist used a layout

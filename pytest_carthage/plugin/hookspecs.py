@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pytest_carthage.access.resolved import NetworkEvent
     from pytest_carthage.model.layout import Layout
     from pytest_carthage.provider import Provider
 
@@ -26,4 +27,12 @@ def pytest_carthage_layouts() -> Mapping[str, type[Layout] | str]:  # type: igno
     A value is the layout class, or text that is imported when somebody asks for it, as in
     ``"product_tests.layouts:Shop"``. Distributions can do the same without a plugin, by
     entry points of the group ``pytest_carthage.layouts``.
+    """
+
+
+def pytest_carthage_network_event(event: NetworkEvent) -> Awaitable[None] | None:
+    """Be told that a link is resolved, or that a public address has become known.
+
+    Called on the thread of the layouts, so it must not block; what it returns is awaited, and the
+    layout is ready only when that has ended. A failure fails the layout.
     """

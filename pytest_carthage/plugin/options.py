@@ -35,6 +35,10 @@ class Settings:
     artifacts: Path | None
     #: fail where a test would be skipped since this host lacks something
     strict: bool
+    #: networks that are recorded, or ``all``; none: no recording
+    pcap: tuple[str, ...]
+    #: what a recording holds of each network
+    pcap_mib: int
 
 
 SETTINGS = pytest.StashKey[Settings]()
@@ -82,11 +86,43 @@ def add_options(parser: pytest.Parser) -> None:
         action="store_true",
         help="fail, rather than skip, where this host lacks what a layout needs",
     )
+    group.addoption(
+        "--carthage-pcap",
+        nargs="?",
+        const="all",
+        metavar="all|NETWORK,...",
+        help="record the packets of these networks (alone: of all); the bundle of a failed test "
+        "holds its own, as pcapng",
+    )
     parser.addini("carthage_layout", "layouts for the `layout` fixture, one per line", "linelist")
     parser.addini("carthage_target", "default of --carthage-target")
     parser.addini("carthage_keep_for", "default of --keep-for", default="8h")
     parser.addini("carthage_artifacts", "default of --carthage-artifacts (from the ini's folder)")
     parser.addini("carthage_strict", "as --carthage-strict", "bool", default=False)
+    parser.addini("carthage_pcap", "default of --carthage-pcap")
+    parser.addini(
+        "carthage_pcap_mib", "what --carthage-pcap holds of each network, in MiB", default="32"
+    )
+
+
+def _pcap(config: pytest.Config) -> tuple[str, ...]:
+    text = config.option.carthage_pcap or config.getini("carthage_pcap") or ""
+    found = tuple(name.strip() for name in text.split(",") if name.strip())
+    for name in found:
+        # pytest --carthage-pcap tests: the next argument was taken for the option's
+        if "::" in name or "/" in name or name.endswith(".py"):
+            raise pytest.UsageError(
+                f"--carthage-pcap {name}: that is a path, not a network; "
+                f"try: --carthage-pcap=all {name}"
+            )
+    return found
+
+
+def _pcap_mib(config: pytest.Config) -> int:
+    text = config.getini("carthage_pcap_mib")
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise pytest.UsageError(f"carthage_pcap_mib: {text!r} is no number of MiB from 1 on")
+    return int(text)
 
 
 def _read(config: pytest.Config) -> Settings:
@@ -118,6 +154,8 @@ def _read(config: pytest.Config) -> Settings:
         keep_for_s=keep_for_s,
         artifacts=artifacts,
         strict=option.carthage_strict or config.getini("carthage_strict"),
+        pcap=_pcap(config),
+        pcap_mib=_pcap_mib(config),
     )
 
 

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -20,9 +20,10 @@ import pytest
 from pytest_carthage.errors import CarthageError, HostError, TimeLimitError
 from pytest_carthage.model.layout import Layout
 from pytest_carthage.planning import make_plan
-from pytest_carthage.plugin import choice, names, options, tracebacks
+from pytest_carthage.plugin import choice, names, options, summary, tracebacks
 from pytest_carthage.plugin.alarm import Alarm
 from pytest_carthage.plugin.interrupts import Interrupts
+from pytest_carthage.plugin.scopes import Scopes
 from pytest_carthage.plugin.screen import Screen
 from pytest_carthage.portal import Portal
 from pytest_carthage.realisation import AsyncEnvironment, Environment, Providers
@@ -34,6 +35,8 @@ from pytest_carthage.state.run import Run
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pytest_carthage.access.gate import AsyncGate
+    from pytest_carthage.access.resolved import NetworkEvent, Subscriber
     from pytest_carthage.model.stage import Stage
     from pytest_carthage.planning.plan import Plan
 
@@ -93,6 +96,9 @@ class Session:
         self._began: dict[str, float] = {}
         self._alarm = Alarm()
         self._shelf = bundle.Shelf(self._artifacts())
+        #: gates of each environment that there was, and what was told of each gate
+        self._gates: list[Sequence[AsyncGate]] = []
+        self._told: dict[tuple[str, int], dict[str, Any]] = {}
 
     @classmethod
     def of(cls, config: pytest.Config) -> Session:
@@ -101,6 +107,8 @@ class Session:
         if found is None:
             found = cls(config)
             config.pluginmanager.register(found, options.SESSION)
+            scopes = Scopes(lambda: [live.environment.aio for live in found.live])
+            config.pluginmanager.register(scopes, "carthage-scopes")
             config.add_cleanup(found.close)
         assert isinstance(found, cls)
         return found
@@ -129,7 +137,7 @@ class Session:
             self._building = name, plan
             with self.screen.showing(), self.interrupts.building():
                 self.interrupts.install()
-                environment = self.portal.call(self._build, plan, name)
+                environment = self.portal.call(self._build, plan, name, cls)
         except HostError as error:
             self._restore_if_idle()
             lacks = f"{subject} is not built here: {error}"
@@ -157,10 +165,11 @@ class Session:
             definition=getattr(request, "_fixturedef", None),
         )
         self.live.append(live)
+        self._gates.append(environment.gates)
         self._building = None
         return live
 
-    async def _build(self, plan: Plan, name: str) -> AsyncEnvironment:
+    async def _build(self, plan: Plan, name: str, cls: type[Layout]) -> AsyncEnvironment:
         if self._run is None:
             # what the workers of one session have in common, where there are workers
             together = getattr(self.config, "workerinput", {}).get("testrunuid")
@@ -172,8 +181,22 @@ class Session:
             providers=self._providers,
             portal=self.portal,
             reporter=self.reporter,
+            subscribers=[*cls.subscribers, *self._listening_plugins()],
+            prologue=self._prologue(plan),
             autopsy=self._foresee,
         )
+
+    def _prologue(self, plan: Plan) -> Callable[[AsyncEnvironment], Awaitable[None]] | None:
+        if not self.settings.pcap:
+            return None
+        from pytest_carthage.plugin import pcap
+
+        return pcap.prologue(self.settings, plan)
+
+    def _listening_plugins(self) -> list[Subscriber]:
+        """The hook, where anybody implements it."""
+        hook = self.config.hook.pytest_carthage_network_event
+        return [_told_by(hook)] if hook.get_hookimpls() else []
 
     async def _foresee(self, environment: AsyncEnvironment) -> None:
         """Look at what a failed build leaves, before it is destroyed."""
@@ -310,6 +333,8 @@ class Session:
         if call.excinfo is not None and not item.config.getoption("fulltrace"):
             tracebacks.shorten(call.excinfo)
         report = yield
+        if news := self._news_of_gates():
+            vars(report)["carthage_gates"] = news
         if call.excinfo is not None and isinstance(call.excinfo.value.__context__, HostError):
             vars(report)["carthage_lacks"] = str(call.excinfo.value)
         if report.failed:
@@ -366,7 +391,29 @@ class Session:
         bundle.prune(base, keep=3)
         return base / self.settings.run
 
+    def _news_of_gates(self) -> list[dict[str, Any]]:
+        """What became of gates since this was asked before."""
+        news: list[dict[str, Any]] = []
+        for gates in self._gates:
+            for gate in tuple(gates):
+                seen = gate.record.totals
+                key = seen["environment"], seen["number"]
+                if self._told.get(key) != seen:
+                    self._told[key] = seen
+                    news.append({**seen, "told_at": time.time()})
+        return news
+
     # the end
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self) -> None:
+        """Tell of gates that ended after the last test's report."""
+        if news := self._news_of_gates():
+            output: dict[str, Any] | None = getattr(self.config, "workeroutput", None)
+            if output is not None:
+                output["carthage_gates"] = news
+            else:
+                summary.remember_gates(self.config, news)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_keyboard_interrupt(self) -> None:
@@ -405,6 +452,15 @@ class Session:
         for line in lines:
             self.screen.say(line, red=True)
         os._exit(128 + number)
+
+
+def _told_by(hook: Any) -> Subscriber:
+    async def told(event: NetworkEvent) -> None:
+        for returned in hook(event=event):
+            if returned is not None:
+                await returned
+
+    return told
 
 
 async def _leave(run: Run) -> None:

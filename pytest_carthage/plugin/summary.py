@@ -1,23 +1,29 @@
-"""The end of pytest's output: what stays up, and what this host could not build."""
+"""The end of pytest's output: what stays up, what gates there were, what could not be built."""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from pytest_carthage.plugin import options
 
 if TYPE_CHECKING:
-    import pytest
-
     from pytest_carthage.state.run import Listed
 
-__all__ = ["run_exists", "write"]
+__all__ = ["remember_gates", "run_exists", "write"]
+
+#: what no test's report could carry: gates that ended after the last one
+_GATES = pytest.StashKey[list[dict[str, Any]]]()
 
 
 def write(terminal: pytest.TerminalReporter) -> None:
     """Write our sections; nothing where there is nothing to tell."""
     _write_lacks(terminal)
+    _write_gates(terminal)
     _write_kept(terminal)
 
 
@@ -43,6 +49,60 @@ def _write_lacks(terminal: pytest.TerminalReporter) -> None:
         terminal.write_line(text)
         terminal.write_line(f"  {tests} test{'' if tests == 1 else 's'} not run")
     terminal.write_line("pytest-carthage doctor tells more, and installs what it can with --fix")
+
+
+def remember_gates(config: pytest.Config, gates: Sequence[dict[str, Any]]) -> None:
+    """Keep what is to be told of gates, beside what the reports of tests tell."""
+    config.stash.setdefault(_GATES, []).extend(gates)
+
+
+def _write_gates(terminal: pytest.TerminalReporter) -> None:
+    told: list[dict[str, Any]] = [
+        gate
+        for reports in terminal.stats.values()
+        for report in reports
+        for gate in getattr(report, "carthage_gates", ())
+    ]
+    rest: list[dict[str, Any]] = terminal.config.stash.get(_GATES, [])
+    told += rest
+    # of what was told of one gate, the last holds
+    latest = {
+        (gate["environment"], gate["number"]): gate
+        for gate in sorted(told, key=lambda gate: gate["told_at"])
+    }
+    if not latest:
+        return
+    terminal.section("gates")
+    alike: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for _, gate in sorted(latest.items()):
+        alike.setdefault((gate["environment"], gate["machine"], gate["to"]), []).append(gate)
+    for gates in alike.values():
+        terminal.write_line(_gate_line(gates))
+
+
+def _gate_line(gates: Sequence[Mapping[str, Any]]) -> str:
+    """As in ``run-shop: web to db.example:5432, 14:03:01 to 14:03:09: 2 connections, ...``.
+
+    :param gates: all that led from one machine to one destination, in their order.
+    """
+    first, last = gates[0], gates[-1]
+    times = f"{len(gates)} times, " if len(gates) > 1 else ""
+    until = "and still open" if last["closed_at"] is None else f"to {_clock(last['closed_at'])}"
+    by = {"time": " (its time was over)", "end": " (the layout ended)"}.get(last["closed_by"], "")
+    connections, sent, received, failed = (
+        sum(gate[key] for gate in gates)
+        for key in ("connections", "sent_bytes", "received_bytes", "failed")
+    )
+    text = (
+        f"{first['environment']}: {first['machine']} to {first['to']}, {times}"
+        f"{_clock(first['opened_at'])} {until}{by}: {connections} "
+        f"connection{'' if connections == 1 else 's'}, {sent} bytes out, {received} bytes in"
+    )
+    return text + (f", {failed} failed" if failed else "")
+
+
+def _clock(at_s: float) -> str:
+    return datetime.fromtimestamp(at_s).strftime("%H:%M:%S")
 
 
 def _write_kept(terminal: pytest.TerminalReporter) -> None:

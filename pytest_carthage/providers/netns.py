@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_carthage.errors import CreationError, FabricError, Problem
-from pytest_carthage.fabric import privilege
+from pytest_carthage.fabric import privilege, programs
+from pytest_carthage.planning.needs import missing_links
 from pytest_carthage.provider import Channel, Context, Identity
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from pytest_carthage.model.role import Role
     from pytest_carthage.planning.plan import Plan, PlannedMachine
 
 _OLDEST_KERNEL = (5, 12)  # mount_setattr(2)
@@ -72,19 +74,49 @@ class NetnsProvider:
                         remedy="run as root, or leave limits= out for this target",
                     )
                 )
-        hides = plan is None or any(
-            link.masquerade for machine in plan.machines.values() for link in machine.links
+        translates = plan is None or any(
+            machine.forwards or any(link.masquerade for link in machine.links)
+            for machine in plan.machines.values()
         )
-        if hides and not shutil.which("nft", path="/usr/sbin:/usr/bin:/sbin:/bin"):
+        if translates and not shutil.which("nft", path="/usr/sbin:/usr/bin:/sbin:/bin"):
             problems.append(
                 Problem(
                     who=self.kind,
-                    what="no nft, which masquerading routers need",
+                    what="no nft, which routers need that masquerade or forward ports",
                     remedy="apt-get install nftables",
                     packages=("nftables",),
                 )
             )
+        if plan is not None:
+            problems += missing_links(self.kind, plan)
+        return [*problems, *self._missing_programs(plan)]
+
+    def _missing_programs(self, plan: Plan | None) -> list[Problem]:
+        """Programs of the host that machines use; without a plan, of all that we know of."""
+        if plan is None:
+            from pytest_carthage import roles
+
+            known = [roles.DhcpServer(), roles.DnsServer(), roles.OspfRouter()]
+            return [*programs.missing_dhcp_client(self.kind), *self._missing_to_roles(known)]
+        machines = [one for one in plan.machines.values() if one.target == self.kind]
+        problems = self._missing_to_roles(role for machine in machines for role in machine.roles)
+        if any(machine.asks_dhcp for machine in machines):
+            problems += programs.missing_dhcp_client(self.kind)
         return problems
+
+    def _missing_to_roles(self, roles: Iterable[Role]) -> list[Problem]:
+        """Programs that roles run in machines, whose file system is the host's."""
+        whose: dict[tuple[str, str], dict[str, None]] = {}
+        for role in roles:
+            for pair in role.programs.items():
+                whose.setdefault(pair, {})[type(role).__name__] = None
+        return [
+            problem
+            for (program, package), names in whose.items()
+            for problem in programs.missing(
+                self.kind, {program: package}, f"machines with {' or '.join(names)} run"
+            )
+        ]
 
     async def create(self, planned: PlannedMachine, context: Context) -> NetnsMachine:
         """Create the namespaces, links and first process."""

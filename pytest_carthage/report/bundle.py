@@ -8,6 +8,9 @@
         events.txt              how the environments came to be
         <environment>/
             graph.txt  graph.mmd  graph.svg
+            gates.json          where there were gates: who, to where, when, what passed
+            faults.json         faults that were in force during the test, with their times
+            packets.pcapng              what went over its networks (--carthage-pcap)
             <machine>/
                 log.txt         the main process's output
                 journal.txt     where systemd is the init
@@ -41,7 +44,10 @@ from pytest_carthage.report.progress import sentence
 
 if TYPE_CHECKING:
     from pytest_carthage.access.command import Result
+    from pytest_carthage.access.disturbance import AsyncDisturbance
+    from pytest_carthage.access.gate import AsyncGate
     from pytest_carthage.access.machine import AsyncMachine
+    from pytest_carthage.access.recording import Recording
     from pytest_carthage.planning.plan import Plan
 
 __all__ = ["FORMAT", "Failure", "Shelf", "folder_name", "prune"]
@@ -67,6 +73,15 @@ class Observable(Protocol):
 
     @property
     def logs(self) -> Path: ...
+
+    @property
+    def gates(self) -> Sequence[AsyncGate]: ...
+
+    @property
+    def recording(self) -> Recording | None: ...
+
+    @property
+    def disturbances(self) -> Sequence[AsyncDisturbance]: ...
 
     def handles(self) -> Sequence[AsyncMachine]: ...
 
@@ -158,7 +173,9 @@ class Shelf:
         seen = {name: self._former[name] for name in former if name in self._former}
         tasks = {
             environment.name: asyncio.create_task(
-                _observe(environment, folder, since_s=failure.began_s)
+                _observe(
+                    environment, folder, since_s=failure.began_s, until_s=failure.ended_s
+                )
             )
             for environment in environments
         }
@@ -191,7 +208,9 @@ class Shelf:
         return folder
 
 
-async def _observe(environment: Observable, folder: Path, *, since_s: float) -> dict[str, Any]:
+async def _observe(
+    environment: Observable, folder: Path, *, since_s: float, until_s: float | None = None
+) -> dict[str, Any]:
     """Write everything about one environment; returns its part of the summary."""
     target = folder / environment.name
     target.mkdir(parents=True, exist_ok=True)
@@ -205,6 +224,21 @@ async def _observe(environment: Observable, folder: Path, *, since_s: float) -> 
         _write(seen, target / name, partial(draw, plan))
     for log in sorted(environment.logs.glob("ansible-*.log")):
         _write(seen, target / log.name, partial(log.read_text, errors="replace"))
+    packets: dict[str, Any] = {}
+    if environment.recording is not None:
+        packets = await _write_packets(
+            seen, environment.recording, target, since_s=since_s, until_s=until_s
+        )
+    faults = [
+        fault.record()
+        for fault in environment.disturbances
+        if fault.healed_s is None or fault.healed_s >= since_s
+    ]
+    if faults:
+        _write(seen, target / "faults.json", lambda: json.dumps(faults, indent=1) + "\n")
+    gates = [gate.record.as_json() for gate in environment.gates]
+    if gates:
+        _write(seen, target / "gates.json", lambda: json.dumps(gates, indent=1) + "\n")
     live = {machine.name: machine for machine in environment.handles()}
     machines = await asyncio.gather(
         *(
@@ -222,6 +256,7 @@ async def _observe(environment: Observable, folder: Path, *, since_s: float) -> 
         "layout": plan.layout,
         "files": seen.files,
         "missing": seen.missing,
+        **({"packets": packets} if packets else {}),
         "machines": {
             name: {
                 "target": planned.target,
@@ -232,6 +267,23 @@ async def _observe(environment: Observable, folder: Path, *, since_s: float) -> 
             }
             for (name, planned), machine in zip(plan.machines.items(), machines, strict=True)
         },
+    }
+
+
+async def _write_packets(
+    seen: _Seen, recording: Recording, folder: Path, *, since_s: float, until_s: float | None
+) -> dict[str, Any]:
+    from pytest_carthage.access.recording import FILE
+
+    try:
+        slices = await recording.write(folder / FILE, since_s=since_s, until_s=until_s)
+    except Exception as error:  # a full disk must not cost all the rest
+        seen.missing[FILE] = _reason(error)
+        return {}
+    seen.files.append(FILE)
+    return {
+        one.network: {"packets": one.packets, **({"lost": one.lost} if one.lost else {})}
+        for one in slices
     }
 
 

@@ -17,7 +17,7 @@ def text(plan: Plan) -> str:
     """For a terminal: each network with what is linked to it, then the machines."""
     lines = [plan.layout]
     for network in plan.networks.values():
-        lines += ["", f"{network.name}  {network.subnet}", *_tree(_linked(plan, network))]
+        lines += ["", f"{network.name}  {_traits_of(network)}", *_tree(_linked(plan, network))]
     if plan.machines:
         lines += ["", "machines", *_tree([_traits(machine) for machine in plan.machines.values()])]
     return "\n".join(lines) + "\n"
@@ -44,13 +44,33 @@ def _tree(rows: Sequence[Sequence[str]]) -> Iterator[str]:
         yield f"{branch} {'  '.join(cells)}".rstrip()
 
 
+def _traits_of(network: PlannedNetwork) -> str:
+    """Subnets, and what it is where it is more than a bridge."""
+    subnets = [str(subnet.network) for subnet in network.subnets] or ["no addresses"]
+    more: list[str] = [network.kind] if network.kind != "bridged" else []
+    more += [f"vlan {network.vlan_id}"] if network.vlan_id is not None else []
+    return ", ".join([*subnets, *more])
+
+
 def _address(link: PlannedLink) -> str:
-    return "no address" if link.address is None else str(link.address.ip)
+    asks = [
+        "DHCP" if one.dhcp else "SLAAC" for one in link.addressings if one.asks and not one.address
+    ]
+    known = [str(address.ip) for address in link.addresses] + asks
+    return ", ".join(known) or "no address"
 
 
 def _remarks(link: PlannedLink) -> list[str]:
-    remarks = [f"via {link.gateway}"] if link.gateway else []
+    remarks: list[str] = [link.kind] if link.kind != "bridged" else []
+    remarks += [f"over {', '.join(link.over)}"] if link.over else []
+    remarks += [f"of {', '.join(name for name, _ in link.members)}"] if link.members else []
+    remarks += [f"via {one.gateway}" for one in link.addressings if one.gateway]
     return remarks + (["masquerade"] if link.masquerade else [])
+
+
+def _leading(machine: PlannedMachine) -> list[PlannedLink]:
+    """Its links to networks: all but trunks, whose networks are on the links that stand on them."""
+    return [link for link in machine.links if link.network]
 
 
 def _traits(machine: PlannedMachine) -> list[str]:
@@ -68,14 +88,14 @@ def mermaid(plan: Plan) -> str:
     """A Mermaid flow chart, which code forges draw in Markdown."""
     lines = ["flowchart TB"]
     for network in plan.networks.values():
-        label = _quoted(network.name, str(network.subnet))
+        label = _quoted(network.name, _traits_of(network))
         lines.append(f"    {_node('network', network.name)}([{label}])")
     for machine in plan.machines.values():
         traits = [trait for trait in _traits(machine)[1:3] if trait != "-"]
         label = _quoted(f"<b>{escape(machine.name)}</b>", escape(" · ".join(traits)))
         lines.append(f"    {_node('machine', machine.name)}[{label}]")
     for machine in plan.machines.values():
-        for link in machine.links:
+        for link in _leading(machine):
             label = _quoted(" ".join([link.interface, _address(link), *_remarks(link)]))
             ends = _node("network", link.network), _node("machine", machine.name)
             lines.append(f"    {ends[0]} ---|{label}| {ends[1]}")
@@ -149,7 +169,7 @@ class _Box:
 
     def stem(self, number: int) -> float:
         """Where on its width the line of an interface starts."""
-        return self.x + self.width * (number + 1) / (len(self.machine.links) + 1)
+        return self.x + self.width * (number + 1) / (len(_leading(self.machine)) + 1)
 
 
 def svg(plan: Plan) -> str:
@@ -171,7 +191,7 @@ def _box_lines(machine: PlannedMachine, colours: dict[str, str]) -> tuple[_Line,
         lines.append(_Line(", ".join(roles), "faint"))
     for link in machine.links:
         words = f"{link.interface}  {_address(link)}"
-        lines.append(_Line(words, "plain", colours[link.network]))
+        lines.append(_Line(words, "plain", colours.get(link.network)))
         remarks = _remarks(link)
         if remarks:
             lines.append(_Line(", ".join(remarks), "faint", follows=True))
@@ -240,12 +260,13 @@ class _Drawing:
                 for column, machine in enumerate(inhabitants)
             ]
             for box in placed:
-                for number in range(len(box.machine.links)):
+                for number in range(len(_leading(box.machine))):
                     self.wire(box.stem(number), y, box.stem(number), box.y, bus)
             if row:
                 trunk = self.left - _GAP / 2
                 self.wire(trunk, top, trunk, y, bus)
-                self.wire(trunk, y, placed[-1].stem(len(placed[-1].machine.links) - 1), y, bus)
+                last = placed[-1].stem(len(_leading(placed[-1].machine)) - 1)
+                self.wire(trunk, y, last, y, bus)
             y = max(box.y + box.height for box in placed) + (_GAP / 2)
         return y - (_GAP / 2) if machines else y
 
@@ -264,7 +285,7 @@ class _Drawing:
 
     def wire_joining(self, box: _Box) -> Iterator[str]:
         """Lines of a machine on several networks; a dot where a line meets its own bar."""
-        for number, link in enumerate(box.machine.links):
+        for number, link in enumerate(_leading(box.machine)):
             x, bar, colour = box.stem(number), self.bars[link.network], self.colours[link.network]
             if bar < box.y:
                 self.wire(x, bar + _BAR, x, box.y, colour)
@@ -298,7 +319,7 @@ class _Drawing:
 
     def draw_bar(self, network: PlannedNetwork) -> str:
         y = self.bars[network.name]
-        words = escape(f"{network.name}   {network.subnet}")
+        words = escape(f"{network.name}   {_traits_of(network)}")
         return (
             f'<rect x="{_MARGIN}" y="{y:g}" width="{self.right - _MARGIN:g}" height="{_BAR}"'
             f' rx="6" fill="{self.colours[network.name]}"/>'
@@ -330,4 +351,4 @@ def _draw_box(box: _Box) -> str:
 
 def _networks(machine: PlannedMachine) -> list[str]:
     """The networks that it is on, each once."""
-    return list(dict.fromkeys(link.network for link in machine.links))
+    return list(dict.fromkeys(link.network for link in _leading(machine)))

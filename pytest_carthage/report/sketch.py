@@ -7,6 +7,7 @@ this form.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
@@ -14,10 +15,13 @@ from pytest_carthage.model.image import Image
 from pytest_carthage.model.role import Role
 from pytest_carthage.planning.plan import (
     Plan,
+    PlannedAddressing,
     PlannedLink,
     PlannedMachine,
     PlannedNetwork,
     PlannedRoute,
+    PlannedSecondary,
+    PlannedSubnet,
 )
 
 __all__ = ["recall", "sketch"]
@@ -28,7 +32,13 @@ def sketch(plan: Plan) -> dict[str, Any]:
     return {
         "layout": plan.layout,
         "networks": {
-            network.name: {"subnet": str(network.subnet), "mtu": network.mtu}
+            network.name: {
+                "subnet": str(network.subnet) if network.subnet is not None else None,
+                "subnets": [str(one.network) for one in network.subnets],
+                "kind": network.kind,
+                "vlan_id": network.vlan_id,
+                "mtu": network.mtu,
+            }
             for network in plan.networks.values()
         },
         "machines": {name: _sketch_machine(machine) for name, machine in plan.machines.items()},
@@ -52,7 +62,9 @@ def _sketch_machine(machine: PlannedMachine) -> dict[str, Any]:
             {
                 "interface": link.interface,
                 "network": link.network,
+                "kind": link.kind,
                 "address": str(link.address) if link.address is not None else None,
+                "addresses": [str(address) for address in link.addresses],
                 "gateway": str(link.gateway) if link.gateway is not None else None,
                 "mac": link.mac,
                 "masquerade": link.masquerade,
@@ -74,15 +86,56 @@ def recall(description: Mapping[str, Any]) -> Plan:
     return Plan(
         layout=description["layout"],
         networks={
-            name: PlannedNetwork(
-                name=name, subnet=ip_network(network["subnet"]), bridge="", mtu=network["mtu"]
-            )
+            name: _recall_network(name, network)
             for name, network in description["networks"].items()
         },
         machines={
             name: _recall_machine(name, machine)
             for name, machine in description["machines"].items()
         },
+    )
+
+
+def _recall_network(name: str, known: Mapping[str, Any]) -> PlannedNetwork:
+    subnets = {
+        subnet.version: PlannedSubnet(network=subnet)
+        for subnet in map(ip_network, known["subnets"])
+    }
+    return PlannedNetwork(
+        name=name,
+        bridge="",
+        kind=known["kind"],
+        v4=subnets.get(4),
+        v6=subnets.get(6),
+        mtu=known["mtu"],
+        vlan_id=known["vlan_id"],
+    )
+
+
+def _recall_link(known: Mapping[str, Any]) -> PlannedLink:
+    families: dict[int, PlannedAddressing] = {}
+    for address in map(ip_interface, known["addresses"]):
+        having = families.get(address.version)
+        secondary = PlannedSecondary(address=address)
+        families[address.version] = (
+            PlannedAddressing(
+                network=address.network, address=address, masquerade=known["masquerade"]
+            )
+            if having is None
+            else replace(having, secondary_addresses=(*having.secondary_addresses, secondary))
+        )
+    if known["gateway"]:
+        gateway = ip_address(known["gateway"])
+        families[gateway.version] = replace(families[gateway.version], gateway=gateway)
+    return PlannedLink(
+        interface=known["interface"],
+        network=known["network"],
+        kind=known["kind"],
+        bridge="",
+        port="",
+        v4=families.get(4),
+        v6=families.get(6),
+        mac=known["mac"],
     )
 
 
@@ -97,19 +150,7 @@ def _recall_machine(name: str, known: Mapping[str, Any]) -> PlannedMachine:
         forward=known["forward"],
         groups=tuple(known["groups"]),
         after=tuple(known["after"]),
-        links=tuple(
-            PlannedLink(
-                interface=link["interface"],
-                network=link["network"],
-                bridge="",
-                port="",
-                address=ip_interface(link["address"]) if link["address"] else None,
-                gateway=ip_address(link["gateway"]) if link["gateway"] else None,
-                mac=link["mac"],
-                masquerade=link["masquerade"],
-            )
-            for link in known["links"]
-        ),
+        links=tuple(_recall_link(link) for link in known["links"]),
         routes=tuple(
             PlannedRoute(destination=ip_network(route["destination"]), via=ip_address(route["via"]))
             for route in known["routes"]

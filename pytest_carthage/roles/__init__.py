@@ -1,79 +1,17 @@
 """Roles that come with the package: as much as a layout needs to have something to talk to."""
 
-from __future__ import annotations
+from pytest_carthage.roles.bird import OspfRouter, ospf_neighbours
+from pytest_carthage.roles.dhcp_dns import DhcpServer, DnsServer
+from pytest_carthage.roles.nginx import Nginx
+from pytest_carthage.roles.postgres import Postgres
+from pytest_carthage.roles.router import Router
 
-import shlex
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from pytest_carthage.model.role import Role
-
-if TYPE_CHECKING:
-    from pytest_carthage.access.machine import AsyncMachine
-
-__all__ = ["Nginx", "Postgres", "Router"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Router(Role):
-    """Forwards packets between its links; hides what leaves on some of them behind its address."""
-
-    #: interface or interfaces, as in ``"dmz0"``
-    masquerade: str | tuple[str, ...] = ()
-    forward: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Nginx(Role):
-    """The nginx web server of the distribution, serving ``/var/www/html`` on port 80."""
-
-    packages = ("nginx",)
-
-    async def configure(self, machine: AsyncMachine) -> None:
-        """Start it, or leave a running one alone."""
-        await machine.run(["service", "nginx", "start"])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Postgres(Role):
-    """The PostgreSQL server of the distribution, for clients on the machine's networks."""
-
-    packages = ("postgresql",)
-
-    #: databases to create, where they do not exist
-    databases: tuple[str, ...] = ()
-    #: the superuser's password for clients on the network; None: they need none
-    password: str | None = None
-
-    async def configure(self, machine: AsyncMachine) -> None:
-        """Let it listen on all addresses and start it; create what does not exist."""
-        method = "trust" if self.password is None else "scram-sha-256"
-        await machine.run(_LISTEN.format(rule=f"host all all samenet {method}"))
-        await machine.run(["service", "postgresql", "restart"])
-        await machine.run(_UNTIL_IT_ANSWERS, user="postgres", timeout_s=60)
-        if self.password is not None:
-            quoted = self.password.replace("'", "''")
-            await machine.run(
-                ["psql", "--quiet"],
-                user="postgres",
-                input=f"ALTER USER postgres PASSWORD '{quoted}';",
-            )
-        for database in self.databases:
-            quoted = shlex.quote(database)
-            await machine.run(
-                f"psql -lqtA | cut -d'|' -f1 | grep -qxF -- {quoted} || createdb -- {quoted}",
-                user="postgres",
-            )
-
-
-# The distribution's own cluster, whatever its version; each step is done once.
-_LISTEN = """\
-set -e
-for folder in /etc/postgresql/*/main; do
-    mkdir -p "$folder/conf.d"
-    echo "listen_addresses = '*'" > "$folder/conf.d/carthage.conf"
-    grep -qxF '{rule}' "$folder/pg_hba.conf" || echo '{rule}' >> "$folder/pg_hba.conf"
-done
-"""
-
-_UNTIL_IT_ANSWERS = "until pg_isready --quiet; do sleep 0.1; done"
+__all__ = [
+    "DhcpServer",
+    "DnsServer",
+    "Nginx",
+    "OspfRouter",
+    "Postgres",
+    "Router",
+    "ospf_neighbours",
+]

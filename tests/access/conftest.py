@@ -13,6 +13,7 @@ import pytest
 
 from pytest_carthage.planning.plan import PlannedMachine
 from tests.access.live import Stand, StandIn, plan_of
+from tests.realisation.conftest import build, portal, recorder, state
 
 STANDIN = Path(__file__).with_name("standin.py")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_interface
 from pathlib import Path
 
-from pytest_carthage.planning.plan import Plan, PlannedLink, PlannedMachine
+from pytest_carthage.planning.plan import Plan, PlannedAddressing, PlannedLink, PlannedMachine
 from pytest_carthage.report.events import Recorder
 
 
@@ -51,8 +51,9 @@ def planned(
                 network="lan",
                 bridge="lan",
                 port=f"{name}-eth0",
-                address=ip_interface(address),
-                gateway=None,
+                v4=PlannedAddressing(
+                    network=ip_interface(address).network, address=ip_interface(address)
+                ),
                 mac="02:00:00:00:00:01",
             ),
         )

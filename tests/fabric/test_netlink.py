@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from pytest_carthage.fabric import machine, netlink
+from pytest_carthage.fabric import netlink
 
 
 def test_addresses_and_routes_of_this_namespace_name_loopback() -> None:
@@ -31,12 +31,6 @@ def test_commit_names_what_the_kernel_refused() -> None:
 def test_index_of_unknown_interface_is_an_error() -> None:
     with pytest.raises(OSError, match=r"[Nn]o (such device|interface)"):
         netlink.index_of("no-such-link")
-
-
-def test_masquerade_rules_name_every_interface() -> None:
-    rules = machine.masquerade_rules(["wan0", "wan1"])
-    assert rules.count("masquerade") == 2
-    assert 'oifname "wan1" masquerade' in rules
 
 
 _CROWD = """

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from itertools import islice
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_carthage.model.addressing import first_free, locate
-from pytest_carthage.model.network import Address, AnyNetwork
+from pytest_carthage.model.addressing import locate
+from pytest_carthage.model.ipconfig import AnyNetwork
+from pytest_carthage.model.resolution import PlannedSubnet, pool_of
 
 
 @pytest.mark.parametrize(
@@ -68,18 +70,26 @@ subnets = st.one_of(
 
 
 @given(subnet=subnets, count=st.integers(0, 6))
-def test_first_free_never_gives_what_is_taken_or_unusable(subnet: AnyNetwork, count: int) -> None:
-    taken: list[Address] = []
-    for _ in range(count):
-        found = first_free(subnet, taken)
-        if found is None:
-            unusable = {4: 2, 6: 1}[subnet.version] if subnet.num_addresses > 2 else 0
-            assert len(taken) == subnet.num_addresses - unusable
-            break
-        assert found not in taken
-        assert locate(found, subnet) == found
-        assert taken == sorted(taken)
-        taken.append(found)
+def test_pool_of_a_subnet_gives_the_lowest_usable_ones_in_order(
+    subnet: AnyNetwork, count: int
+) -> None:
+    unusable = {4: 2, 6: 1}[subnet.version] if subnet.num_addresses > 2 else 0
+    found = list(islice(pool_of(PlannedSubnet(network=subnet)), count))
+    assert len(found) == min(count, subnet.num_addresses - unusable)
+    assert found == sorted(set(found), key=int)
+    for address in found:
+        assert locate(address, subnet) == address
+
+
+def test_pool_leaves_out_what_a_server_gives() -> None:
+    network = IPv4Network("10.0.0.0/28")
+    pair = (network[3], network[12])
+    assert list(pool_of(PlannedSubnet(network=network, dhcp_ranges=(pair,)))) == [
+        network[1],
+        network[2],
+        network[13],
+        network[14],
+    ]
 
 
 @given(subnet=subnets, text=st.text(max_size=12))

@@ -34,6 +34,7 @@ class AsyncFake:
 
     def __init__(self, owner: Fake) -> None:
         self.owner = owner
+        self.gates: Sequence[Any] = ()
 
     def handle(self, name: str) -> AsyncMachine:
         return cast("AsyncMachine", self.owner.find(name, "async"))
@@ -51,6 +52,21 @@ class AsyncFake:
     async def ansible(self, playbook: str | Path, **options: Any) -> Any:
         return ("async", playbook, options)
 
+    def partition(self, *groups: Any) -> Any:
+        return ("partition", groups)
+
+    def gate(self, machine: str, *, to: str, for_s: float) -> Any:
+        return ("gate", machine, to, for_s)
+
+    def capture(self, network: str, filter: str = "") -> Any:
+        return ("capture", network, filter)
+
+    async def assert_sealed(self, *, timeout_s: float = 30.0) -> Any:
+        return ("sealed", timeout_s)
+
+    def span(self, other: Any, network: str) -> Any:
+        return ("span", other, network)
+
 
 class Fake:
     """A live environment without machines."""
@@ -60,7 +76,7 @@ class Fake:
 
     def __init__(self) -> None:
         self.plan = make_plan(Pair)
-        self.aio = AsyncFake(self)
+        self.aio: Any = AsyncFake(self)
 
     def find(self, name: str, kind: str) -> Handle:
         if name not in self.plan.machines:
@@ -85,6 +101,24 @@ class Fake:
 
     def ansible(self, playbook: str | Path, **options: Any) -> Any:
         return ("sync", playbook, options)
+
+    def partition(self, *groups: Any) -> Any:
+        return ("partition", groups)
+
+    def gate(self, machine: str, *, to: str, for_s: float) -> Any:
+        return ("gate", machine, to, for_s)
+
+    def capture(self, network: str, filter: str = "") -> Any:
+        return ("capture", network, filter)
+
+    def inside(self, network: str) -> Any:
+        return ("inside", network)
+
+    def span(self, other: Any, network: str) -> Any:
+        return ("span", other, network)
+
+    def assert_sealed(self, *, timeout_s: float = 30.0) -> Any:
+        return ("sealed", timeout_s)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from pytest_carthage.planning.naming import bridge_name, mac_address, port_name
+from pytest_carthage.planning.naming import bridge_name, port_name
 
 
 def test_short_names_stay_readable() -> None:
@@ -24,10 +24,3 @@ def test_names_that_are_taken_are_told_apart() -> None:
 
 def test_names_of_other_alphabets_become_ascii() -> None:
     assert bridge_name("büro", ()).isascii()
-
-
-def test_mac_is_the_same_every_time_unless_taken() -> None:
-    first = mac_address("Shop", "web", "eth0", ())
-    assert mac_address("Shop", "web", "eth0", ()) == first
-    assert mac_address("Shop", "web", "eth1", ()) != first
-    assert mac_address("Shop", "web", "eth0", {first}) != first

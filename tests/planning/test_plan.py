@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_carthage import Image, Layout, LayoutError, Limits, Machine, Network, port
-from pytest_carthage.planning import extend_plan, make_plan, reduce_plan, waves
+from pytest_carthage import Image, Layout, LayoutError, Limits, Machine, Network, V4Config, port
+from pytest_carthage.planning import extend_plan, make_plan, plan_station, reduce_plan, waves
 from pytest_carthage.planning.plan import Plan
 from pytest_carthage.roles import Nginx, Postgres, Router
 
@@ -328,3 +328,31 @@ def test_whatever_the_names_the_kernel_takes_them_and_they_are_unique(
     assert all(int(link.mac[:2], 16) & 3 == 2 for link in links)
     addresses = [link.address for link in links]
     assert len(set(addresses)) == len(addresses)
+
+
+def test_station_takes_the_highest_address_and_leaves_auto_alone() -> None:
+    class Shop(Layout):
+        lan = Network(v4=V4Config(network="10.0.0.0/29", gateway=".1", dhcp_ranges=[(".5", ".6")]))
+        gw = Machine(links={"eth0": lan.at(".1")})
+        web = Machine(links={"eth0": lan.at(".4")})
+
+    plan = make_plan(Shop)
+    stationed, link = plan_station(plan, "lan")
+    assert str(link.address) == "10.0.0.3/29"
+    assert str(link.gateway) == "10.0.0.1"
+    assert plan_station(stationed, "lan") == (stationed, link)
+    assert list(stationed.machines) == ["gw", "web"]
+    joined, added = extend_plan(stationed, "db", Machine(links={"eth0": Shop.lan.at()}))
+    assert str(added.links[0].address) == "10.0.0.2/29"
+    with pytest.raises(LayoutError, match=r"no address is left in network 'lan'.*station on lan"):
+        extend_plan(joined, "more", Machine(links={"eth0": Shop.lan.at()}))
+    with pytest.raises(LookupError, match="has no network 'dmz'; its networks are: lan"):
+        plan_station(plan, "dmz")
+    with pytest.raises(LookupError, match=r"no address is left in 10\.0\.0\.0/29 for a station"):
+        plan_station(_full(plan, Shop.lan), "lan")
+
+
+def _full(plan: Plan, network: Network) -> Plan:
+    for name in ("a", "b"):
+        plan, _ = extend_plan(plan, name, Machine(links={"eth0": network.at()}))
+    return plan

@@ -64,6 +64,7 @@ def build(state: Path, portal: Portal, recorder: Recorder) -> Iterator[Build]:
                 providers=Providers(providers or {"netns": NetnsProvider}),
                 portal=portal,
                 reporter=recorder,
+                subscribers=layout.subscribers,
             )
 
         environment = Environment(portal.call(go))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_carthage import Image, Layout, Machine, Network
+from pytest_carthage import Image, Layout, Machine, Network, trunk
 from pytest_carthage.planning import make_plan
 from pytest_carthage.planning.plan import Plan
 from pytest_carthage.report.graph import mermaid, svg, text
@@ -55,6 +55,59 @@ machines
 └── lone  netns   -
 """
     )
+
+
+class Kinds(Layout):
+    lan = Network("10.0.0.0/24", vlan_id=10)
+    dmz = Network("10.1.0.0/24", "fd00:1::/64", vlan_id=20)
+    wire = Network("10.2.0.0/31", kind="point-to-point")
+    bare = Network()
+    a = Machine(
+        links={
+            "eth0": trunk(lan, dmz),
+            "lan0": lan.at(".1", over="eth0"),
+            "dmz0": dmz.at(".1", over="eth0"),
+            "wire0": wire.at(),
+        }
+    )
+    b = Machine(
+        links={
+            "bond0": lan.at(".2", bond=("eth0", "eth1")),
+            "dmz0": dmz.at(kind="macvlan", secondary_addresses=[".9"]),
+            "wire0": wire.at(),
+            "bare0": bare.at(),
+        }
+    )
+
+
+def test_text_shows_kinds_and_all_addresses() -> None:
+    assert text(make_plan(Kinds)).partition("\nmachines")[0] == (
+        """\
+Kinds
+
+lan  10.0.0.0/24, vlan 10
+├── a  lan0   10.0.0.1  vlan  over eth0
+└── b  bond0  10.0.0.2  bond  of eth0, eth1
+
+dmz  10.1.0.0/24, fd00:1::/64, vlan 20
+├── a  dmz0  10.1.0.1                       vlan     over eth0
+└── b  dmz0  10.1.0.2, 10.1.0.9, fd00:1::1  macvlan
+
+wire  10.2.0.0/31, point-to-point
+├── a  wire0  10.2.0.0
+└── b  wire0  10.2.0.1
+
+bare  no addresses
+└── b  bare0  no address
+"""
+    )
+
+
+def test_trunk_is_in_the_box_and_has_no_line_of_its_own() -> None:
+    plan = make_plan(Kinds)
+    drawn = ElementTree.fromstring(svg(plan))
+    assert "eth0  no address" in [element.text for element in drawn.iter(f"{SVG}text")]
+    assert mermaid(plan).count(" ---|") == 7
 
 
 def test_text_of_an_empty_layout_is_its_name() -> None:

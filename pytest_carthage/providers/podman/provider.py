@@ -13,6 +13,9 @@ from weakref import WeakKeyDictionary
 
 from pytest_carthage.access.execution import Interrupted, execute
 from pytest_carthage.errors import CreationError, FabricError, Problem
+from pytest_carthage.fabric import programs
+from pytest_carthage.planning.needs import missing_links
+from pytest_carthage.planning.resolver import resolv_conf
 from pytest_carthage.provider import Channel, Context, Identity
 from pytest_carthage.providers.podman import host, images, store
 from pytest_carthage.providers.podman.container import specification
@@ -92,6 +95,10 @@ class PodmanProvider:
         builder = host.check_builder()
         if builder and (plan is None or (not problems and _builds(plan))):
             problems += builder
+        if plan is None or any(one.asks_dhcp for one in plan.machines.values()):
+            problems += programs.missing_dhcp_client(self.kind)
+        if plan is not None and not problems:
+            problems += missing_links(self.kind, plan)
         return problems
 
     async def ensure_image(self, image: Image, note: Callable[[str, str], None]) -> str:
@@ -189,7 +196,7 @@ def _write_files(planned: PlannedMachine, context: Context, folder: Path) -> dic
     """Write what a machine needs of its network from the start; path in it to file."""
     texts = {
         "/etc/hosts": context.plan.hosts_file,
-        "/etc/resolv.conf": "# a machine of a sealed layout: no resolver\n",
+        "/etc/resolv.conf": resolv_conf(planned),
     }
     files = {path: folder / f"{planned.name}.{path.rpartition('/')[2]}" for path in texts}
     for path, file in files.items():

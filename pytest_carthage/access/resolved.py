@@ -1,0 +1,188 @@
+"""What becomes known while a layout comes to life: the configuration of links, public addresses."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from pytest_carthage.errors import CreationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from ipaddress import IPv4Address, IPv6Address
+
+    from pytest_carthage.access.machine import AsyncMachine
+    from pytest_carthage.access.surroundings import Surroundings
+    from pytest_carthage.planning.plan import PlannedLink
+
+__all__ = ["LinkResolved", "NetworkEvent", "PublicAddressKnown", "Resolutions", "Subscriber"]
+
+#: machine and interface
+End: TypeAlias = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkResolved:
+    """A link's configuration is final: as planned, or with what a server gave."""
+
+    #: name of the environment
+    environment: str
+    machine: str
+    #: its addresses included, also those that nobody knew before
+    link: PlannedLink
+    #: machine and interface at the other ends, to a future of their configuration; it is done
+    #: when their machine has got that far, and cancelled when their machine fails
+    far_ends: Mapping[End, asyncio.Future[PlannedLink]]
+    #: what is still to happen: far ends that are not known yet, and what subscribers do
+    pending: set[asyncio.Future[Any]] = field(default_factory=set, compare=False)
+
+    async def settled(self) -> None:
+        """Wait until everything has happened that follows from this.
+
+        A subscriber waits for some of :attr:`far_ends` instead: its own work is part of this.
+
+        :raises RuntimeError: a subscriber of this event waits for itself.
+        """
+        current = asyncio.current_task()
+        if current in self.pending:
+            raise RuntimeError(
+                f"a subscriber of {self.machine}.{self.link.interface} waits for itself; "
+                "try: await its far_ends"
+            )
+        while waiting := [one for one in self.pending if not one.done()]:
+            await asyncio.wait(waiting)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublicAddressKnown:
+    """The address by which a link's own is known outside has become known."""
+
+    environment: str
+    machine: str
+    interface: str
+    address: IPv4Address | IPv6Address
+    public_address: IPv4Address | IPv6Address
+
+
+NetworkEvent: TypeAlias = LinkResolved | PublicAddressKnown
+#: is told on the thread of the layouts, so it must not block; what it returns is awaited
+Subscriber: TypeAlias = Callable[[NetworkEvent], Awaitable[None] | None]
+
+
+class Resolutions:
+    """Tells the subscribers of one environment what has become known; costs nothing without."""
+
+    def __init__(self, surroundings: Surroundings, subscribers: Iterable[Subscriber] = ()) -> None:
+        self._surroundings = surroundings
+        self._subscribers = tuple(subscribers)
+        self._ends: dict[End, asyncio.Future[PlannedLink]] = {}
+        self._told: dict[End, PlannedLink] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failures: list[tuple[str, Exception]] = []
+
+    def look(self, machine: AsyncMachine) -> None:
+        """Tell of the links of a machine that have become known, or have changed."""
+        if not self._subscribers:
+            return
+        for interface, link in machine.links.items():
+            known = link.resolved
+            end = machine.name, interface
+            if known is None or self._told.get(end) == known:
+                continue
+            self._told[end] = known
+            future = self._future(end)
+            if not future.done():
+                future.set_result(known)
+            self._tell_of(machine.name, known)
+
+    def _tell_of(self, machine: str, link: PlannedLink) -> None:
+        environment, plan = self._surroundings.name, self._surroundings.plan
+        ends = plan.other_ends(machine, link.interface) if link.network else ()
+        event = LinkResolved(
+            environment=environment,
+            machine=machine,
+            link=link,
+            far_ends={end: self._future(end) for end in ends},
+        )
+        event.pending.update(one for one in event.far_ends.values() if not one.done())
+        self._tell(event, event.pending)
+        for addressing in link.addressings:
+            pairs = [(one.address, one.public) for one in addressing.secondary_addresses]
+            if addressing.address is not None:
+                pairs.insert(0, (addressing.address, addressing.public_address))
+            for address, public in pairs:
+                if public is not None:
+                    known = PublicAddressKnown(
+                        environment=environment,
+                        machine=machine,
+                        interface=link.interface,
+                        address=address.ip,
+                        public_address=public,
+                    )
+                    self._tell(known, event.pending)
+
+    def _future(self, end: End) -> asyncio.Future[PlannedLink]:
+        if end not in self._ends:
+            self._ends[end] = asyncio.get_running_loop().create_future()
+        return self._ends[end]
+
+    def _tell(self, event: NetworkEvent, pending: set[asyncio.Future[Any]]) -> None:
+        for subscriber in self._subscribers:
+            task = asyncio.get_running_loop().create_task(self._tell_one(subscriber, event))
+            pending.add(task)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _tell_one(self, subscriber: Subscriber, event: NetworkEvent) -> None:
+        try:
+            returned = subscriber(event)
+            if inspect.isawaitable(returned):
+                await returned
+        except Exception as error:
+            name = getattr(subscriber, "__qualname__", repr(subscriber))
+            self._failures.append((f"subscriber {name} of {type(event).__name__}", error))
+
+    def forget(self, machine: str) -> None:
+        """A machine failed or is gone: nobody waits for it any more."""
+        for end in [end for end in self._ends if end[0] == machine]:
+            self._ends.pop(end).cancel()
+            self._told.pop(end, None)
+
+    async def settle(self) -> None:
+        """Wait until all subscribers have done their work.
+
+        :raises CreationError: one of them failed.
+        """
+        while self._tasks:
+            await asyncio.wait(set(self._tasks))
+        if self._failures:
+            (who, error), self._failures = self._failures[0], []
+            raise CreationError(f"{who} failed: {type(error).__name__}: {error}") from error
+
+    def close(self) -> None:
+        """End what subscribers still do."""
+        for task in self._tasks:
+            task.cancel()
+        for future in self._ends.values():
+            future.cancel()
+
+
+def resolved_link(planned: PlannedLink, lent: Iterable[Any]) -> PlannedLink | None:
+    """A link with what servers lent to it in place of what was planned.
+
+    :param lent: leases, which have ``address``, and maybe ``gateway``.
+    :returns: None while an address is awaited.
+    """
+    by_version = {one.address.version: one for one in lent}
+    families = {}
+    for version, own in ((4, planned.v4), (6, planned.v6)):
+        if own is not None and own.dhcp:
+            lease = by_version.get(version)
+            if lease is None:
+                return None
+            own = replace(own, address=lease.address)
+        families[version] = own
+    return replace(planned, v4=families[4], v6=families[6])

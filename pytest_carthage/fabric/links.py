@@ -1,0 +1,255 @@
+"""Links by kind: what the fabric makes of each, and what is made inside the machine.
+
+A link is a mapping as in a machine's specification; its kind is one of *bridged*, *macvlan*,
+*bond*, *trunk*, *vlan*, *vxlan* and *gre*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from pytest_carthage.fabric import netlink
+
+Link = Mapping[str, Any]
+
+#: what is made in the machine, of cables that are there
+_IN_MACHINE = frozenset({"bond", "gre", "vlan", "vxlan"})
+
+
+def kind_of(link: Link) -> str:
+    """Kind of a link, bridged where nothing is said."""
+    return str(link.get("kind") or "bridged")
+
+
+def ports(link: Link) -> list[str]:
+    """The fabric's ends of a link: none, where it stands on another link or shares a cable."""
+    kind = kind_of(link)
+    if kind == "bond":
+        return [member["port"] for member in link["members"]]
+    return [link["port"]] if kind in ("bridged", "trunk") else []
+
+
+def addresses(link: Link) -> list[str]:
+    """Addresses of a link, as in ``10.0.0.1/24``."""
+    if link.get("addresses") is not None:
+        return list(link["addresses"])
+    return [link["address"]] if link.get("address") else []
+
+
+def has_ipv6(link: Link) -> bool:
+    """Whether a link speaks IPv6 at all."""
+    return bool(
+        link.get("accept_ra")
+        or link.get("ipv6")
+        or any(":" in address for address in addresses(link))
+    )
+
+
+def lowest_first(links: Iterable[Link]) -> list[Link]:
+    """Links in an order in which none comes before what it stands on.
+
+    :raises ValueError: they stand on each other in a circle, or on nothing.
+    """
+    waiting, done = list(links), list[Link]()
+    while waiting:
+        there = {link["interface"] for link in done}
+        possible = [link for link in waiting if there.issuperset(link.get("over") or ())]
+        if not possible:
+            stuck = ", ".join(
+                f"{link['interface']} over {' and '.join(link['over'])}" for link in waiting
+            )
+            raise ValueError(f"links stand on interfaces that are never there: {stuck}")
+        done += possible
+        waiting = [link for link in waiting if link not in possible]
+    return done
+
+
+def those_down(links: Iterable[Link]) -> set[str]:
+    """Interfaces that are not set up when their machine starts.
+
+    The kernel sets up an 802.1Q sub-interface only when what it stands on is up, and then with it.
+    """
+    down: set[str] = set()
+    for link in lowest_first(links):
+        rests = kind_of(link) == "vlan" and not down.isdisjoint(link.get("over") or ())
+        if rests or not link.get("up", True):
+            down.add(link["interface"])
+    return down
+
+
+# the fabric's side
+
+
+def connect(
+    batch: netlink.Batch, link: Link, *, namespace_fd: int, bridge_index: Callable[[str], int]
+) -> None:
+    """Make the cables of a link that have an end in the machine, to a new machine's namespace."""
+    kind = kind_of(link)
+    if kind == "bond":
+        for member in link["members"]:
+            batch.veth(
+                member["port"],
+                bridge_index=bridge_index(link["bridge"]),
+                peer=member["interface"],
+                peer_namespace_fd=namespace_fd,
+                mac=None,  # the bond's, once it is a member
+                mtu=link.get("mtu"),
+            )
+    elif kind in ("bridged", "trunk"):
+        batch.veth(
+            link["port"],
+            bridge_index=bridge_index(link["bridge"]) if kind == "bridged" else 0,
+            peer=link["interface"],
+            peer_namespace_fd=namespace_fd,
+            mac=link.get("mac"),
+            mtu=link.get("mtu"),
+        )
+
+
+def complete(
+    batch: netlink.Batch,
+    link: Link,
+    *,
+    namespace_fd: int,
+    bridge_index: Callable[[str], int],
+    parent_index: Callable[[Link], int],
+    is_wire: Callable[[str], bool],
+) -> None:
+    """Make what needs those cables to be there."""
+    kind = kind_of(link)
+    if kind == "trunk":
+        carrier = netlink.index_of(link["port"])
+        for vlan in link["vlans"]:
+            batch.vlan(
+                vlan["port"],
+                parent_index=carrier,
+                vlan_id=vlan["id"],
+                bridge_index=bridge_index(vlan["bridge"]),
+            )
+    elif kind == "macvlan":
+        batch.macvlan(
+            link["interface"],
+            parent_index=parent_index(link),
+            namespace_fd=namespace_fd,
+            mac=link.get("mac"),
+            mtu=link.get("mtu"),
+        )
+    elif kind == "bridged" and is_wire(link["bridge"]):
+        batch.wire_port(link["port"])
+
+
+# the machine's side
+
+
+def build(links: Iterable[Link]) -> None:
+    """Make what a machine's links need in its own namespace, in which the caller is.
+
+    :raises ValueError: as :func:`lowest_first`.
+    :raises OSError: the kernel refused, named in the message.
+    """
+    for link in lowest_first(links):
+        kind = kind_of(link)
+        if kind not in _IN_MACHINE:
+            continue
+        batch = netlink.Batch()
+        _create(batch, link)
+        batch.commit()
+        batch = netlink.Batch()
+        if kind == "bond":
+            for member in link["members"]:
+                batch.enslave(member["interface"], link["interface"])
+        elif kind == "vxlan":
+            for remote in link.get("remotes") or ():
+                batch.flood(link["interface"], remote)
+        batch.commit()
+
+
+def _create(batch: netlink.Batch, link: Link) -> None:
+    name, kind, mtu = link["interface"], kind_of(link), link.get("mtu")
+    over = next(iter(link.get("over") or ()), None)
+    if kind == "bond":
+        batch.bond(name, mac=link.get("mac"), mtu=mtu)
+    elif kind == "vlan":
+        batch.vlan(
+            name,
+            parent_index=netlink.index_of(over or ""),
+            vlan_id=link["vlan"],
+            mac=link.get("mac"),
+            mtu=mtu,
+        )
+    elif kind == "vxlan":
+        batch.vxlan(
+            name,
+            vni=link["vni"],
+            local=link.get("local"),
+            over=over,
+            mac=link.get("mac"),
+            mtu=mtu,
+        )
+    else:
+        batch.gre(name, local=link["local"], remote=link["remotes"][0], over=over, mtu=mtu)
+
+
+def _switch(interface: str, name: str, value: str) -> None:
+    with open(f"/proc/sys/net/ipv6/conf/{interface}/{name}", "w") as file:
+        file.write(value)
+
+
+def configure(
+    batch: netlink.Batch, link: Link, *, up: bool, forward: bool, again: bool = False
+) -> None:
+    """Give a link of the namespace that the caller is in its addresses, and set it up.
+
+    Addresses are there at once (no duplicate address detection, RFC 4862, section 5.4: the plan
+    has ruled that out). Without IPv6 in its plan a link sends nothing of it and takes no
+    address from a router.
+
+    :param again: it was up before, and has lost what a link loses with that.
+    """
+    interface, six = link["interface"], has_ipv6(link)
+    try:
+        # 2: also on a router, which else would not listen to others (ip-sysctl)
+        accepts = ("2" if forward else "1") if link.get("accept_ra") else "0"
+        _switch(interface, "accept_ra", accepts)
+        if six:
+            _switch(interface, "accept_dad", "0")
+        batch.link_local(interface, wanted=six)
+    except FileNotFoundError:
+        pass  # a kernel without IPv6
+    if up:
+        batch.up(interface)
+    for address in addresses(link):
+        batch.address(interface, address, again=again)
+
+
+def routes(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Routes of a machine that can be set: those by links that are set down cannot.
+
+    Gateways of links come first, in the form of routes.
+    """
+    from ipaddress import ip_address, ip_interface
+
+    wanted: list[Mapping[str, Any]] = [
+        {"destination": None, "via": link["gateway"], "interface": link["interface"]}
+        for link in spec["links"]
+        if link.get("gateway")
+    ]
+    wanted += spec.get("routes", ())
+    down = those_down(spec["links"])
+    if not down:
+        return wanted
+
+    def leads_down(route: Mapping[str, Any]) -> bool:
+        if route.get("interface"):
+            return route["interface"] in down
+        hop = ip_address(route["via"])
+        reachable = [
+            link["interface"] not in down
+            for link in spec["links"]
+            for address in addresses(link)
+            if hop in ip_interface(address).network
+        ]
+        return bool(reachable) and not any(reachable)
+
+    return [route for route in wanted if not leads_down(route)]

@@ -1,0 +1,24 @@
+"""A web server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_carthage.model.role import Role
+
+if TYPE_CHECKING:
+    from pytest_carthage.access.machine import AsyncMachine
+
+__all__ = ["Nginx"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nginx(Role):
+    """The nginx web server of the distribution, serving ``/var/www/html`` on port 80."""
+
+    packages = ("nginx",)
+
+    async def configure(self, machine: AsyncMachine) -> None:
+        """Start it, or leave a running one alone."""
+        await machine.run(["service", "nginx", "start"])

@@ -1,0 +1,1 @@
+from tests.realisation.conftest import build, portal, recorder, state

@@ -1,0 +1,37 @@
+"""The small internet, as users run it: by root, and by anybody else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.support.unprivileged import REPOSITORY, as_user
+
+pytestmark = pytest.mark.real
+
+PYTEST = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--carthage-strict"]
+
+
+def run(argv: list[str], cwd: Path) -> str:
+    done = subprocess.run(argv, cwd=cwd, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="two live layouts are joined by root")
+def test_small_internet_by_root_passes() -> None:
+    assert "11 passed" in run([*PYTEST, "example_suites/networking"], REPOSITORY)
+
+
+def test_small_internet_without_privileges_passes_but_for_the_join() -> None:
+    # a folder that everybody may enter, as pytest's own temporary ones are not
+    with tempfile.TemporaryDirectory(prefix="networking-") as name:
+        folder = Path(name)
+        suite = shutil.copytree(REPOSITORY / "example_suites" / "networking", folder / "suite")
+        assert "10 passed, 1 skipped" in run(as_user(PYTEST, home=folder), suite)
