@@ -192,10 +192,13 @@ class Leases:
             await asyncio.shield(self.stop())
             raise
 
-    async def stop(self) -> None:
-        """End the clients; their addresses go with them."""
+    async def stop(self, *, tell: bool = True) -> None:
+        """End the clients; their addresses go with them.
+
+        :param tell: give them back to the servers.
+        """
         clients, self._clients = self._clients, []
-        await asyncio.gather(*(client.stop() for client in clients))
+        await asyncio.gather(*(client.stop(tell=tell) for client in clients))
 
 
 class _Client:
@@ -324,8 +327,8 @@ class _Client:
         said = [line.strip() for line in lines if line.strip()]
         return "; ".join([*said[-1:], *([self._ended] if self._ended else [])]) or "it is silent"
 
-    async def stop(self) -> None:
-        """End it: what was lent is given back; by force, if that takes too long."""
+    async def stop(self, *, tell: bool) -> None:
+        """End it, and give back what was lent; by force, if that takes too long."""
         if self._task is None:
             return
         with contextlib.suppress(TimeoutError):
@@ -333,7 +336,7 @@ class _Client:
                 while self._pid is None and not self._task.done():
                     self._news.clear()
                     await self._news.wait()
-        if self.lease is not None:
+        if tell and self.lease is not None:
             await self._end(self._argv(release=True))
         for signal in ("TERM", "KILL"):
             await self._end(["/bin/sh", "-c", f"kill -{signal} {self._pid}"])

@@ -506,7 +506,7 @@ class AsyncMachine:
         """Take in that it went off without a goodbye."""
         self.out_of_order = "crashed"
         with contextlib.suppress(CarthageError):
-            await self.give_addresses_back()  # to nobody: its links are dead
+            await self.give_addresses_back(tell=False)
         await self.powered().stop(timeout_s=0)
         self._stopped = True
 
@@ -554,10 +554,13 @@ class AsyncMachine:
             await wait_for_prefixes(self)
 
     @on_core
-    async def give_addresses_back(self) -> None:
-        """End the clients of DHCP, where there are any."""
+    async def give_addresses_back(self, *, tell: bool = True) -> None:
+        """End the clients of DHCP, where there are any.
+
+        :param tell: the servers hear of it.
+        """
         if self._leases is not None:
-            await self._leases.stop()
+            await self._leases.stop(tell=tell)
 
     def _told_of_servers(self) -> None:
         """A server has told something: the resolver is to know, as long as anybody listens here."""

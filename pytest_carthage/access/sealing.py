@@ -525,7 +525,8 @@ class _Trial:
                 if one.is_up and "frame" in doors:
                     link = links.get(one.name)
                     own = [known.ip for known in link.addresses] if link is not None else []
-                    framed = probes.framed(one.mac, own, address, self._port)
+                    port = self._listening.get(address, (self._port,))[0]
+                    framed = probes.framed(one.mac, own, address, port)
                     for protocol, make in framed:
                         self._frame_probes[len(self.sent)] = machine, one.name
                         where = (one.name, 0)

@@ -61,9 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     portal = Portal()
     try:
         with showing(quiet=arguments.quiet) as reporter:
-            portal.call(
-                _build, plan, subscribers, run_name, name, portal, reporter, keep_for_s
-            )
+            portal.call(_build, plan, subscribers, run_name, name, portal, reporter, keep_for_s)
     finally:
         portal.close()
     built = find_environment(name)

@@ -97,7 +97,11 @@ class NetnsProvider:
             from pytest_carthage import roles
 
             known = [roles.DhcpServer(), roles.DnsServer(), roles.OspfRouter()]
-            return [*programs.missing_dhcp_client(self.kind), *self._missing_to_roles(known)]
+            return [
+                *programs.missing_dhcp_client(self.kind),
+                *self._missing_to_roles(known),
+                *programs.missing(self.kind, {"tcpdump": "tcpdump"}, "compiles captures' filters"),
+            ]
         machines = [one for one in plan.machines.values() if one.target == self.kind]
         problems = self._missing_to_roles(role for machine in machines for role in machine.roles)
         if any(machine.asks_dhcp for machine in machines):

@@ -10,7 +10,7 @@
             graph.txt  graph.mmd  graph.svg
             gates.json          where there were gates: who, to where, when, what passed
             faults.json         faults that were in force during the test, with their times
-            packets.pcapng              what went over its networks (--carthage-pcap)
+            packets.pcapng      what went over its networks (--carthage-pcap)
             <machine>/
                 log.txt         the main process's output
                 journal.txt     where systemd is the init
@@ -173,9 +173,7 @@ class Shelf:
         seen = {name: self._former[name] for name in former if name in self._former}
         tasks = {
             environment.name: asyncio.create_task(
-                _observe(
-                    environment, folder, since_s=failure.began_s, until_s=failure.ended_s
-                )
+                _observe(environment, folder, since_s=failure.began_s, until_s=failure.ended_s)
             )
             for environment in environments
         }

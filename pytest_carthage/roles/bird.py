@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pytest_carthage.model.machine import Condition
 from pytest_carthage.model.role import Role
+from pytest_carthage.roles.named import check_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,7 +90,13 @@ def ospf_neighbours(number: int) -> Condition:
 
 
 def configuration(plan: Plan, machine: PlannedMachine, role: OspfRouter) -> str:
-    """Text of bird.conf."""
+    """Text of bird.conf.
+
+    :raises LayoutError: the role names an interface that there is not.
+    """
+    own = [link.interface for link in machine.links]
+    check_named(plan, machine, "OspfRouter(interfaces=...)", role.interfaces, own)
+    check_named(plan, machine, "OspfRouter(costs=...)", role.costs, own)
     return "".join(f"{line}\n" for line in _configuration(plan, machine, role))
 
 

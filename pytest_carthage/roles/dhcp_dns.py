@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pytest_carthage.model.role import Role
+from pytest_carthage.roles.named import check_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,6 +26,7 @@ __all__ = ["DhcpServer", "DnsServer"]
 FOLDER = "/run/carthage-dnsmasq"
 
 _DNSMASQ: Mapping[str, str] = MappingProxyType({"dnsmasq": "dnsmasq-base"})
+_DOMAIN = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", re.ASCII)
 _SHORTEST_LEASE_S = 120  # dnsmasq(8), --dhcp-range
 #: router advertisements: how often, and for how long one holds
 _ADVERTISED_S, _ROUTER_S = 60, 1800
@@ -83,6 +86,21 @@ class DnsServer(Role):
     #: address, if it has one
     networks: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        for address in _several(self.upstream):
+            try:
+                ip_address(address)
+            except ValueError:
+                raise ValueError(
+                    f"DnsServer: upstream={address!r} is not an address; "
+                    'try: that of a machine of the layout, as in upstream="192.0.2.53"'
+                ) from None
+        if self.domain is not None and not _DOMAIN.fullmatch(self.domain):
+            raise ValueError(
+                f"DnsServer: domain={self.domain!r} is not a domain name; "
+                'try: domain="shop.example"'
+            )
+
     async def configure(self, machine: AsyncMachine) -> None:
         """Start dnsmasq; returns when it listens."""
         await _serve(self, machine)
@@ -133,8 +151,16 @@ exit 1
 
 
 def files(plan: Plan, machine: PlannedMachine) -> Mapping[str, str]:
-    """What dnsmasq reads in this machine: file name to text."""
+    """What dnsmasq reads in this machine: file name to text.
+
+    :raises LayoutError: a role names a network that there is not.
+    """
     dhcp, dns = _roles(machine)
+    if dhcp is not None:
+        own = [link.network for link in machine.links]
+        check_named(plan, machine, "DhcpServer(networks=...)", dhcp.networks, own)
+    if dns is not None:
+        check_named(plan, machine, "DnsServer(networks=...)", dns.networks, plan.networks)
     texts = {"conf": _lines(_configuration(plan, machine, dhcp, dns))}
     if dns is not None:
         texts["hosts"] = _lines(_host_records(plan, dns))

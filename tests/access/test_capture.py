@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import shutil
+import socket
 import subprocess
 from ipaddress import ip_address
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from pytest_carthage import Layout, Machine, Network
 from pytest_carthage.access import pcapng, taps
 from pytest_carthage.access.packets import Packet
+from pytest_carthage.access.taps import open_socket
 from pytest_carthage.errors import HostError, TimeLimitError
 from tests.realisation.conftest import Build
 
@@ -70,6 +72,21 @@ def test_capture_holds_what_was_sent_when_the_block_is_left(office: Office) -> N
         assert [packet.payload for packet in seen] == [str(number).encode()]
 
 
+def test_capture_takes_what_came_in_its_last_moment(build: Build) -> None:
+    environment = build(Office).aio
+
+    async def go() -> list[bytes]:
+        door = await open_socket(environment.fabric, "db", socket.AF_INET, socket.SOCK_DGRAM)
+        await environment.handle("db").ping("10.0.0.1")
+        with door:
+            async with environment.capture("lan", "udp") as seen:
+                # no turn of the event loop between the two
+                door.sendto(b"last", ("10.0.0.1", 9))
+        return [packet.payload for packet in seen]
+
+    assert environment.portal.call(go) == [b"last"]
+
+
 def test_capture_after_the_block_stays_as_it_is(office: Office) -> None:
     with office.capture("lan", "udp") as seen:
         say(office, "db", "within", "10.0.0.1")
@@ -110,17 +127,32 @@ def test_wait_for_what_does_not_come_tells_what_was_seen(office: Office) -> None
             seen.wait_for(lambda packet: packet.payload == b"never", timeout_s=0.05)
 
 
-def test_wait_for_hears_of_packets_that_another_thread_has_taken_in(office: Office) -> None:
+def test_wait_for_hears_of_packets_that_somebody_else_has_taken_in(build: Build) -> None:
+    environment = build(Office).aio
+
+    async def go() -> Packet:
+        door = await open_socket(environment.fabric, "db", socket.AF_INET, socket.SOCK_DGRAM)
+        await environment.handle("db").ping("10.0.0.1")
+        with door:
+            async with environment.capture("lan", "udp") as seen:
+                waiting = asyncio.create_task(seen.wait_for(lambda packet: True))
+                for _ in range(5):
+                    await asyncio.sleep(0)
+                door.sendto(b"now", ("10.0.0.1", 9))
+                assert len(seen) == 1  # taken in before the event loop hears of it
+                return await asyncio.wait_for(waiting, 5)
+
+    assert environment.portal.call(go).source == "db"
+
+
+def test_capture_in_async_code_of_another_event_loop(office: Office) -> None:
     async def go() -> Packet:
         async with office.aio.capture("lan", "udp") as seen:
-            waiting = asyncio.create_task(seen.wait_for(lambda p: p.payload == b"now"))
-            await asyncio.sleep(0)
             await office.aio["db"].run(
                 "python3 -c 'import socket; "
                 's=socket.socket(2, 2); s.sendto(b"now", ("10.0.0.1", 1))\''
             )
-            assert len(seen) == 1
-            return await waiting
+            return await seen.wait_for(lambda packet: packet.payload == b"now")
 
     assert asyncio.run(go()).source == "db"
 

@@ -327,8 +327,8 @@ def test_healed_faults_leave_nothing_in_the_fabric(pair: Environment) -> None:
     before = in_fabric(pair, look)
     assert "b-eth0" in before
     link = pair.handle("b").link("eth0")
-    for values in ({"loss_pct": 1}, {"rate_mbit": 5}, {"delay_ms": 1}, {"loss_pct": 100}):
-        with link.impair(**values):
+    for loss_pct, rate_mbit, delay_ms in ((1, None, None), (None, 5, None), (None, None, 1)):
+        with link.impair(loss_pct=loss_pct, rate_mbit=rate_mbit, delay_ms=delay_ms):
             assert in_fabric(pair, look) != before
     with link.down(), pair.handle("a").link("eth0").impair(delay_ms=1):
         pass
@@ -382,13 +382,13 @@ def test_frozen_machine_does_nothing_whatever_its_namespace(
     pair: Environment, around: list[str]
 ) -> None:
     b = pair.handle("b")
-    b.run(["setsid", "-f", "sh", "-c", "while sleep 0.01; do echo >> /tmp/c; done >/dev/null 2>&1"])
+    script = "while sleep 0.01; do echo >> /tmp/c; done >/dev/null 2>&1"
+    b.run(["setsid", "-f", *around, "sh", "-c", script])
     time.sleep(0.1)
     fault = b.freeze()
-    time.sleep(0.5)
+    time.sleep(1.5)
     fault.heal()
-    counted = len(b.read_text("/tmp/c"))
-    assert counted < 35  # 0.5 s are 50
+    assert len(b.read_text("/tmp/c")) < 40  # else it were more than 100
 
 
 def test_crashed_machine_says_no_goodbye_and_starts_again(pair: Environment) -> None:

@@ -217,3 +217,14 @@ def test_client_that_nobody_answered_ends_with_the_machine_that_was_not_made(bui
         half.add("late", late)
     assert clients(half) == []
     assert list(half.plan.machines) == ["server"]
+
+
+@pytest.mark.real
+def test_crashed_machine_says_no_goodbye_and_gets_its_address_again(lan: Environment) -> None:
+    server, pc = lan.handle("server"), lan.handle("pc")
+    with pc.crash():
+        assert clients(lan) == []
+        assert "DHCPRELEASE" not in server.logs()
+    assert pc.address("lan") == "10.0.0.7"
+    pc.stop()
+    assert "DHCPRELEASE(eth0) 10.0.0.7 " in server.logs()

@@ -363,9 +363,9 @@ def test_proof_for_ten_machines_takes_at_most_three_seconds(build: Build) -> Non
 
 
 UNPRIVILEGED = """
-import json, sys
+from pathlib import Path
+
 from pytest_carthage import Layout, Machine, Network
-from pytest_carthage.access import sealing
 
 
 class Shop(Layout):
@@ -378,17 +378,28 @@ shop = Shop.fixture()
 
 def test_it(shop):
     print("REPORT", shop.assert_sealed().watched["this host"])
+    with shop.capture("lan", "icmp") as seen, shop.one.link("eth0").capture() as link:
+        shop.one.ping("two")
+    assert [packet.icmp_type for packet in seen] == [8, 0]
+    assert len(link) >= 2
+
+def test_recording(shop):
+    aio = shop._environment.aio
+    (found,) = aio.portal.call(aio.recording.write, Path("it.pcapng"))
+    assert found.packets > 10
+    assert not found.lost
 """
 
 
-def test_without_privileges_sockets_listen_and_the_report_says_so() -> None:
+def test_without_privileges_sockets_listen_captures_run_and_the_report_says_so() -> None:
     with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are root's alone
         _prove_without_privileges(Path(folder))
 
 
 def _prove_without_privileges(home: Path) -> None:
     (home / "test_it.py").write_text(UNPRIVILEGED)
-    argv = [sys.executable, "-m", "pytest", "-q", "-rP", "-p", "no:cacheprovider", "test_it.py"]
+    argv = [sys.executable, "-m", "pytest", "-q", "-rP", "-p", "no:cacheprovider"]
+    argv += ["--carthage-pcap=all", "test_it.py"]
     done = subprocess.run(
         as_user(argv, home=home),
         capture_output=True,
@@ -399,6 +410,7 @@ def _prove_without_privileges(home: Path) -> None:
     if "is not built here" in done.stdout:
         pytest.skip(done.stdout.partition("is not built here")[2].splitlines()[1].strip())
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 passed" in done.stdout
     assert "REPORT no privileges for packet sockets: UDP and TCP sockets" in done.stdout
 
 

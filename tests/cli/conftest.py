@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from pytest_carthage.cli import main
-from pytest_carthage.providers.netns import NetnsProvider
 from pytest_carthage.state.run import destroy_environment, list_environments
+from tests.support.host import netns_lacks
 
 LAYOUTS = '''
 from pytest_carthage import Layout, Machine, Network
@@ -57,7 +57,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture
 def up(folder: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """Builds a layout; returns what ``up`` printed."""
-    problems = NetnsProvider().check()
+    problems = netns_lacks()
     if problems:
         pytest.skip("; ".join(map(str, problems)))
 

@@ -13,8 +13,8 @@ import pytest
 
 from pytest_carthage.fabric import client, privilege
 from pytest_carthage.portal import Portal
-from pytest_carthage.providers.netns import NetnsProvider
 from pytest_carthage.state.run import Run, new_name
+from tests.support.host import netns_lacks
 
 
 class Bench:
@@ -136,7 +136,7 @@ def _whole(machine: str, link: Mapping[str, Any]) -> dict[str, Any]:
 @pytest.fixture
 def bench_factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Bench]]:
     """Makes fabrics, destroyed at the end of the test."""
-    problems = NetnsProvider().check()
+    problems = netns_lacks()
     if problems:
         pytest.skip("; ".join(map(str, problems)))
     monkeypatch.setenv("CARTHAGE_STATE", str(tmp_path / "state"))

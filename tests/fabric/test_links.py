@@ -539,19 +539,17 @@ def test_trunk_keeps_its_networks_apart(bench: Bench) -> None:
     assert "m1-" not in bench.inside("ip -o link")
 
 
-# speed
+# many, and routers
 
 
-def test_hundred_machines_of_one_batch_are_made_together(bench: Bench) -> None:
+def test_hundred_machines_of_one_batch_answer(bench: Bench) -> None:
     bench.networks(lan="bridged")
     specs = [
         {"name": f"m{n}", "links": [link("eth0", "lan", f"10.0.0.{n}/24")]} for n in range(1, 101)
     ]
-    begin = time.monotonic()
     assert bench.machines(*specs) == {}
-    # 0.35 s on two cores with nothing else to do, 3.7 s where they are emulated
-    assert time.monotonic() - begin < 10.0
-    assert bench.pings("m1", "10.0.0.100")
+    for number in (2, 50, 100):
+        assert bench.pings("m1", f"10.0.0.{number}")
 
 
 def test_forwarded_port_leads_to_the_machine_behind(bench: Bench) -> None:

@@ -16,9 +16,9 @@ import pytest_carthage.plugin.choice
 import pytest_carthage.plugin.claim
 import pytest_carthage.plugin.session
 import pytest_carthage.plugin.stages
-from pytest_carthage.providers.netns import NetnsProvider
 from pytest_carthage.state import places
 from pytest_carthage.state.run import Listed, destroy_environment, list_environments
+from tests.support.host import netns_lacks
 
 #: plugins of others that these tests have no use for; each costs time at every start
 _OTHERS = ("asyncio", "hypothesispytest", "pytest11.testinfra", "testinfra", "timeout")
@@ -98,7 +98,7 @@ def wait_until_clean(timeout_s: float = 10.0) -> list[str]:
 @pytest.fixture
 def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Iterator[Suite]:
     """A suite with ``Pair``; whatever it leaves alive is destroyed, and must go then."""
-    problems = NetnsProvider().check()
+    problems = netns_lacks()
     if problems:
         pytest.skip("; ".join(map(str, problems)))
     monkeypatch.setenv("CARTHAGE_STATE", str(pytester.path / "state"))

@@ -16,6 +16,7 @@ from pytest_carthage.providers.netns import NetnsProvider
 from pytest_carthage.realisation import AsyncEnvironment, Environment, Providers
 from pytest_carthage.report.events import Recorder
 from pytest_carthage.state.run import Run, new_name
+from tests.support.host import netns_lacks
 
 Build = Callable[..., Environment]
 
@@ -43,7 +44,7 @@ def recorder() -> Recorder:
 @pytest.fixture
 def build(state: Path, portal: Portal, recorder: Recorder) -> Iterator[Build]:
     """Build a layout; what is still there at the end of the test is destroyed."""
-    problems = NetnsProvider().check()
+    problems = netns_lacks()
     if problems:
         pytest.skip("; ".join(map(str, problems)))
     environments: list[Environment] = []

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from pytest_carthage.access.taps import Tap
-from pytest_carthage.providers.netns import NetnsProvider
 from tests.plugin.conftest import wait_until_clean
+from tests.support.host import netns_lacks
 
 pytestmark = pytest.mark.real
 
@@ -113,7 +113,7 @@ def test_copy(one, number, request):
 def test_no_packet_strays_between_copies_in_processes_workers_and_sessions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    problems = NetnsProvider().check()
+    problems = netns_lacks()
     if problems:
         pytest.skip("; ".join(map(str, problems)))
     monkeypatch.setenv("CARTHAGE_STATE", str(tmp_path / "state"))

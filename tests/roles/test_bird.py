@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_carthage import Layout, Machine, Network, command
+from pytest_carthage.errors import LayoutError
 from pytest_carthage.planning import make_plan
 from pytest_carthage.roles import OspfRouter, ospf_neighbours
 from pytest_carthage.roles.bird import configuration
@@ -83,6 +84,16 @@ def test_three_on_one_network_choose_who_speaks_for_it() -> None:
 def test_dead_time_that_is_no_longer_than_the_greeting_is_refused() -> None:
     with pytest.raises(ValueError, match=r"hello_s=4 is not from 1 to below dead_s=4; try"):
         OspfRouter(hello_s=4)
+
+
+def test_interface_that_there_is_not_is_refused() -> None:
+    plan = make_plan(Triangle)
+    machine = plan.machines["a"]
+    for role in (OspfRouter(interfaces=("eth9",)), OspfRouter(costs={"eth9": 1})):
+        with pytest.raises(
+            LayoutError, match=r"OspfRouter\(\w+=\.\.\.\) names 'eth9'.*one of b, c"
+        ):
+            configuration(plan, machine, role)
 
 
 @pytest.mark.real

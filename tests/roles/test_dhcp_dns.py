@@ -12,6 +12,7 @@ import pytest
 
 from pytest_carthage import Layout, Machine, Network, V4Config, V6Config
 from pytest_carthage.access.handle import MachineHandle
+from pytest_carthage.errors import LayoutError
 from pytest_carthage.planning import make_plan
 from pytest_carthage.realisation import Environment
 from pytest_carthage.roles import DhcpServer, DnsServer, Router
@@ -196,6 +197,27 @@ def test_names_of_the_layout_are_never_asked_upstream() -> None:
 def test_lease_that_is_too_short_for_dnsmasq_is_refused() -> None:
     with pytest.raises(ValueError, match=r"lease_s=60 is below 120.*try: lease_s=120"):
         DhcpServer(lease_s=60)
+
+
+def test_arguments_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"upstream='ns.example' is not an address; try: that of"):
+        DnsServer(upstream="ns.example")
+    with pytest.raises(ValueError, match=r"domain='a b' is not a domain name; try: domain="):
+        DnsServer(domain="a b")
+
+    class Wrong(Layout):
+        lan = Network("10.0.0.0/24")
+        gw = Machine(links={"eth0": lan.at(".1")}, roles=[DhcpServer(networks=("wan",))])
+        ns = Machine(links={"eth0": lan.at(".2")}, roles=[DnsServer(networks=("lan", "dmz"))])
+
+    with pytest.raises(
+        LayoutError,
+        match=r"machine 'gw' of layout 'Wrong': DhcpServer\(networks=\.\.\.\) names 'wan', which "
+        r"it does not have; try: one of lan",
+    ):
+        told(Wrong)
+    with pytest.raises(LayoutError, match=r"DnsServer\(networks=\.\.\.\) names 'dmz'"):
+        told(Wrong, "ns")
 
 
 # what machines get

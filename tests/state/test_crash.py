@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from pytest_carthage.errors import StateError
-from pytest_carthage.providers.netns import NetnsProvider
 from pytest_carthage.state import supervisor
 from pytest_carthage.state.run import Run
+from tests.support.host import netns_lacks
 from tests.support.leftovers import assert_nothing_left, of_this_test, world
 from tests.support.unprivileged import REPOSITORY
 
@@ -68,7 +68,7 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    problems = NetnsProvider().check()
+    problems = netns_lacks()
     if problems:
         pytest.skip("; ".join(map(str, problems)))
     monkeypatch.setenv("CARTHAGE_STATE", str(tmp_path / "state"))
