@@ -32,7 +32,7 @@ from pytest_carthage.report.sketch import sketch
 from pytest_carthage.state import places
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from pytest_carthage.access.capture import AsyncCapture, Capture
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from pytest_carthage.access.span import AsyncSpan, Span
     from pytest_carthage.fabric.channel import AsyncChannel
     from pytest_carthage.model.machine import Machine
-    from pytest_carthage.planning.plan import Plan, PlannedLink, PlannedMachine
+    from pytest_carthage.planning.plan import Plan, PlannedLink, PlannedMachine, PlannedRoute
 from pytest_carthage.state.run import Run
 
 __all__ = ["AsyncEnvironment", "Environment", "Providers", "check"]
@@ -191,12 +191,21 @@ def _routes(planned: PlannedMachine) -> list[dict[str, Any]]:
         {
             "destination": str(route.destination),
             "via": str(route.via),
-            "interface": None,
+            "interface": (interface := _asks_on_the_way(planned, route)),
+            "onlink": interface is not None,
             "metric": None,
         }
         for route in planned.routes
     ]
     return [*gateways, *static]
+
+
+def _asks_on_the_way(planned: PlannedMachine, route: PlannedRoute) -> str | None:
+    """The interface of a route whose next hop is on no link yet: its address is still asked for."""
+    for link in planned.links:
+        if any(one.asks and route.via in one.network for one in link.addressings):
+            return link.interface
+    return None
 
 
 class AsyncEnvironment:
@@ -229,7 +238,8 @@ class AsyncEnvironment:
         self.resolutions = Resolutions(self, subscribers)
         self.closed = False
         self._providers = providers
-        self._batches = _Batches(fabric, lambda: self.plan.hosts_file)
+        self._has_twins = plan.has_twins
+        self._batches = _Batches(fabric, lambda: self.plan.hosts_file(()))
         self._channels: list[AsyncChannel] = [fabric]
         self._images: dict[str, asyncio.Task[str]] = {}
         #: every fault that was begun here, also those that are healed
@@ -388,7 +398,10 @@ class AsyncEnvironment:
 
     async def place(self, planned: PlannedMachine, kind: str) -> Mapping[str, Any]:
         """Have the fabric make a network for what is planned, see :class:`.provider.Context`."""
-        return await self._batches.place(_spec(planned, kind, self.logs, self.name))
+        spec = _spec(planned, kind, self.logs, self.name)
+        if self._has_twins:
+            spec["hosts"] = self.plan.hosts_file(planned.networks)
+        return await self._batches.place(spec)
 
     def _context(self) -> Context:
         async def open_channel(machine: str) -> Channel:
@@ -491,14 +504,18 @@ class AsyncEnvironment:
 
     async def _announce(self) -> None:
         """Tell all machines who there is, and keep it on disk."""
-        hosts = self.plan.hosts_file
-        await self.fabric.request("hosts", text=hosts)
-        for station in self.stations.values():
-            station.tell_hosts(hosts)
+        common = self.plan.hosts_file(())
+        await self.fabric.request("hosts", text=common)
+
+        def hosts(networks: Collection[str]) -> str:
+            return self.plan.hosts_file(networks) if self._has_twins else common
+
+        for name, station in self.stations.items():
+            station.tell_hosts(hosts([name]))
 
         async def write(machine: AsyncMachine) -> None:
             with contextlib.suppress(FabricError, OSError):  # stopped: learns when it starts
-                await machine.write_names(hosts)
+                await machine.write_names(hosts(machine.planned.networks))
 
         await asyncio.gather(*(write(machine) for machine in self.handles()))
         await self._refresh_roles()

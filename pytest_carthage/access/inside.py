@@ -120,8 +120,8 @@ async def make_station(surroundings: Surroundings, network: str) -> Station:
                 station.namespace = fcntl.ioctl(sock, _SIOCGSKNS)
             os.set_inheritable(station.namespace, False)
             station.addresses = tuple(map(str, link.addresses))
-            station.furnish(surroundings.plan.hosts_file, resolv_conf(planned))
-        station.tell_hosts(surroundings.plan.hosts_file)
+            station.furnish(surroundings.plan.hosts_file([network]), resolv_conf(planned))
+        station.tell_hosts(surroundings.plan.hosts_file([network]))
     return station
 
 

@@ -11,7 +11,7 @@ import socket as sockets
 import stat
 import time
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pytest_carthage.access.command import Result
 from pytest_carthage.access.echo import echo, wanted
@@ -22,7 +22,7 @@ from pytest_carthage.portal import Opening, Portal, on_core
 from pytest_carthage.provider import Channel, Logs, Means, Powered
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from pytest_carthage.access.disturbance import AsyncDisturbance
     from pytest_carthage.access.lease import Lease, Leases
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncMachine"]
 
 _RUN_S = 300.0
+R = TypeVar("R")
 #: a resolver that does not answer is given up after this time
 _NAME_S = 15.0
 #: ends the lines of ``/etc/hosts`` that lead to gates
@@ -62,6 +63,8 @@ class AsyncMachine:
         #: name to address, of what this machine alone knows by name: the far ends of its gates
         self.aliases: dict[str, str] = {}
         self._naming = asyncio.Lock()
+        #: forwards that are open, each with its connections
+        self._forwards: dict[asyncio.Server, set[asyncio.Task[None]]] = {}
         self._had_aliases = False
         self._means = means
         self._layout = surroundings.plan.layout
@@ -278,7 +281,7 @@ class AsyncMachine:
         :raises FileNotFoundError: it is not there; and so on for other causes.
         """
         async with self._opened(path, os.O_RDONLY) as fd:
-            return await asyncio.to_thread(lambda: _read_all(fd).decode())
+            return (await _in_thread(_read_all, fd)).decode()
 
     @on_core
     async def write_text(
@@ -291,7 +294,7 @@ class AsyncMachine:
         """
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         async with self._opened(path, flags, mode, user) as fd:
-            await asyncio.to_thread(_write_all, fd, text.encode())
+            await _in_thread(_write_all, fd, data=text.encode())
 
     @on_core
     async def put(
@@ -350,7 +353,7 @@ class AsyncMachine:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         with source.open("rb") as file:
             async with self._opened(target, flags, bits, user) as fd:
-                await asyncio.to_thread(_copy, file.fileno(), fd)
+                await _in_thread(_copy, file.fileno(), fd)
 
     @on_core
     async def get(self, source: str, target: str | Path) -> Path:
@@ -367,7 +370,7 @@ class AsyncMachine:
             if stat.S_ISDIR(os.fstat(fd).st_mode):
                 raise IsADirectoryError(errno.EISDIR, f"{self._who}: get takes a file", source)
             with target.open("wb") as file:
-                await asyncio.to_thread(_copy, fd, file.fileno())
+                await _in_thread(_copy, fd, file.fileno())
         return target
 
     async def write_names(self, hosts: str | None = None) -> None:
@@ -480,8 +483,9 @@ class AsyncMachine:
             await self.powered().start()
             self._stopped = False
             self.out_of_order = None
-            if self._had_aliases:
-                await self.write_names()
+            plan = self.surroundings.plan
+            if self._had_aliases or plan.has_twins:
+                await self.write_names(plan.hosts_file(self.planned.networks))
             await self.ask_for_addresses()
             for role in self.planned.roles:
                 await role.refresh(self)
@@ -711,24 +715,45 @@ class AsyncMachine:
 
     @on_core
     async def _open_forward(self, port: int, host: str | None) -> asyncio.Server:
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            try:
-                sock = await self.connect(port, host)
-            except (OSError, CarthageError):
-                writer.transport.abort()
-                return
-            sock.setblocking(False)
-            far_reader, far_writer = await asyncio.open_connection(sock=sock)
+        tasks: set[asyncio.Task[None]] = set()
+
+        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            # kept here: the event loop itself forgets who waits for the far end alone
+            task = asyncio.create_task(self._relay(reader, writer, port, host))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+        server = await asyncio.start_server(accept, "127.0.0.1", 0)
+        self._forwards[server] = tasks
+        return server
+
+    async def _relay(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        port: int,
+        host: str | None,
+    ) -> None:
+        """Carry one connection to a port that this machine reaches."""
+        try:
+            sock = await self.connect(port, host)
+        except (OSError, CarthageError):
+            writer.transport.abort()
+            return
+        sock.setblocking(False)
+        far_reader, far_writer = await asyncio.open_connection(sock=sock)
+        try:
             with contextlib.suppress(OSError):
                 await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
+        finally:
             for one in (writer, far_writer):
                 one.close()
-
-        return await asyncio.start_server(serve, "127.0.0.1", 0)
 
     @on_core
     async def _close_forward(self, server: asyncio.Server) -> None:
         server.close()
+        for task in self._forwards.pop(server, ()):
+            task.cancel()
 
     # looking
 
@@ -769,6 +794,24 @@ def _file_error(error: FabricError, who: str, path: str) -> Exception:
     return OSError(error.errno, f"{who}: {os.strerror(error.errno)}", path)
 
 
+async def _in_thread(work: Callable[..., R], *fds: int, **more: Any) -> R:
+    """Run what blocks in a thread, with descriptors of its own.
+
+    Who is cancelled here closes theirs, while the thread goes on: it must not meet a number that
+    means another file by then.
+    """
+    own = [os.dup(fd) for fd in fds]
+
+    def run() -> R:
+        try:
+            return work(*own, **more)
+        finally:
+            for fd in own:
+                os.close(fd)
+
+    return await asyncio.to_thread(run)
+
+
 def _read_all(fd: int) -> bytes:
     parts = []
     while data := os.read(fd, 1 << 20):
@@ -783,7 +826,10 @@ def _write_all(fd: int, data: bytes) -> None:
 
 
 def _copy(source: int, target: int) -> None:
-    with os.fdopen(os.dup(source), "rb") as reader, os.fdopen(os.dup(target), "wb") as writer:
+    with (
+        os.fdopen(source, "rb", closefd=False) as reader,
+        os.fdopen(target, "wb", closefd=False) as writer,
+    ):
         shutil.copyfileobj(reader, writer, 1 << 20)
 
 

@@ -245,7 +245,11 @@ class Fabric:
             sys_.unshare(sys_.CLONE_NEWPID)  # for the next child alone
             machine.pid = machines.fork(
                 lambda: machines.become_process(
-                    machine.spec, theirs, log, hosts=self._names, template=self._template
+                    machine.spec,
+                    theirs,
+                    log,
+                    hosts=machine.spec.get("hosts") or self._names,
+                    template=self._template,
                 ),
                 keep=(theirs.fileno(), log),
             )

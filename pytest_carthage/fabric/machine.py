@@ -86,6 +86,7 @@ def set_up_links(
             route.get("interface"),
             route.get("metric"),
             again=again,
+            onlink=bool(route.get("onlink")),
         )
 
 

@@ -45,6 +45,7 @@ _IFF_UP, _IFF_LOWER_UP = 0x1, 0x10000
 _RTMGRP_LINK = 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS = 1, 2, 4, 8
 _IFA_F_NODAD = 0x02
+_RTNH_F_ONLINK = 4
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_TABLE = 1, 4, 5, 6, 15
 
 _HEADER = struct.Struct("=IHHII")
@@ -366,10 +367,12 @@ class Batch:
         metric: int | None = None,
         *,
         again: bool = False,
+        onlink: bool = False,
     ) -> None:
         """Add a route, the default route where ``destination`` is None.
 
         :param via: the next hop; None: whoever is at the other end of ``interface``.
+        :param onlink: the next hop is on ``interface``, whatever addresses that has by now.
         """
         if via is not None:
             version = ip_address(via).version
@@ -390,7 +393,8 @@ class Batch:
         if metric is not None:
             attributes += _number(_RTA_PRIORITY, metric)
         # main table, protocol boot, unicast
-        body = _ROUTE.pack(family, prefix, 0, 0, 254, 3, scope, 1, 0) + attributes
+        flags = _RTNH_F_ONLINK if onlink else 0
+        body = _ROUTE.pack(family, prefix, 0, 0, 254, 3, scope, 1, flags) + attributes
         self._add(
             f"route {destination or 'default'} via {via or interface}",
             _RTM_NEWROUTE,

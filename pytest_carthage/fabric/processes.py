@@ -81,6 +81,10 @@ def freeze(pid: int) -> list[tuple[int, str]]:
                 if fields[0] in _STOPPED:
                     met.add(member)
                     continue
+                if member in met and fields[0] == "D":
+                    # it is in the kernel and stops before it does anything else; who waits for
+                    # a child of vfork(2) that was stopped before its exec waits until that goes on
+                    continue
                 running.append(member)
                 if member not in met:
                     met.add(member)

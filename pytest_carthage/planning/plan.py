@@ -6,8 +6,10 @@ no reference to the classes that the author wrote.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
+from itertools import combinations
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -198,6 +200,11 @@ class PlannedMachine:
         """Whether a DHCP server gives it an address."""
         return any(own.dhcp for link in self.links for own in link.addressings)
 
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Names of the networks that it is on, each once."""
+        return tuple(dict.fromkeys(link.network for link in self.links if link.network))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -218,14 +225,12 @@ class Plan:
 
     @property
     def hosts(self) -> Mapping[str, tuple[str, ...]]:
-        """Address to the host names that stand for it in every machine's ``/etc/hosts``."""
+        """Address to the host names that stand for it, in every machine's ``/etc/hosts``."""
         table: dict[str, tuple[str, ...]] = {}
         for machine in self.machines.values():
             for link in machine.links:
                 for address in link.addresses:
-                    own = (link.dns_name,) if link.dns_name else ()
-                    names = dict.fromkeys((machine.hostname, machine.name, *own))
-                    table[str(address.ip)] = tuple(names)
+                    table[str(address.ip)] = _names_of(machine, link)
         return table
 
     def other_ends(self, machine: str, interface: str) -> tuple[tuple[str, str], ...]:
@@ -246,8 +251,46 @@ class Plan:
         )
 
     @property
-    def hosts_file(self) -> str:
-        """Text of every machine's ``/etc/hosts``."""
+    def has_twins(self) -> bool:
+        """Whether one address may mean two machines, since networks overlap."""
+        subnets = [one.network for network in self.networks.values() for one in network.subnets]
+        return any(
+            one.version == other.version and one.overlaps(other)
+            for one, other in combinations(subnets, 2)
+        )
+
+    def hosts_in(self, networks: Collection[str]) -> Mapping[str, tuple[str, ...]]:
+        """The same as :attr:`hosts`, as whoever is on these networks must understand it.
+
+        Of an address that means something in one of them, that is told. Elsewhere an address that
+        they hide, or that means two machines, is left out.
+        """
+        if not self.has_twins:
+            return self.hosts
+        own = [one.network for name in networks for one in self.networks[name].subnets]
+        meanings: dict[str, dict[str, tuple[str, ...]]] = {}
+        for machine in self.machines.values():
+            for link in machine.links:
+                for address in link.addresses:
+                    names = meanings.setdefault(str(address.ip), {})
+                    names[link.network] = _names_of(machine, link)
+        table: dict[str, tuple[str, ...]] = {}
+        for text, by_network in meanings.items():
+            near = [known for name, known in by_network.items() if name in networks]
+            is_hidden = any(ip_address(text) in subnet for subnet in own)
+            far = [] if is_hidden else list(by_network.values())
+            for known in near or (far if len(far) == 1 else []):
+                table[text] = known
+        return table
+
+    def hosts_file(self, networks: Collection[str]) -> str:
+        """Text of ``/etc/hosts`` of whoever is on these networks."""
         lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
-        lines += [f"{address} {' '.join(names)}" for address, names in self.hosts.items()]
+        table = self.hosts_in(networks)
+        lines += [f"{address} {' '.join(names)}" for address, names in table.items()]
         return "\n".join(lines) + "\n"
+
+
+def _names_of(machine: PlannedMachine, link: PlannedLink) -> tuple[str, ...]:
+    own = (link.dns_name,) if link.dns_name else ()
+    return tuple(dict.fromkeys((machine.hostname, machine.name, *own)))

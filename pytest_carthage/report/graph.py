@@ -216,7 +216,7 @@ class _Drawing:
         self.bars: dict[str, float] = {}
         self.boxes: list[_Box] = []
         self.wires: list[str] = []
-        joining = [m for m in plan.machines.values() if len(_networks(m)) > 1]
+        joining = [m for m in plan.machines.values() if len(m.networks) > 1]
         self.columns = {m.name: _MARGIN + n * self.pitch for n, m in enumerate(joining)}
         self.left = _MARGIN + len(joining) * self.pitch
         single = max((len(self.hanging(name)) for name in [*plan.networks, None]), default=0)
@@ -232,7 +232,7 @@ class _Drawing:
     def hanging(self, network: str | None) -> list[PlannedMachine]:
         """The machines on this network alone; None: those on no network."""
         wanted = [network] if network is not None else []
-        return [m for m in self.plan.machines.values() if _networks(m) == wanted]
+        return [m for m in self.plan.machines.values() if list(m.networks) == wanted]
 
     def place(self) -> float:
         y: float = _MARGIN + _HEADING
@@ -242,7 +242,7 @@ class _Drawing:
             y += _BAR
             below = y
             for machine in self.plan.machines.values():
-                used = _networks(machine)
+                used = machine.networks
                 if len(used) > 1 and min(used, key=order.index) == network:
                     box = self.box(machine, self.columns[machine.name], y + _STEM)
                     below = max(below, box.y + box.height)
@@ -347,8 +347,3 @@ def _draw_box(box: _Box) -> str:
         )
         y += _LINE
     return "\n".join([*parts, "</g>"])
-
-
-def _networks(machine: PlannedMachine) -> list[str]:
-    """The networks that it is on, each once."""
-    return list(dict.fromkeys(link.network for link in _leading(machine)))

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from pytest_carthage import Layout, Machine, Network
+from pytest_carthage import Layout, Machine, Network, command, file
 from pytest_carthage.access.disturbance import AsyncDisturbance, Disturbance
 from pytest_carthage.access.handle import MachineHandle
 from pytest_carthage.access.link import AsyncLink
@@ -389,6 +389,26 @@ def test_frozen_machine_does_nothing_whatever_its_namespace(
     time.sleep(1.5)
     fault.heal()
     assert len(b.read_text("/tmp/c")) < 40  # else it were more than 100
+
+
+#: the child waits for a reader before its exec, and the parent in the kernel for that exec
+SPAWNS = """
+import os
+os.mkfifo("/tmp/fifo")
+waits = [(os.POSIX_SPAWN_OPEN, 0, "/tmp/fifo", os.O_RDONLY, 0)]
+os.waitpid(os.posix_spawn("/bin/true", ["true"], {}, file_actions=waits), 0)
+open("/tmp/spawned", "w").close()
+"""
+
+
+def test_machine_freezes_in_the_middle_of_a_spawn(pair: Environment) -> None:
+    b = pair.handle("b")
+    b.run(["setsid", "-f", "python3", "-c", SPAWNS])
+    b.wait_for(command("grep -lq '^State:.D' /proc/[0-9]*/status"))
+    with b.freeze():
+        pass
+    b.run("true > /tmp/fifo", timeout_s=10)
+    b.wait_for(file("/tmp/spawned"), timeout_s=10)
 
 
 def test_crashed_machine_says_no_goodbye_and_starts_again(pair: Environment) -> None:

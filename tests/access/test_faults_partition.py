@@ -184,6 +184,21 @@ def test_partition_does_not_cut_who_has_the_same_address_elsewhere(build: Build)
         assert meet(twins, "c", "d")
 
 
+def test_partition_between_sites_of_equal_addresses_cuts_neither_within(build: Build) -> None:
+    class Twins(Layout):
+        west = Network("10.0.0.0/24")
+        east = Network("10.0.0.0/24")
+        w1 = Machine(links={"eth0": west.at(".1")})
+        w2 = Machine(links={"eth0": west.at(".2")})
+        e1 = Machine(links={"eth0": east.at(".1")})
+        e2 = Machine(links={"eth0": east.at(".2")})
+
+    twins = build(Twins)
+    with cut(twins, {"w1", "w2"}, {"e1", "e2"}):
+        assert meet(twins, "w1", "w2")
+        assert meet(twins, "e1", "e2")
+
+
 def test_partition_refuses_what_makes_no_sense(sites: Environment) -> None:
     partition = sites.aio.partition
     with pytest.raises(

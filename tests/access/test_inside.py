@@ -150,7 +150,7 @@ def test_others_notice_nothing(shop: Shop) -> None:
             assert threads.submit(Path("/etc/hosts").read_text).result() == hosts
             assert portal.call(of_loop) == before
             assert whereabouts()[:2] != before[:2]
-            assert Path("/etc/hosts").read_text() == shop.plan.hosts_file
+            assert Path("/etc/hosts").read_text() == shop.plan.hosts_file(["lan"])
             # handles go on
             assert shop.web.run("hostname").lines == ["web"]
         assert Path("/etc/hosts").read_text() == hosts

@@ -95,6 +95,29 @@ def test_metric_of_the_link_is_that_of_the_route_that_it_is_told(build: Build) -
 
 
 @pytest.mark.real
+def test_route_by_a_link_that_asks_is_there_with_its_address(build: Build) -> None:
+    class Routed(Layout):
+        lan = Network("10.0.0.0/24", v6=V6Config(network="fd00:5::/64", slaac=True))
+        far = Network("10.9.0.0/24", "fd00:9::/64")
+        server = Machine(
+            links={"eth0": lan.at(".1", "::1", slaac=False), "eth1": far.at(".1", "::1")},
+            forward=True,
+            roles=[DhcpServer()],
+        )
+        pc = Machine(
+            links={"eth0": lan.at(".7", dhcp=True)},
+            routes={"10.9.0.0/24": ".1", "fd00:9::/64": "fd00:5::1"},
+        )
+        host = Machine(
+            links={"eth0": far.at(".2", "::2")}, routes={"10.0.0.0/24": ".1", "fd00:5::/64": "::1"}
+        )
+
+    pc = build(Routed).handle("pc")
+    assert pc.ping("10.9.0.2") < 1.0
+    assert pc.ping("fd00:9::2") < 1.0
+
+
+@pytest.mark.real
 def test_address_from_an_advertised_prefix_is_there_when_the_machine_is(build: Build) -> None:
     class Advertised(Layout):
         lan = Network(v6=V6Config(network="fd00:5::/64", slaac=True, gateway="fd00:5::1"))

@@ -356,3 +356,32 @@ def _full(plan: Plan, network: Network) -> Plan:
     for name in ("a", "b"):
         plan, _ = extend_plan(plan, name, Machine(links={"eth0": network.at()}))
     return plan
+
+
+def test_name_leads_only_to_an_address_that_means_this_machine() -> None:
+    class Sites(Layout):
+        west = Network("10.0.0.0/24")
+        east = Network("10.0.0.0/24")
+        world = Network("192.0.2.0/24")
+        a = Machine(links={"eth0": west.at(".10")})
+        b = Machine(links={"eth0": east.at(".10")})
+        c = Machine(links={"eth0": east.at(".11")})
+        gw = Machine(links={"lan0": west.at(".1"), "wan0": world.at(".1")})
+        server = Machine(links={"eth0": world.at(".80")})
+
+    plan = make_plan(Sites)
+    assert plan.has_twins
+
+    def known(name: str) -> dict[str, str]:
+        return {
+            address: names[0]
+            for address, names in plan.hosts_in(plan.machines[name].networks).items()
+        }
+
+    far = {"192.0.2.1": "gw", "192.0.2.80": "server"}
+    assert known("a") == {"10.0.0.10": "a", "10.0.0.1": "gw", **far}
+    assert known("b") == {"10.0.0.10": "b", "10.0.0.11": "c", **far}  # 10.0.0.1 is nobody here
+    assert known("gw") == known("a")
+    # from outside, 10.0.0.10 could be either
+    assert known("server") == {"10.0.0.11": "c", "10.0.0.1": "gw", **far}
+    assert "10.0.0.10 b\n" in plan.hosts_file(["east"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -319,6 +320,64 @@ def test_machine_command_readiness_forward_and_power(build: Build) -> None:
         ConnectionRefusedError, match=r"machine 'web' of layout 'Served': 127.0.0.1:9"
     ):
         web.connect(9)
+
+
+class Twins(Layout):
+    west = Network("10.0.0.0/24")
+    east = Network("10.0.0.0/24")
+    a = Machine(links={"eth0": west.at(".1")})
+    b = Machine(links={"eth0": west.at(".2")})
+    c = Machine(links={"eth0": east.at(".2")})
+
+
+def test_names_mean_the_machines_of_ones_own_network(build: Build) -> None:
+    twins = build(Twins)
+
+    def name_of_two(machine: str) -> str:
+        return twins.handle(machine).run("getent hosts 10.0.0.2").stdout.split()[1]
+
+    assert [name_of_two(name) for name in "abc"] == ["b", "b", "c"]
+    twins.add("d", Machine(links={"eth0": Twins.east.at(".3")}))
+    assert [name_of_two(name) for name in "abcd"] == ["b", "b", "c", "c"]
+    twins.handle("a").restart()
+    assert name_of_two("a") == "b"
+    with pytest.raises(OSError, match="no host 'c'"):
+        twins.handle("a").ping("c")
+
+
+class Silent(Layout):
+    lan = Network("192.0.2.0/24")
+    web = Machine(
+        links={"eth0": lan.at(".1")},
+        command=[
+            "python3",
+            "-u",
+            "-c",
+            "import socket, time\n"
+            "listener = socket.create_server(('', 80))\n"
+            "kept = [listener.accept()]\n"
+            "print('somebody came', flush=True)\n"
+            "time.sleep(600)",
+        ],
+        wait_for=port(80),
+    )
+
+
+def test_forwarded_connection_is_not_forgotten_while_the_far_end_is_silent(
+    build: Build, caplog: pytest.LogCaptureFixture
+) -> None:
+    web = build(Silent).handle("web")
+
+    async def collect_garbage() -> int:
+        await asyncio.sleep(0.05)  # the near end's hanging up has arrived
+        return gc.collect()
+
+    with web.forward(80) as number:
+        socket.create_connection(("127.0.0.1", number), timeout=5).close()
+        web.wait_for(log("somebody came"))
+        web.aio.portal.call(collect_garbage)
+    web.aio.portal.call(collect_garbage)
+    assert [record.getMessage() for record in caplog.records] == []
 
 
 class Never(Layout):

@@ -195,7 +195,7 @@ async def _start_service(context: Context) -> Service:
 def _write_files(planned: PlannedMachine, context: Context, folder: Path) -> dict[str, Path]:
     """Write what a machine needs of its network from the start; path in it to file."""
     texts = {
-        "/etc/hosts": context.plan.hosts_file,
+        "/etc/hosts": context.plan.hosts_file(planned.networks),
         "/etc/resolv.conf": resolv_conf(planned),
     }
     files = {path: folder / f"{planned.name}.{path.rpartition('/')[2]}" for path in texts}
