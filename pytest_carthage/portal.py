@@ -69,9 +69,17 @@ class Portal:
     def _run(self, started: threading.Event) -> None:
         asyncio.set_event_loop(self.loop)
         self.loop.call_soon(started.set)
-        self.loop.run_forever()
+        while not self._run_until_stopped():
+            pass
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         self.loop.close()
+
+    def _run_until_stopped(self) -> bool:
+        try:
+            self.loop.run_forever()
+        except (SystemExit, KeyboardInterrupt):  # of somebody's code in a task, whose result it is
+            return False
+        return True
 
     def call(
         self, function: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs

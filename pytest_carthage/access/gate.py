@@ -111,17 +111,21 @@ class GateRecord:
         return {**self.totals, "connections": [asdict(one) for one in self.connections]}
 
 
-def _destination(to: str) -> tuple[str, int]:
+def _destination(to: object) -> tuple[str, int]:
     """Host, as resolvers take it, and port.
 
     :raises ValueError: what was seen, and what to do.
     """
+    if not isinstance(to, str):
+        raise ValueError('no "host:port"; try: to="export.prod.example:443"')
     host, colon, number = to.rpartition(":")
     if "://" in to:
         plain = to.partition("://")[2].partition("/")[0]
         raise ValueError(f'a URL is no destination; try: to="{plain or "host"}:443"')
-    if not colon or (":" in host and not host.startswith("[")):
-        example = f"[{to}]" if to.count(":") > 1 else to or "export.prod.example"
+    if not colon or to.endswith("]") or (":" in host and not host.startswith("[")):
+        example = f"[{to}]" if _is_address(to) else to or "export.prod.example"
+        if ":" in example and not example.endswith("]"):
+            example = example.partition(":")[0]
         raise ValueError(f'no port; try: to="{example}:443"')
     host = host.removeprefix("[").removesuffix("]")
     if not (number.isascii() and number.isdecimal() and 1 <= int(number) <= 65535):
@@ -284,8 +288,9 @@ class AsyncGate:
             self.host, self.port = _destination(self.to)
         except ValueError as error:
             raise GateError(f"{self._who}: {error}") from None
-        if not self.for_s > 0:
-            raise GateError(f"{self._who}: for_s={self.for_s:g} is no time; try: for_s=60")
+        for_s: object = self.for_s
+        if not isinstance(for_s, int | float) or not for_s > 0:
+            raise GateError(f"{self._who}: for_s={self.for_s!r} is no time; try: for_s=60")
         plan = self._surroundings.plan
         try:
             machine = self._surroundings.handle(self.machine)

@@ -74,7 +74,8 @@ class Station:
 
     def tell_hosts(self, hosts: str) -> None:
         """Write its ``/etc/hosts``, also for those who are inside."""
-        self._write("hosts", hosts)
+        if self._folder.is_dir():  # it is being made, or could not be
+            self._write("hosts", hosts)
 
     def _write(self, name: str, text: str) -> None:
         path = self._folder / name

@@ -625,6 +625,9 @@ class AsyncMachine:
         """
         if protocol not in ("tcp", "udp"):
             raise ValueError(f"{self._who}: protocol {protocol!r}; try: 'tcp' or 'udp'")
+        given: object = port
+        if not isinstance(given, int) or not 0 < given < 65536:
+            raise ValueError(f"{self._who}: port {port!r} is no number from 1 to 65535")
         kind = sockets.SOCK_STREAM if protocol == "tcp" else sockets.SOCK_DGRAM
         # the name is looked up and the socket made in one go: each costs a way there and back
         reply, fds = await self._about_host(host or "127.0.0.1", "socket", type=int(kind))

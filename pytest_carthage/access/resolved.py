@@ -81,7 +81,7 @@ class Resolutions:
         self._ends: dict[End, asyncio.Future[PlannedLink]] = {}
         self._told: dict[End, PlannedLink] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._failures: list[tuple[str, Exception]] = []
+        self._failures: list[tuple[str, BaseException]] = []
 
     def look(self, machine: AsyncMachine) -> None:
         """Tell of the links of a machine that have become known, or have changed."""
@@ -141,7 +141,9 @@ class Resolutions:
             returned = subscriber(event)
             if inspect.isawaitable(returned):
                 await returned
-        except Exception as error:
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # sys.exit() and pytest.fail() are none of Exception
             name = getattr(subscriber, "__qualname__", repr(subscriber))
             self._failures.append((f"subscriber {name} of {type(event).__name__}", error))
 

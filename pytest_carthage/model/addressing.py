@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    ip_address,
+)
 
 from pytest_carthage.model.ipconfig import Address, AnyNetwork
 
@@ -29,6 +36,10 @@ def locate(written: str | Address, subnet: AnyNetwork) -> Address:
 
 
 def _read(written: str | Address, subnet: AnyNetwork) -> Address:
+    if isinstance(written, IPv4Interface | IPv6Interface):
+        if written.network != subnet:  # it has a prefix length of its own
+            raise ValueError("is outside")
+        return written.ip
     if isinstance(written, IPv4Address | IPv6Address):
         return written
     try:

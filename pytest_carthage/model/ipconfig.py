@@ -65,7 +65,7 @@ class IpConfig:
     #: what the link's address is known by behind a NAT; it need not lie in any network here
     public_address: str | Address | Computed | None = None
     #: resolvers that the machine asks
-    dns_servers: Sequence[Written] | Written | None = None
+    dns_servers: Sequence[str | Address] | Written | None = None
     #: domains in which the machine looks for names without a dot
     domains: Sequence[str] | str | Computed | None = None
     #: of the default route: of several, the lowest is taken

@@ -343,7 +343,8 @@ class Layout:
         :param for_s: the gate closes by itself after this time.
         :raises GateError: the name does not resolve, or the machine cannot listen.
         """
-        name = machine if isinstance(machine, str) else machine.name
+        given: Any = machine  # what is no machine is told of when the gate opens
+        name: str = getattr(given, "name", given)
         return self._environment.gate(name, to=to, for_s=for_s)
 
     @property
@@ -451,7 +452,8 @@ class AsyncLayout:
         self, machine: str | AsyncMachine | MachineHandle, *, to: str, for_s: float = 60.0
     ) -> Opening[AsyncGate]:
         """As :meth:`Layout.gate`."""
-        name = machine if isinstance(machine, str) else machine.name
+        given: Any = machine  # what is no machine is told of when the gate opens
+        name: str = getattr(given, "name", given)
         return self._environment.aio.gate(name, to=to, for_s=for_s)
 
     @property

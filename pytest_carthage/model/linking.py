@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["DecidedLink", "Pools", "decide_links", "refuse_nobody"]
 
 _SHOWN = 8
+_USUAL_MTU = 1500
 _OVERHEAD = {"vxlan": 50, "gre": 24}  # RFC 7348 over IPv4; RFC 2784 over IPv4
 
 
@@ -139,6 +140,14 @@ def _begin(name: str, interface: str, link: NetworkLink, around: Neighbourhood) 
         )
     known = around.network_of(link.network) if link.network is not None else None
     network, declared = known if known is not None else ("", None)
+    carried = [around.network_of(one) for one in link.carries]
+    as_it_is = replace(
+        link, network=declared, carries=tuple(one[1] for one in carried if one is not None)
+    )
+    for fault in as_it_is.faults:  # a subclass may have replaced the network by another kind
+        raise around.error(
+            name, f"{fault.what} (interface {interface!r})", fault.remedy, link.place
+        )
     return _Work(machine=name, interface=interface, link=link, network=network, declared=declared)
 
 
@@ -340,11 +349,12 @@ def _claim_auto(work: _Work, around: Neighbourhood) -> None:
         if not resolved.auto:
             continue
         taken = around.addresses.setdefault(work.network, {})
-        external = around.external.get(work.network, set())
-        free = around.pools.take(work.network, resolved.subnet, taken)
-        while free is not None and free in external:
-            free = around.pools.take(work.network, resolved.subnet, taken)
         subnet = resolved.subnet
+        # who is asked for names is somebody else, also when nobody has that address yet
+        kept = {*around.external.get(work.network, ()), *subnet.dns_servers}
+        free = around.pools.take(work.network, subnet, taken)
+        while free is not None and free in kept:
+            free = around.pools.take(work.network, subnet, taken)
         if free is None:
             where = "the pool of network" if subnet.pool else "network"
             having = [f"{one} ({owner})" for one, owner in taken.items() if one.version == version]
@@ -417,6 +427,8 @@ def _refuse_misfit(name: str, machine: Machine, works: list[_Work], around: Neig
     """What links stand on must be there and be able to carry them."""
     by_name = {work.interface: work for work in works}
     for work in works:
+        for other in works[: works.index(work)]:
+            _refuse_same_end(name, work, other, around)
         for member in work.link.bond:
             if member in by_name or sum(member in other.link.bond for other in works) > 1:
                 raise around.error(
@@ -453,6 +465,29 @@ def _refuse_misfit(name: str, machine: Machine, works: list[_Work], around: Neig
                     "an interface with an address of an ordinary network",
                     work.link.place,
                 )
+
+
+def _refuse_same_end(name: str, work: _Work, other: _Work, around: Neighbourhood) -> None:
+    """Two interfaces of a machine that the kernel could not tell apart."""
+    if work.link.kind != other.link.kind or work.link.kind not in ("vlan", "vxlan", "gre"):
+        return
+    if work.network == other.network and work.link.kind == "vlan":
+        if work.link.over != other.link.over:
+            return
+        seen = f"both over {work.link.over[0]!r} to network {work.network!r}"
+    elif work.network == other.network:
+        seen = f"both ends of the tunnel {work.network!r}"
+    else:
+        vnis = [one.declared.vni for one in (work, other) if one.declared is not None]
+        if work.link.kind != "vxlan" or None in vnis or len(set(vnis)) == 2:
+            return
+        seen = f"of tunnels {other.network!r} and {work.network!r}, which have the vni {vnis[0]}"
+    raise around.error(
+        name,
+        f"interfaces {other.interface!r} and {work.interface!r} are {seen}",
+        "another vni for one of them" if "vni" in seen else "one of them",
+        work.link.place,
+    )
 
 
 def _underlays(works: list[_Work], around: Neighbourhood) -> dict[tuple[str, str], PlannedUnderlay]:
@@ -499,18 +534,21 @@ def _underlays(works: list[_Work], around: Neighbourhood) -> dict[tuple[str, str
 
 def _mtu(work: _Work, machine: Machine, around: Neighbourhood) -> int | None:
     mtu = work.link.mtu or (work.declared.mtu if work.declared is not None else None)
+    carrier = ""
+    if mtu is None and work.link.kind in _OVERHEAD:
+        below = machine.links[work.link.over[0]]
+        known = around.network_of(below.network) if below.network is not None else None
+        carried = below.mtu or (known[1].mtu if known is not None else None) or _USUAL_MTU
+        mtu = carried - _OVERHEAD[work.link.kind]
+        carrier = f", over {work.link.over[0]!r} with {carried}"
     mistake = mtu_mistake(mtu, tuple(work.resolved))
     if mistake is not None:
         raise around.error(
             work.machine,
-            f"{mistake.what} (interface {work.interface!r})",
-            mistake.remedy,
+            f"{mistake.what} (interface {work.interface!r}{carrier})",
+            f"a larger mtu for {work.link.over[0]!r}" if carrier else mistake.remedy,
             work.link.place,
         )
-    if mtu is None and work.link.kind in _OVERHEAD:
-        below = machine.links[work.link.over[0]]
-        carried = below.mtu or (below.network.mtu if below.network is not None else None) or 1500
-        return carried - _OVERHEAD[work.link.kind]
     return mtu
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from ipaddress import IPv4Address, IPv6Address
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
@@ -20,7 +20,13 @@ from pytest_carthage.model.ipconfig import (
     Written,
 )
 from pytest_carthage.model.place import Place
-from pytest_carthage.model.resolution import Mistake, PlannedSubnet, parse_network, resolve_subnet
+from pytest_carthage.model.resolution import (
+    Mistake,
+    PlannedSubnet,
+    is_domain,
+    parse_network,
+    resolve_subnet,
+)
 
 __all__ = [
     "Address",
@@ -244,6 +250,12 @@ class Network:
             {4: v4, 6: v6},
             mistakes,
         )
+        if addresses == (None,) and (useless := _says_anything(configs[4], configs[6])):
+            mistakes.append(
+                Mistake(
+                    f"{useless}= beside None, which means no addresses", "leave one of them out"
+                )
+            )
         return NetworkLink(
             network=self,
             v4=configs[4],
@@ -252,8 +264,8 @@ class Network:
             mac=mac,
             mtu=mtu,
             kind=_kind_of(self, kind, over, bond),
-            over=(over,) if isinstance(over, str) else tuple(over),
-            bond=(bond,) if isinstance(bond, str) else tuple(bond),
+            over=_interfaces("over", over, mistakes),
+            bond=_interfaces("bond", bond, mistakes),
             required=required,
             admin_up=admin_up,
             dns_name=dns_name,
@@ -336,6 +348,32 @@ def _says_address(own: IpConfig | None, inherited: IpConfig | None) -> bool:
         for config in (own, inherited)
         if isinstance(config, IpConfig)
         for name in ("address", "dhcp", "slaac")
+    )
+
+
+def _interfaces(what: str, given: object, mistakes: list[Mistake]) -> tuple[str, ...]:
+    names = (given,) if isinstance(given, str) else given
+    if isinstance(names, Iterable):
+        names = tuple(names)
+        if all(isinstance(one, str) for one in names):
+            return names
+    mistakes.append(Mistake(f"{what}={given!r} is no name of an interface", f'{what}="eth0"'))
+    return ()
+
+
+def _says_anything(*configs: IpConfig | None) -> str | None:
+    """The name of a value that is set, and asks for something."""
+    return next(
+        (
+            one.name
+            for config in configs
+            if config is not None
+            for one in fields(config)
+            # a gateway without an address is refused with better words
+            if one.name not in ("place", "gateway")
+            and getattr(config, one.name) not in (None, False)
+        ),
+        None,
     )
 
 
@@ -434,6 +472,15 @@ class NetworkLink:
                         f"{name}={getattr(self, name)!r} is neither True nor False", f"{name}=True"
                     )
                 )
+        called = self.dns_name
+        if called is not None and (
+            not is_domain(called) or called.lower().partition(".")[0] == "localhost"
+        ):
+            found.append(
+                Mistake(
+                    f"dns_name {called!r} is no name for the DNS", 'dns_name="www.prod.example"'
+                )
+            )
         found += self._kind_mistakes()
         return tuple(Fault(what=one.what, remedy=one.remedy, place=self.place) for one in found)
 
@@ -458,12 +505,24 @@ class NetworkLink:
                 f"kind {self.kind!r} is one of networks",
                 f'Network(..., kind="{self.kind}"), and over= on its links',
             )
+        for carried in self.carries:
+            if carried.vlan_id is None:
+                yield Mistake(
+                    f"{_called(carried)} on a trunk has no vlan_id", "Network(..., vlan_id=10)"
+                )
+            if carried.kind != "bridged":
+                yield Mistake(
+                    f"{_called(carried)} on a trunk is of kind {carried.kind!r}",
+                    "a bridged network",
+                )
         if self.kind == "vlan" and len(self.over) != 1:
             yield Mistake("a link of kind 'vlan' stands on one trunk", 'over="eth0"')
         if self.kind in ("bridged", "macvlan", "bond") and self.over:
             yield Mistake(f"over={list(self.over)} is not for kind {self.kind!r}", "leave it out")
         if self.kind == "bond" and not 1 <= len(self.bond) <= 8:
             yield Mistake(f"a bond of {len(self.bond)} interfaces", 'bond=("eth0", "eth1")')
+        if len(set(self.bond)) < len(self.bond):
+            yield Mistake(f"bond={list(self.bond)} has an interface twice", "each once")
         if self.bond and self.kind != "bond":
             yield Mistake(f"bond= is not for kind {self.kind!r}", "leave one of them out")
         if network is not None and network.kind == "point-to-point" and self.kind != "bridged":
@@ -471,6 +530,11 @@ class NetworkLink:
                 f"kind {self.kind!r} is not possible on a point-to-point network",
                 "leave it out",
             )
+
+
+def _called(network: Network) -> str:
+    """A network in a message: in the class body that makes it, it has no name yet."""
+    return f"network {network.name!r}" if network.name else repr(network)
 
 
 def trunk(*networks: Network, mac: str | None = None, mtu: int | None = None) -> NetworkLink:
@@ -485,13 +549,8 @@ def trunk(*networks: Network, mac: str | None = None, mtu: int | None = None) ->
     for network in given:
         if not isinstance(network, Network):
             mistakes.append(Mistake(f"a trunk of {network!r}", "trunk(lan, dmz)"))
-        elif network.vlan_id is None:
-            mistakes.append(
-                Mistake(
-                    f"network {network.name!r} on a trunk has no vlan_id",
-                    "Network(..., vlan_id=10)",
-                )
-            )
+        elif sum(network is one for one in given) > 1:
+            mistakes.append(Mistake(f"{_called(network)} is on the trunk twice", "trunk(lan, dmz)"))
     if not networks:
         mistakes.append(Mistake("a trunk of no networks", "trunk(lan, dmz)"))
     return NetworkLink(

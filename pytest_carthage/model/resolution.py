@@ -31,6 +31,7 @@ __all__ = [
     "ResolvedLink",
     "compute",
     "highest_free",
+    "is_domain",
     "parse_network",
     "pool_of",
     "resolve_link",
@@ -190,6 +191,11 @@ def _no_subnet(written: str, example: str) -> Mistake:
     return Mistake(f"subnet {written!r} has host bits set", f'Network("{meant}")')
 
 
+def is_domain(written: object) -> bool:
+    """Whether this is a domain name, as hosts have (RFC 1123)."""
+    return isinstance(written, str) and len(written) <= 253 and bool(_DOMAIN.fullmatch(written))
+
+
 class _Reading:
     """Reads the values of one configuration, whose subnet is known."""
 
@@ -225,7 +231,8 @@ class _Reading:
             parsed = ip_address(written)  # type: ignore[arg-type]
         except ValueError:
             parsed = None
-        if parsed is None or parsed.version != self.subnet.version or isinstance(written, int):
+        is_no_address = isinstance(written, int | IPv4Interface | IPv6Interface)
+        if parsed is None or parsed.version != self.subnet.version or is_no_address:
             raise Mistake(
                 f"{what} {written!r}{self.where} is not an IPv{self.subnet.version} address",
                 f"{what}={str(self._first())!r}",
@@ -327,7 +334,7 @@ class _Reading:
     def domains(self) -> tuple[str, ...]:
         found = self.several("domains")
         for one in found:
-            if not isinstance(one, str) or len(one) > 253 or not _DOMAIN.fullmatch(one):
+            if not is_domain(one):
                 raise Mistake(
                     f"domains has {one!r}{self.where}, which is no domain name",
                     'domains=["prod.example"]',

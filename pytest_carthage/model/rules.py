@@ -115,6 +115,7 @@ def decide(machines: Mapping[str, Machine], around: Neighbourhood) -> dict[str, 
         for fault in machine.faults:
             raise fault.error(f"machine {name!r} of layout {around.layout!r}")
     hostnames = {name: _claim_names(name, machine, around) for name, machine in machines.items()}
+    _refuse_borrowed_names(machines, around)
     _note_servers(machines, around)
     links = decide_links(machines, hostnames, around)
     after = _order(machines, links, around)
@@ -180,6 +181,21 @@ def _claim_names(name: str, machine: Machine, around: Neighbourhood) -> str:
     return hostname
 
 
+def _refuse_borrowed_names(machines: Mapping[str, Machine], around: Neighbourhood) -> None:
+    """A link's name must not lead away from the machine that is called so."""
+    for name, machine in machines.items():
+        for interface, link in machine.links.items():
+            owner = around.names.get((link.dns_name or "").lower(), name)
+            if owner != name:
+                raise around.error(
+                    name,
+                    f"dns_name {link.dns_name!r} of interface {interface!r} is the name of"
+                    f" machine {owner!r}",
+                    "another name",
+                    link.place,
+                )
+
+
 def _order(
     machines: Mapping[str, Machine],
     links: Mapping[str, Mapping[str, DecidedLink]],
@@ -238,7 +254,10 @@ def _decide_one(
     routes = _routes(name, machine, links, around)
     _refuse_two_defaults(name, machine, links, routes, around)
     forwards = _forwards(name, machine, links, around)
-    masquerades = any(one.masquerade for link in links.values() for one in link.addressings)
+    # a host of one link may have inherited it from its network, and is no router
+    masquerades = len(links) > 1 and any(
+        one.masquerade for link in links.values() for one in link.addressings
+    )
     return Decided(
         hostname=hostname,
         links=MappingProxyType(dict(links)),
@@ -274,22 +293,22 @@ def _forwards(
                 "the name of one of them",
                 one.place,
             )
-        to = _forwarded_to(name, what, one, links, around)
-        key = one.interface, one.protocol, one.port, to.version
-        if key in found:
-            raise around.error(
-                name,
-                f"{what}: this port leads to {found[key].to} already",
-                "one of them",
-                one.place,
+        for to in _forwarded_to(name, what, one, links, around):
+            key = one.interface, one.protocol, one.port, to.version
+            if key in found:
+                raise around.error(
+                    name,
+                    f"{what}: this port leads to {found[key].to} already",
+                    "one of them",
+                    one.place,
+                )
+            found[key] = DecidedForward(
+                interface=one.interface,
+                protocol=one.protocol,
+                port=one.port,
+                to=to,
+                to_port=one.to_port or one.port,
             )
-        found[key] = DecidedForward(
-            interface=one.interface,
-            protocol=one.protocol,
-            port=one.port,
-            to=to,
-            to_port=one.to_port or one.port,
-        )
     return tuple(found.values())
 
 
@@ -299,29 +318,50 @@ def _forwarded_to(
     forward: Forward,
     links: Mapping[str, DecidedLink],
     around: Neighbourhood,
-) -> Address:
-    """The address that a port leads to: of a machine, one that the router has a link to."""
+) -> Sequence[Address]:
+    """Where a port leads to: of a machine, one address of each family that the interface has."""
+    versions = [one.network.version for one in links[forward.interface].addressings]
     if isinstance(forward.to, Machine):
         owners = set(around.machine_of(forward.to))
     else:
         try:
-            return ip_address(forward.to)
+            whole = ip_address(forward.to)
         except ValueError:
             owners = {str(forward.to)}
+        else:
+            if whole.version not in versions:
+                raise around.error(
+                    name,
+                    f"{what} leads to '{whole}', and that interface has no address of"
+                    f" IPv{whole.version} to be reached by",
+                    f"an address of IPv{whole.version} for it",
+                    forward.place,
+                )
+            return [whole]
     own_networks = [link.network for link in links.values()]
     back = links[forward.interface].network  # the last resort: where it came from
     order = sorted(
         around.addresses, key=lambda network: (network not in own_networks, network == back)
     )
+    found: dict[int, Address] = {}
     for network in order:
         for address, owner in around.addresses[network].items():
-            if owner in owners and owner != name:
-                return address
-    having = sorted({owner for taken in around.addresses.values() for owner in taken.values()})
+            if owner in owners and owner != name and address.version in versions:
+                found.setdefault(address.version, address)
+    if found:
+        return [found[version] for version in sorted(found)]
+    having = {
+        owner
+        for taken in around.addresses.values()
+        for address, owner in taken.items()
+        if owner != name and address.version in versions
+    }
+    family = " or ".join(f"IPv{version}" for version in versions)
     raise around.error(
         name,
-        f"{what} leads to {forward.to!r}, which is no machine of the layout with an address",
-        f"an address, or one of {', '.join(repr(one) for one in having if one != name)}",
+        f"{what} leads to {forward.to!r}, which is no other machine of the layout with an address"
+        f" of {family or 'any kind'}",
+        f"an address, or one of {', '.join(map(repr, sorted(having)))}" if having else "an address",
         forward.place,
     )
 

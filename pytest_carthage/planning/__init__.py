@@ -118,7 +118,17 @@ def plan_station(plan: Plan, network: str) -> tuple[Plan, PlannedLink]:
     if network in plan.stations:
         return plan, plan.stations[network]
     planned = plan.networks[network]
+    if planned.kind not in ("bridged", "point-to-point"):
+        raise LookupError(
+            f"network {network!r} of layout {plan.layout!r} is a tunnel of kind {planned.kind!r}, "
+            "whose ends are all in machines; try: machine.connect() of one of them"
+        )
     around = _neighbourhood(plan)
+    if len(ends := around.ends.get(network, ())) == 2:
+        raise LookupError(
+            f"network {network!r} of layout {plan.layout!r} is a wire, whose two ends are at "
+            f"{' and '.join(ends)}; try: machine.connect() of one of them"
+        )
     taken = {*around.addresses.get(network, ()), *around.external.get(network, ())}
     families: dict[int, PlannedAddressing] = {}
     for subnet in planned.subnets:
@@ -208,6 +218,8 @@ def _neighbourhood(plan: Plan) -> Neighbourhood:
         for one in link.addresses:
             around.addresses.setdefault(name, {})[one.ip] = f"station on {name}"
         around.macs.setdefault(name, {})[link.mac] = f"station on {name}"
+        if plan.networks[name].kind == "point-to-point":
+            around.ends.setdefault(name, []).append(f"station on {name}")
     for name, machine in plan.machines.items():
         around.names[machine.hostname.lower()] = name
         around.names[name.lower()] = name

@@ -742,8 +742,8 @@ def test_vlan_over_a_trunk_that_does_not_carry_it_is_refused(refused: Refused) -
     [
         (
             'Forward("wan0", 80, to="db")',
-            "forward of port 80 on 'wan0' leads to 'db', which is no machine of the layout with an"
-            " address; declared at conftest.py:4; try: an address, or one of 'web'",
+            "forward of port 80 on 'wan0' leads to 'db', which is no other machine of the layout"
+            " with an address of IPv4; declared at conftest.py:4; try: an address, or one of 'web'",
         ),
         (
             'Forward("eth7", 80, to="web")',
@@ -768,3 +768,163 @@ def test_forward_that_is_wrong_is_refused(refused: Refused, forward: str, messag
             gw = Machine(links={{"wan0": wan.at()}}, forwards=[{forward}])
     """
     assert refused(source) == f"machine 'gw' of layout 'Shop': {message}"
+
+
+# what an adversary tried
+
+
+def test_address_may_be_an_interface_of_the_same_network() -> None:
+    lan = Network("10.0.0.0/24")
+    plan = plan_of(lan=lan, web=host(lan, ip_interface("10.0.0.7/24")))
+    assert link_of(plan, "web").address == ip_interface("10.0.0.7/24")
+
+
+def test_auto_leaves_the_address_of_the_dns_server_alone() -> None:
+    lan = Network(v4=V4Config(network="10.0.0.0/24", dns_servers=[".2"]))
+    plan = plan_of(lan=lan, **{name: host(lan, "auto") for name in ("a", "b")})
+    found = [str(link_of(plan, name).address) for name in ("a", "b")]
+    assert found == ["10.0.0.1/24", "10.0.0.3/24"]
+
+
+def test_forward_to_a_machine_leads_to_each_family_that_both_have() -> None:
+    lan, wan = Network("10.0.0.0/24", "fd00::/64"), Network("192.0.2.0/24", "2001:db8::/64")
+    web = host(lan, ".80", "::80")
+    links = {"lan0": lan.at(".1", "::1"), "wan0": wan.at(".1", "::1")}
+    gw = Machine(links=links, forwards=[Forward("wan0", 80, to=web)])
+    plan = plan_of(lan=lan, wan=wan, web=web, gw=gw)
+    assert [str(one.to) for one in plan.machines["gw"].forwards] == ["10.0.0.80", "fd00::80"]
+
+
+@pytest.mark.parametrize(
+    ("links", "message"),
+    [
+        pytest.param(
+            '{"eth0": lan.at(ip_interface("10.0.0.7/16"))}',
+            "address '10.0.0.7/16' of interface 'eth0' is outside network 'lan' (10.0.0.0/24)",
+            id="interface of another network",
+        ),
+        pytest.param(
+            '{"eth0": lan.at(None, public_address="192.0.2.1")}',
+            "public_address= beside None, which means no addresses (interface 'eth0')",
+            id="no address, but a public one",
+        ),
+        pytest.param(
+            '{"eth0": lan.at(dns_name="a b")}',
+            "dns_name 'a b' is no name for the DNS (interface 'eth0')",
+            id="dns_name with a space",
+        ),
+        pytest.param(
+            '{"eth0": lan.at(dns_name="localhost")}',
+            "dns_name 'localhost' is no name for the DNS (interface 'eth0')",
+            id="dns_name localhost",
+        ),
+        pytest.param(
+            '{"eth0": lan.at(dns_name="Other")}',
+            "dns_name 'Other' of interface 'eth0' is the name of machine 'other'",
+            id="dns_name of another machine",
+        ),
+        pytest.param(
+            '{"bond0": lan.at(bond=("eth0", "eth0"))}',
+            "bond=['eth0', 'eth0'] has an interface twice (interface 'bond0')",
+            id="bond of the same twice",
+        ),
+        pytest.param(
+            '{"bond0": lan.at(bond=5)}',
+            "bond=5 is no name of an interface (interface 'bond0')",
+            id="bond of a number",
+        ),
+        pytest.param(
+            '{"eth0": trunk(lan, lan)}',
+            "Network('10.0.0.0/24') is on the trunk twice (interface 'eth0')",
+            id="trunk of the same twice",
+        ),
+        pytest.param(
+            '{"eth0": trunk(wire)}',
+            "Network('10.2.0.0/30', kind='point-to-point') on a trunk is of kind 'point-to-point'"
+            " (interface 'eth0')",
+            id="trunk of a wire",
+        ),
+        pytest.param(
+            '{"eth0": trunk(lan), "a": lan.at(over="eth0"), "b": lan.at(over="eth0")}',
+            "interfaces 'a' and 'b' are both over 'eth0' to network 'lan'",
+            id="one network of a trunk twice",
+        ),
+        pytest.param(
+            '{"eth0": lan.at(), "a": tunnel.at(over="eth0"), "b": tunnel.at(over="eth0")}',
+            "interfaces 'a' and 'b' are both ends of the tunnel 'tunnel'",
+            id="both ends of a tunnel",
+        ),
+        pytest.param(
+            '{"eth0": lan.at(), "a": tunnel.at(over="eth0"), "b": second.at(over="eth0")}',
+            "interfaces 'a' and 'b' are of tunnels 'tunnel' and 'second', which have the vni 42",
+            id="one VNI twice",
+        ),
+        pytest.param(
+            '{"eth0": lan.at(mtu=600), "a": tunnel.at(over="eth0")}',
+            "mtu 550 is not a number from 576 to 65535 (interface 'a', over 'eth0' with 600)",
+            id="nothing left for the tunnel",
+        ),
+    ],
+)
+def test_link_that_no_kernel_could_make_is_refused(
+    refused: Refused, links: str, message: str
+) -> None:
+    source = f"""
+        from ipaddress import ip_interface
+        from pytest_carthage import trunk
+        class Shop(Layout):
+            lan = Network("10.0.0.0/24", vlan_id=7)
+            wire = Network("10.2.0.0/30", kind="point-to-point", vlan_id=8)
+            tunnel = Network("10.3.0.0/24", kind="vxlan", vni=42)
+            second = Network("10.4.0.0/24", kind="vxlan", vni=42)
+            web = Machine(links={links})
+            other = Machine(links={{
+                "eth0": lan.at(), "t0": tunnel.at(over="eth0", mtu=1400),
+            }})
+    """
+    assert refused(source).startswith(f"machine 'web' of layout 'Shop': {message}; declared at ")
+
+
+@pytest.mark.parametrize(
+    ("forward", "message"),
+    [
+        (
+            'Forward("wan0", 80, to="fd00::80")',
+            "leads to 'fd00::80', and that interface has no address of IPv6 to be reached by",
+        ),
+        (
+            'Forward("wan0", 80, to="six")',
+            "leads to 'six', which is no other machine of the layout with an address of IPv4",
+        ),
+    ],
+)
+def test_forward_into_another_family_is_refused(
+    refused: Refused, forward: str, message: str
+) -> None:
+    source = f"""
+        class Shop(Layout):
+            wan = Network("192.0.2.0/24")
+            lan = Network("fd00::/64")
+            six = Machine(links={{"eth0": lan.at()}})
+            gw = Machine(
+                links={{"wan0": wan.at(), "lan0": lan.at()}}, forwards=[{forward}]
+            )
+    """
+    assert f"forward of port 80 on 'wan0' {message}; declared" in refused(source)
+
+
+def test_network_replaced_by_another_kind_is_refused_where_links_do_not_fit(
+    refused: Refused,
+) -> None:
+    message = refused("""
+        class Base(Layout):
+            lan = Network("10.0.0.0/24")
+            web = Machine(links={"eth0": lan.at()})
+
+        class Shop(Base):
+            lan = Network("10.0.0.0/24", kind="vxlan")
+    """)
+    assert message.startswith(
+        "machine 'web' of layout 'Shop': a link to a network of kind 'vxlan' has to stand on one"
+        " interface (interface 'eth0'); declared at conftest.py:"
+    )
