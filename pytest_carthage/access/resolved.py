@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -34,7 +35,8 @@ class LinkResolved:
     #: its addresses included, also those that nobody knew before
     link: PlannedLink
     #: machine and interface at the other ends, to a future of their configuration; it is done
-    #: when their machine has got that far, and cancelled when their machine fails
+    #: when their machine has got that far, and cancelled when their machine fails, or is ready
+    #: without them (``required=False``)
     far_ends: Mapping[End, asyncio.Future[PlannedLink]]
     #: what is still to happen: far ends that are not known yet, and what subscribers do
     pending: set[asyncio.Future[Any]] = field(default_factory=set, compare=False)
@@ -93,6 +95,8 @@ class Resolutions:
             if known is None or self._told.get(end) == known:
                 continue
             self._told[end] = known
+            if self._future(end).cancelled():  # nobody has waited for it any more
+                del self._ends[end]
             future = self._future(end)
             if not future.done():
                 future.set_result(known)
@@ -159,10 +163,18 @@ class Resolutions:
         :raises CreationError: one of them failed.
         """
         while self._tasks:
+            self._give_up()
             await asyncio.wait(set(self._tasks))
         if self._failures:
             (who, error), self._failures = self._failures[0], []
             raise CreationError(f"{who} failed: {type(error).__name__}: {error}") from error
+
+    def _give_up(self) -> None:
+        """What a machine is ready without may never come; when it does, that is told anew."""
+        for (machine, _), future in self._ends.items():
+            with contextlib.suppress(KeyError):  # it is on its way
+                self._surroundings.handle(machine)
+                future.cancel()
 
     def close(self) -> None:
         """End what subscribers still do."""

@@ -42,8 +42,8 @@ class IpConfig:
     """What :class:`V4Config` and :class:`V6Config` have in common.
 
     None means: as the network says. On a link, what is set goes before what its network says.
-    Each value may be a function of a :class:`LinkContext`, called once when the layout is made;
-    it must give the same every time.
+    Each value may be a function of a :class:`LinkContext`, called when the layout is made and when
+    it is planned; it must give the same every time.
     """
 
     version: ClassVar[Literal[4, 6]]

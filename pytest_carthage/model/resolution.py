@@ -45,6 +45,8 @@ C = TypeVar("C", bound=IpConfig)
 
 _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
 _DOMAIN = re.compile(rf"{_LABEL}(\.{_LABEL})*", re.ASCII)
+#: this host, loopback, multicast (RFC 6890)
+_SPECIAL = tuple(map(ip_network, ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "::/127", "ff00::/8")))
 _LARGEST_METRIC = 2**32 - 1  # RTA_PRIORITY is a 32-bit number
 
 
@@ -165,6 +167,15 @@ def parse_network(written: object, *, version: int | None = None) -> AnyNetwork:
         raise Mistake(
             f"subnet {parsed} is for {kind} addresses only",
             f'an ordinary subnet, such as Network("{example}")',
+        )
+    special = next(
+        (one for one in _SPECIAL if one.version == parsed.version and one.overlaps(parsed)), None
+    )
+    if special is not None:
+        raise Mistake(
+            f"subnet {parsed} has addresses that no machine can have: those of {special}",
+            "an ordinary subnet, such as "
+            + ('Network("fd00::/64")' if parsed.version == 6 else 'Network("10.0.0.0/24")'),
         )
     if version is not None and parsed.version != version:
         raise Mistake(

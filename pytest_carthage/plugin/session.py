@@ -315,6 +315,8 @@ class Session:
         """Skip a test whose layout or stage failed before, with the cause's first line."""
         try:
             return (yield)
+        except HostError as error:
+            self._skip(error)
         except BaseException as error:
             cause = self._causes.get(id(error))
             if cause is None or cause.test == item.nodeid:
@@ -322,6 +324,19 @@ class Session:
             reason = f"blocked by {cause.subject}, which failed in {cause.test}: {cause.line}"
         # the place to show is the test, not this line
         raise pytest.skip.Exception(reason, _use_item_location=True)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self) -> Generator[None, object, object]:
+        """Skip a test that wants what this host lacks, once it asks for it."""
+        try:
+            return (yield)
+        except HostError as error:
+            self._skip(error)
+
+    def _skip(self, error: HostError) -> NoReturn:
+        if self.settings.strict:
+            raise error
+        raise pytest.skip.Exception(str(error), _use_item_location=True) from None
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(

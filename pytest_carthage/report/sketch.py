@@ -66,6 +66,8 @@ def _sketch_machine(machine: PlannedMachine) -> dict[str, Any]:
                 "address": str(link.address) if link.address is not None else None,
                 "addresses": [str(address) for address in link.addresses],
                 "gateway": str(link.gateway) if link.gateway is not None else None,
+                "gateways": [str(one.gateway) for one in link.addressings if one.gateway],
+                "over": list(link.over),
                 "mac": link.mac,
                 "masquerade": link.masquerade,
             }
@@ -124,8 +126,7 @@ def _recall_link(known: Mapping[str, Any]) -> PlannedLink:
             if having is None
             else replace(having, secondary_addresses=(*having.secondary_addresses, secondary))
         )
-    if known["gateway"]:
-        gateway = ip_address(known["gateway"])
+    for gateway in map(ip_address, known["gateways"]):
         families[gateway.version] = replace(families[gateway.version], gateway=gateway)
     return PlannedLink(
         interface=known["interface"],
@@ -135,6 +136,7 @@ def _recall_link(known: Mapping[str, Any]) -> PlannedLink:
         port="",
         v4=families.get(4),
         v6=families.get(6),
+        over=tuple(known["over"]),
         mac=known["mac"],
     )
 

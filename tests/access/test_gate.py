@@ -459,10 +459,14 @@ async def _await(opening: Any) -> Any:
         (f"{NAME}:443", 0, "for_s=0 is no time; try: for_s=60"),
         (f"{NAME}:443", -1, "for_s=-1 is no time"),
         (f"{NAME}:443", float("nan"), "for_s=nan is no time"),
+        (f"{NAME}:443", "60", "for_s='60' is no time"),
+        (443, 60, r"gate of machine 'web' of layout 'Shop' to 443: no \"host:port\"; try: to="),
+        ("[::1]", 60, r"no port; try: to=\"\[::1\]:443\""),
+        ("host:80:90", 60, r"no port; try: to=\"host:443\""),
     ],
 )
 def test_bad_input_is_refused_before_anything_listens(
-    shop: Shop, to: str, for_s: float, message: str
+    shop: Shop, to: Any, for_s: Any, message: str
 ) -> None:
     before = len(shop.gates)
     with pytest.raises(GateError, match=message), shop.gate("web", to=to, for_s=for_s):

@@ -416,3 +416,20 @@ def test_any_client_over_a_forward(shop: Shop) -> None:
 
         with shop.gw.forward(80, "web") as port:
             assert requests.get(f"http://127.0.0.1:{port}/", timeout=5).ok
+
+
+def test_station_that_could_not_be_made_is_in_nobodys_way(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = build(Shop)
+
+    async def refuse(*_: object) -> None:
+        raise OSError("no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(environment.aio, "place", refuse)
+        with pytest.raises(OSError, match="no"), environment.inside("lan"):
+            pass
+    environment.add("late", Machine(links={"eth0": Shop.lan.at()}))
+    with environment.inside("lan"):
+        assert urllib.request.urlopen("http://web/", timeout=5).read().startswith(b"web greets")

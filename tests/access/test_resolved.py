@@ -16,12 +16,19 @@ from pytest_carthage import (
     Machine,
     Network,
     PublicAddressKnown,
+    Role,
 )
 from pytest_carthage.access.resolved import NetworkEvent
 from pytest_carthage.realisation import Environment
 
 Build = Callable[..., Environment]
 pytestmark = pytest.mark.real
+
+
+class Mute(Role):
+    """Says that it serves DHCP, and does not."""
+
+    serves_dhcp = True
 
 
 def wired(*subscribers: Callable[[NetworkEvent], object]) -> type[Layout]:
@@ -138,3 +145,37 @@ def test_subscriber_that_fails_fails_the_layout(build: Build) -> None:
 def test_subscribers_that_are_no_functions_are_refused() -> None:
     with pytest.raises(LayoutError, match=r"subscribers 7 is no list of functions"):
         Layout.of("Shop", {"subscribers": 7})
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), pytest.fail.Exception("no")])
+def test_subscriber_that_wants_to_end_all_fails_its_layout_and_nothing_hangs(
+    build: Build, error: BaseException
+) -> None:
+    def ends(event: NetworkEvent) -> None:
+        raise error
+
+    with pytest.raises(CreationError, match=f"ends of LinkResolved failed: {type(error).__name__}"):
+        build(wired(ends))
+    build(wired())  # the event loop of all layouts lives on
+
+
+def test_far_end_that_its_machine_is_ready_without_holds_nobody_up(build: Build) -> None:
+    seen: list[str] = []
+
+    async def wait(event: NetworkEvent) -> None:
+        if isinstance(event, LinkResolved):
+            try:
+                await asyncio.gather(*event.far_ends.values())
+            except asyncio.CancelledError:
+                seen.append(f"{event.machine} is told that nobody answers")
+
+    lan = Network("10.0.0.0/24")
+    optional = lan.at("auto", dhcp=True, required=False)
+    members = {
+        "lan": lan,
+        "mute": Machine(links={"eth0": lan.at()}, roles=[Mute()]),
+        "web": Machine(links={"eth0": optional}),
+        "subscribers": [wait],
+    }
+    build(Layout.of("Quiet", members))
+    assert seen == ["mute is told that nobody answers"]

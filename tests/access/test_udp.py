@@ -111,3 +111,11 @@ def test_socket_of_the_fabric_is_bound_listens_and_connects(lab: Lab) -> None:
             with pytest.raises(ConnectionRefusedError):
                 sock.send(b"x")
             assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+@pytest.mark.parametrize("port", [0, 65536, "http", None])
+def test_port_that_is_none_is_refused(lab: Lab, protocol: Any, port: Any) -> None:
+    message = f"machine 'client' of layout 'Lab': port {port!r} is no number from 1 to 65535"
+    with pytest.raises(ValueError, match=message):
+        lab.client.connect(port, protocol=protocol)

@@ -85,7 +85,11 @@ def test_gateway_that_a_network_names_is_dropped_on_the_machine_that_is_it() -> 
 
 def test_masquerade_is_inherited_and_makes_a_router() -> None:
     wan = Network(v4=V4Config(network="192.0.2.0/24", masquerade=True))
-    plan = plan_of(wan=wan, gw=host(wan, ".1"), other=host(wan, ".2", masquerade=False))
+    lan = Network("10.0.0.0/24")
+    gw = Machine(links={"eth0": wan.at(".1"), "lan0": lan.at(".1")})
+    members = {"guest": host(wan, ".3"), "other": host(wan, ".2", masquerade=False)}
+    plan = plan_of(wan=wan, lan=lan, gw=gw, **members)
+    assert not plan.machines["guest"].forward  # what has one link leads nowhere
     assert link_of(plan, "gw").masquerade
     assert plan.machines["gw"].forward
     assert not link_of(plan, "other").masquerade

@@ -38,6 +38,18 @@ LONG = "a" * 64
             id="loopback",
         ),
         pytest.param(
+            'Network("0.0.0.0/0")',
+            "subnet 0.0.0.0/0 has addresses that no machine can have: those of 0.0.0.0/8;"
+            ' declared at conftest.py:2; try: an ordinary subnet, such as Network("10.0.0.0/24")',
+            id="everything",
+        ),
+        pytest.param(
+            'Network("::/64")',
+            "subnet ::/64 has addresses that no machine can have: those of ::/127;"
+            ' declared at conftest.py:2; try: an ordinary subnet, such as Network("fd00::/64")',
+            id="with the loopback address",
+        ),
+        pytest.param(
             'Network("224.0.0.0/24")',
             "subnet 224.0.0.0/24 is for multicast addresses only; declared at conftest.py:2;"
             ' try: an ordinary subnet, such as Network("10.0.0.0/24")',

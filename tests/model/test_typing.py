@@ -11,7 +11,7 @@ SNIPPET = """
     from typing import reveal_type
 
     from pytest_carthage import Image, Layout, Machine, Network, port, stage
-    from pytest_carthage.model.layout import LiveEnvironment
+    from pytest_carthage.model.live import LiveEnvironment
     from pytest_carthage.realisation import Environment
 
 

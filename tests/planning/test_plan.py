@@ -385,3 +385,20 @@ def test_name_leads_only_to_an_address_that_means_this_machine() -> None:
     # from outside, 10.0.0.10 could be either
     assert known("server") == {"10.0.0.11": "c", "10.0.0.1": "gw", **far}
     assert "10.0.0.10 b\n" in plan.hosts_file(["east"])
+
+
+def test_station_has_no_place_on_a_wire_that_is_taken_or_in_a_tunnel() -> None:
+    class Wired(Layout):
+        wire = Network("10.2.0.0/29", kind="point-to-point")
+        tunnel = Network("10.3.0.0/24", kind="vxlan")
+        one = Machine(links={"eth0": wire.at(), "vx0": tunnel.at(over="eth0")})
+        two = Machine(links={"eth0": wire.at(), "vx0": tunnel.at(over="eth0")})
+
+    plan = make_plan(Wired)
+    with pytest.raises(LookupError, match=r"'wire' .* is a wire, whose two ends are at one\.eth0 "):
+        plan_station(plan, "wire")
+    with pytest.raises(LookupError, match=r"'tunnel' .* is a tunnel of kind 'vxlan', whose ends"):
+        plan_station(plan, "tunnel")
+    stationed, _ = plan_station(reduce_plan(plan, "two"), "wire")
+    with pytest.raises(LayoutError, match=r"two ends already, at station on wire and one\.eth0"):
+        extend_plan(stationed, "three", Machine(links={"eth0": Wired.wire.at()}))

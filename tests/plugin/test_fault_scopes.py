@@ -251,3 +251,41 @@ def test_what_lacks_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) ->
         "try: apt-get install nftables"
     )
     assert problem.packages == ("nftables",)
+
+
+LACKING = """
+import pytest
+from pytest_carthage import HostError
+from pytest_carthage.errors import Problem
+
+LACK = HostError([Problem(who="lab", what="no spectrum analyser", remedy="buy one")])
+
+@pytest.fixture
+def analyser(pair):
+    raise LACK
+
+def test_in_its_body(pair):
+    raise LACK
+
+def test_in_a_fixture(analyser):
+    pass
+"""
+
+
+def test_what_the_host_lacks_skips_the_test_that_asks_for_it(suite: Suite) -> None:
+    suite.write(test_it=LACKING)
+    result = suite.run()
+    result.assert_outcomes(skipped=2)
+    result.stdout.fnmatch_lines(
+        [
+            "  lab: no spectrum analyser; try: buy one",
+            "  2 tests not run",
+            "SKIPPED * test_it.py:*: this host lacks:",
+            "  lab: no spectrum analyser; try: buy one",
+        ]
+    )
+
+
+def test_what_the_host_lacks_fails_the_test_where_that_is_strict(suite: Suite) -> None:
+    suite.write(test_it=LACKING)
+    suite.run("--carthage-strict").assert_outcomes(failed=1, errors=1)
