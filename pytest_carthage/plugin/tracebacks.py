@@ -43,7 +43,7 @@ def shorten(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
     Its message says what a person needs; so do the author's own frames.
     """
     error = excinfo.value
-    if not isinstance(error, CarthageError):
+    if not _is_on_purpose(error):
         return
     kept = _without_ours(error.__traceback__)
     if kept is not None:
@@ -53,6 +53,13 @@ def shorten(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
     error.__suppress_context__ = True
     if isinstance(error.__cause__, CarthageError | OSError):
         error.__cause__ = None
+
+
+def _is_on_purpose(error: BaseException) -> bool:
+    """Whether it is ours, or one of Python's own that tells of a machine or layout."""
+    if isinstance(error, CarthageError):
+        return True
+    return isinstance(error, OSError | AssertionError) and "layout '" in str(error)
 
 
 def _without_ours(entry: TracebackType | None) -> TracebackType | None:

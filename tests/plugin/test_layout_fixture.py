@@ -68,6 +68,16 @@ def test_failed_command_shows_the_tests_line_and_the_message_only(suite: Suite) 
     result.stdout.no_fnmatch_line("*portal.py*")
 
 
+def test_error_of_a_connection_is_shown_where_the_author_asked_for_it(suite: Suite) -> None:
+    suite.write(test_it="def test_it(pair): pair.one.connect(9, 'two')\n")
+    result = suite.run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [">*pair.one.connect(9, 'two')", "E*ConnectionRefusedError*machine 'one' of layout 'Pair'*"]
+    )
+    result.stdout.no_fnmatch_line("*portal.py*")
+
+
 def test_full_trace_shows_everything(suite: Suite) -> None:
     suite.write(test_it="def test_it(pair):\n    pair.one.run('exit 3')\n")
     result = suite.run("--full-trace")
