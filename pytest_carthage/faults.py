@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from pytest_carthage.access.disturbance import (
     CAPABILITIES,
@@ -67,17 +67,7 @@ Kind = Literal[
     "crash",
 ]
 #: kinds of faults that a storm draws from unless told otherwise: all but crash
-KINDS: tuple[Kind, ...] = (
-    "loss",
-    "delay",
-    "jitter",
-    "rate",
-    "duplicate",
-    "corrupt",
-    "down",
-    "partition",
-    "freeze",
-)
+KINDS: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind != "crash")
 _IMPAIRMENTS: Mapping[str, tuple[str, float, float]] = {
     "loss": ("loss_pct", 1.0, 30.0),
     "delay": ("delay_ms", 5.0, 200.0),
