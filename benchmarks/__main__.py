@@ -9,6 +9,10 @@ from collections.abc import Sequence
 from benchmarks import (
     command,
     connect,
+    deployment,
+    image_last_layer,
+    image_podman_build,
+    image_recognised,
     machines_100,
     memory,
     partition,
@@ -33,6 +37,10 @@ _SCRIPTS = (
     testinfra_assertion,
     startup,
     shop_second_run,
+    image_recognised,
+    image_last_layer,
+    image_podman_build,
+    deployment,
     memory,
     scaling,
 )

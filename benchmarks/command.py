@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks.harness import Figure, in_turns, main, seconds
-from benchmarks.layouts import IMAGE, crowd, live
+from benchmarks.layouts import IMAGE, REFERENCE, crowd, live
 from benchmarks.sealed import podman
-from pytest_carthage.providers.podman.images import reference
 
 #: calls of each kind in a round
 CALLS = 10
@@ -20,7 +19,7 @@ def take(rounds: int) -> Sequence[Figure]:
     """Take the figure."""
     with live(crowd(1, image=IMAGE)) as environment, podman() as plain:
         machine = environment.handle("m0")
-        plain.script(f"$run -d --name m0 --network none {reference(IMAGE)} sleep infinity")
+        plain.script(f"$run -d --name m0 --network none {REFERENCE} sleep infinity")
 
         def ours() -> float:
             return seconds(lambda: [machine.run("true") for _ in range(CALLS)]) / CALLS * 1e3

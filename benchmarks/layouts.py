@@ -12,10 +12,14 @@ from pytest_carthage.provider import load_providers
 from pytest_carthage.realisation import AsyncEnvironment, Environment, Providers
 from pytest_carthage.state.run import Run, new_name
 
-__all__ = ["IMAGE", "crowd", "live"]
+__all__ = ["IMAGE", "REFERENCE", "crowd", "live"]
 
 #: of every podman machine here; the alternative's containers have the same one
-IMAGE = Image.debian("bookworm", packages=["iproute2", "iputils-ping", "nftables", "python3"])
+IMAGE = Image.debian(
+    "bookworm", packages=["iproute2", "iputils-ping", "nftables", "python3"]
+).with_(tag="localhost/carthage-benchmark:1")
+#: its name in podman's own store
+REFERENCE = IMAGE.tag or ""
 
 
 def crowd(count: int, *, image: Image | None = None) -> type[Layout]:

@@ -10,9 +10,8 @@ import time
 from collections.abc import Sequence
 
 from benchmarks.harness import Figure, in_turns, main
-from benchmarks.layouts import IMAGE, crowd, live
+from benchmarks.layouts import IMAGE, REFERENCE, crowd, live
 from benchmarks.sealed import podman
-from pytest_carthage.providers.podman.images import reference
 
 COUNT = 16
 
@@ -31,9 +30,7 @@ def with_podman() -> float:
     """Seconds that podman's own command line takes."""
     with podman() as plain:
         run = ("run", "-d", "--network", "none")
-        commands = [
-            (*run, "--name", f"m{n}", reference(IMAGE), "sleep", "infinity") for n in range(COUNT)
-        ]
+        commands = [(*run, "--name", f"m{n}", REFERENCE, "sleep", "infinity") for n in range(COUNT)]
         return plain.seconds(*commands)
 
 

@@ -15,7 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pytest_carthage.providers.podman import host, store
+from pytest_carthage.fabric.programs import PATH
+from pytest_carthage.images.host_store import host_store
+from pytest_carthage.providers.podman import host
 from pytest_carthage.state import cgroups
 
 __all__ = ["Podman", "Sealed", "podman", "sealed"]
@@ -73,17 +75,24 @@ class Sealed:
 
 
 @contextmanager
-def sealed(*setup: str, env: dict[str, str] | None = None) -> Iterator[Sealed]:
-    """Namespaces with a private ``/run`` and shared memory; ``setup``: shell commands first."""
+def sealed(
+    *setup: str, env: dict[str, str] | None = None, network: bool = False
+) -> Iterator[Sealed]:
+    """Namespaces with a private ``/run`` and shared memory; ``setup``: shell commands first.
+
+    :param network: the host's network, for what has to download.
+    """
     steps = ["exec 2>&1", "mount -t tmpfs tmpfs /run", "mount -t tmpfs tmpfs /dev/shm"]
-    steps += ["ip link set lo up", *setup, 'exec "$0" -I -c "$1"']
-    flags = ["--mount", "--pid", "--ipc", "--net", "--fork", "--kill-child", "--mount-proc"]
+    steps += [*([] if network else ["ip link set lo up"]), *setup, 'exec "$0" -I -c "$1"']
+    flags = ["--mount", "--pid", "--ipc", "--fork", "--kill-child", "--mount-proc"]
+    if not network:
+        flags.append("--net")
     process = subprocess.Popen(
         ["unshare", *flags, "sh", "-ec", "\n".join(steps), sys.executable, _RUNNER],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,  # it does not know that its child was meant to be killed
-        env={"PATH": store.PATH, "HOME": "/root", "LANG": "C.UTF-8", **(env or {})},
+        env={"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8", **(env or {})},
         text=True,
         start_new_session=True,  # Ctrl-C is for us, who end it
     )
@@ -124,7 +133,7 @@ class Podman:
 
     def argv(self, command: str, *arguments: str) -> list[str]:
         """A command line of podman."""
-        if command == "run":
+        if command in ("build", "run"):
             arguments = (f"--cgroup-parent={self._control_group}", *arguments)
         return ["podman", command, *arguments]
 
@@ -145,8 +154,16 @@ class Podman:
 def _configured(engine: host.Engine) -> Iterator[dict[str, str]]:
     """Environment variables of podman with this project's configuration, and its own store."""
     folder = Path(tempfile.mkdtemp(prefix="carthage-benchmark-", dir="/var/tmp"))
-    storage = engine.store.configuration(root=folder / "store", run_root="/run/podman-store")
-    (folder / "storage.conf").write_text(storage)
+    driver, images = host_store()
+    lines = (
+        "[storage]",
+        f"driver = {json.dumps(driver)}",
+        f"graphroot = {json.dumps(str(folder / 'store'))}",
+        'runroot = "/run/podman-store"',
+        "[storage.options]",
+        f"additionalimagestores = {json.dumps([str(images)] if images else [])}",
+    )
+    (folder / "storage.conf").write_text("\n".join(lines) + "\n")
     networks = f'[network]\nnetwork_config_dir = "{folder / "networks"}"\n'
     (folder / "containers.conf").write_text(engine.configuration() + networks)
     try:
@@ -168,8 +185,11 @@ def _control_group() -> Iterator[str]:
 
 
 @contextmanager
-def podman() -> Iterator[Podman]:
-    """Podman with the configuration that this project's provider gives it on this host."""
+def podman(*, network: bool = False) -> Iterator[Podman]:
+    """Podman with the configuration that this project's provider gives it on this host.
+
+    :param network: what it runs may have the host's network.
+    """
     engine = host.find_engine()
     if engine is None:
         raise RuntimeError("no container runtime; see pytest-carthage doctor")
@@ -177,6 +197,6 @@ def podman() -> Iterator[Podman]:
     with (
         _configured(engine) as env,
         _control_group() as group,
-        sealed(*hide, env=env) as inside,
+        sealed(*hide, env=env, network=network) as inside,
     ):
         yield Podman(inside, group)

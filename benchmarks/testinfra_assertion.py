@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.harness import Figure, in_turns, main, seconds
-from benchmarks.layouts import IMAGE, crowd, live
+from benchmarks.layouts import IMAGE, REFERENCE, crowd, live
 from benchmarks.sealed import podman
-from pytest_carthage.providers.podman.images import reference
 
 #: assertions in a round
 CALLS = 20
@@ -44,7 +43,7 @@ def take(rounds: int) -> Sequence[Figure]:
         host = environment.handle("m0").host
         assert host.file(FILE).exists
         assert not host.file("/etc/no such file").exists
-        plain.script(f"$run -d --name m0 --network none {reference(IMAGE)} sleep infinity")
+        plain.script(f"$run -d --name m0 --network none {REFERENCE} sleep infinity")
         answer = Path(folder) / "seconds"
         program = shlex.join([sys.executable, "-c", _THEIRS, str(answer)])
 

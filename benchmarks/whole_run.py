@@ -19,9 +19,8 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.harness import Figure, in_turns, main, seconds
-from benchmarks.layouts import IMAGE, crowd, live
+from benchmarks.layouts import IMAGE, REFERENCE, crowd, live
 from benchmarks.sealed import podman, sealed
-from pytest_carthage.providers.podman.images import reference
 
 _CONFTEST = f"""
 from pytest_carthage import Image, Layout, Machine, Network
@@ -162,7 +161,7 @@ def podman_script(image: str) -> str:
 def with_podman() -> float:
     """Seconds that the script of podman takes."""
     with podman() as plain:
-        return plain.script(podman_script(reference(IMAGE)))
+        return plain.script(podman_script(REFERENCE))
 
 
 def take(rounds: int) -> Sequence[Figure]:

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
         HostError,
         LayoutError,
         StateError,
+        TaskError,
         TimeLimitError,
     )
-    from pytest_carthage.model.image import Image
+    from pytest_carthage.model.image import File, Healthcheck, Image
     from pytest_carthage.model.ipconfig import LinkContext, V4Config, V6Config
     from pytest_carthage.model.layout import Layout
     from pytest_carthage.model.machine import (
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from pytest_carthage.model.network import Network, NetworkConfig, NetworkLink, trunk
     from pytest_carthage.model.role import Role
     from pytest_carthage.model.stage import stage
+    from pytest_carthage.model.task import filesystem_task, machine_task
 
 __all__ = [
     "AnsibleError",
@@ -54,8 +56,10 @@ __all__ = [
     "CreationError",
     "FabricError",
     "FaultError",
+    "File",
     "Forward",
     "GateError",
+    "Healthcheck",
     "HostError",
     "Image",
     "Layout",
@@ -70,12 +74,15 @@ __all__ = [
     "PublicAddressKnown",
     "Role",
     "StateError",
+    "TaskError",
     "TimeLimitError",
     "V4Config",
     "V6Config",
     "command",
     "file",
+    "filesystem_task",
     "log",
+    "machine_task",
     "port",
     "stage",
     "trunk",
@@ -84,7 +91,9 @@ __all__ = [
 
 _HOMES = {
     "Condition": "model.machine",
+    "File": "model.image",
     "Forward": "model.machine",
+    "Healthcheck": "model.image",
     "Image": "model.image",
     "Layout": "model.layout",
     "Limits": "model.machine",
@@ -100,7 +109,9 @@ _HOMES = {
     "V6Config": "model.ipconfig",
     "command": "model.machine",
     "file": "model.machine",
+    "filesystem_task": "model.task",
     "log": "model.machine",
+    "machine_task": "model.task",
     "port": "model.machine",
     "stage": "model.stage",
     "trunk": "model.network",

@@ -6,6 +6,9 @@
     ├── LayoutError        a declaration is wrong; found before anything is built
     ├── HostError          this host lacks something that the plan needs
     ├── BuildError         an image could not be built
+    ├── LockError          a lock is missing or damaged, or what is built would differ from it
+    ├── BundleError        a bundle could not be written or read
+    ├── TaskError          a task could not be done: a package, a template, a unit
     ├── CreationError      a machine could not be created, or never became ready
     ├── BlockedError       something waited for another thing that failed
     ├── CommandError       a command in a machine exited with a status other than 0
@@ -34,6 +37,7 @@ __all__ = [
     "AnsibleError",
     "BlockedError",
     "BuildError",
+    "BundleError",
     "CarthageError",
     "CommandError",
     "CreationError",
@@ -42,8 +46,10 @@ __all__ = [
     "GateError",
     "HostError",
     "LayoutError",
+    "LockError",
     "Problem",
     "StateError",
+    "TaskError",
     "TimeLimitError",
 ]
 
@@ -84,6 +90,18 @@ class HostError(CarthageError):
 
 class BuildError(CarthageError):
     """An image could not be built; carries the tool's last lines."""
+
+
+class LockError(CarthageError):
+    """A lock is missing or damaged, or what is built would differ from it."""
+
+
+class BundleError(CarthageError):
+    """A bundle could not be written, or it is damaged, foreign, or has no room here."""
+
+
+class TaskError(CarthageError):
+    """A task could not be done: a package, a template, a unit."""
 
 
 class CreationError(CarthageError):

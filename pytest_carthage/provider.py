@@ -16,19 +16,20 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
-    from pytest_carthage.model.image import Image
+    from pytest_carthage.model.image import Image, ImageConfig
     from pytest_carthage.planning.plan import Plan, PlannedMachine
 
 __all__ = [
+    "BuiltImage",
     "Channel",
     "Context",
     "Identity",
-    "ImageBuilder",
     "Logs",
     "Means",
     "Powered",
     "Problem",
     "Provider",
+    "StartsFromImages",
     "load_providers",
 ]
 
@@ -146,14 +147,33 @@ class Provider(Protocol):
         ...
 
 
+class BuiltImage(Protocol):
+    """An image that exists, see :class:`pytest_carthage.images.store.Built`."""
+
+    @property
+    def image(self) -> Image:
+        """Its declaration."""
+        ...
+
+    @property
+    def lower(self) -> Sequence[Path]:
+        """Folders of its layers as overlayfs takes them: the top first."""
+        ...
+
+    @property
+    def config(self) -> ImageConfig:
+        """What it says beside its files."""
+        ...
+
+
 @runtime_checkable
-class ImageBuilder(Protocol):
+class StartsFromImages(Protocol):
     """A provider whose machines start from images."""
 
-    async def ensure_image(self, image: Image, note: Callable[[str, str], None]) -> str:
-        """Build or find an image; returns the reference to start machines from.
+    async def take_image(self, built: BuiltImage) -> None:
+        """Take an image to start machines from, before the first of them is created.
 
-        :raises BuildError: with the tool's last lines.
+        :raises BuildError: it cannot be used here.
         """
         ...
 

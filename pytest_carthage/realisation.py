@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_carthage.access.handle import MachineHandle
 from pytest_carthage.access.machine import AsyncMachine
 from pytest_carthage.access.resolved import Resolutions, Subscriber
+from pytest_carthage.access.welcome import Welcome
 from pytest_carthage.errors import (
     BlockedError,
     CarthageError,
@@ -23,10 +24,11 @@ from pytest_carthage.errors import (
     StateError,
 )
 from pytest_carthage.fabric import channel, limits, privilege
+from pytest_carthage.images.policy import Policy
 from pytest_carthage.planning import extend_plan, reduce_plan
 from pytest_carthage.planning.resolver import resolv_conf
 from pytest_carthage.portal import Opening, Portal, bridged, on_core
-from pytest_carthage.provider import Channel, Context, ImageBuilder, Means, Provider
+from pytest_carthage.provider import Channel, Context, Means, Provider, StartsFromImages
 from pytest_carthage.report.events import Event, Kind, Reporter, Silent
 from pytest_carthage.report.sketch import sketch
 from pytest_carthage.state import places
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from pytest_carthage.access.sealing import Neighbour, SealReport
     from pytest_carthage.access.span import AsyncSpan, Span
     from pytest_carthage.fabric.channel import AsyncChannel
+    from pytest_carthage.images.store import Built
     from pytest_carthage.model.machine import Machine
     from pytest_carthage.planning.plan import Plan, PlannedLink, PlannedMachine, PlannedRoute
 from pytest_carthage.state.run import Run
@@ -223,6 +226,7 @@ class AsyncEnvironment:
         folder: Path,
         fabric: AsyncChannel,
         subscribers: Sequence[Subscriber] = (),
+        policy: Policy = Policy(),  # noqa: B008  a value
     ) -> None:
         self.name = name
         self.run = run
@@ -241,7 +245,9 @@ class AsyncEnvironment:
         self._has_twins = plan.has_twins
         self._batches = _Batches(fabric, lambda: self.plan.hosts_file(()))
         self._channels: list[AsyncChannel] = [fabric]
-        self._images: dict[str, asyncio.Task[str]] = {}
+        self.policy = policy
+        self.welcome = Welcome()
+        self._images: dict[str, asyncio.Task[Built]] = {}
         #: every fault that was begun here, also those that are healed
         self.disturbances: list[AsyncDisturbance] = []
         #: every gate that was opened here, also those that are closed
@@ -266,12 +272,14 @@ class AsyncEnvironment:
         portal: Portal,
         reporter: Reporter | None = None,
         subscribers: Sequence[Subscriber] = (),
+        policy: Policy = Policy(),  # noqa: B008  a value
         prologue: Callable[[AsyncEnvironment], Awaitable[None]] | None = None,
         autopsy: Callable[[AsyncEnvironment], Awaitable[None]] | None = None,
     ) -> AsyncEnvironment:
         """Build everything in a plan; on any failure what was built is destroyed.
 
         :param subscribers: are told what becomes known of the links.
+        :param policy: what builds of images may do.
         :param prologue: is called when there are networks, and no machines yet.
         :param autopsy: looks at what a failure left, before it is destroyed.
         :raises HostError: this host lacks something; nothing was created.
@@ -304,6 +312,7 @@ class AsyncEnvironment:
             folder=folder,
             fabric=fabric,
             subscribers=subscribers,
+            policy=policy,
         )
         environment.tell("", "start", f"{len(plan.machines)} machines")
         try:
@@ -360,30 +369,41 @@ class AsyncEnvironment:
         except BaseExceptionGroup as errors:
             raise _first(errors) from None
 
-    async def _image_reference(self, planned: PlannedMachine, provider: Provider) -> str | None:
+    async def _give_image(self, planned: PlannedMachine, provider: Provider) -> None:
+        """Have a machine's image built, and its provider have it."""
         image = planned.image
-        if image is None or not isinstance(provider, ImageBuilder):
-            return None
+        if image is None or not isinstance(provider, StartsFromImages):
+            return
         if image.key not in self._images:
+            from pytest_carthage.images.builder import ensure
+
             self._images[image.key] = asyncio.create_task(
-                provider.ensure_image(image, lambda who, text: self.tell(who, "note", text))
+                ensure(
+                    image,
+                    portal=self.portal,
+                    note=lambda who, text: self.tell(who, "note", text),
+                    policy=self.policy,
+                )
             )
-        return await self._images[image.key]
+        await provider.take_image(await self._images[image.key])
 
     async def _create(self, planned: PlannedMachine) -> AsyncMachine:
         begin = time.monotonic()
         self.tell(planned.name, "start", planned.target)
         try:
             provider = self._providers[planned.target]
-            await self._image_reference(planned, provider)
+            await self._give_image(planned, provider)
+            # an image is told of by itself
+            begin = time.monotonic()
             means = await provider.create(planned, self._context())
             machine = self._machine(planned, means)
             try:
                 await machine.ask_for_addresses()
                 self.resolutions.look(machine)
-                for role in planned.roles:
-                    await role.configure(machine)
+                await self.welcome.arrive(machine)
+                await self._do_tasks(machine)
                 await machine.wait_until_ready()
+                await self.welcome.open(machine)
             except BaseException:
                 await asyncio.shield(machine.give_addresses_back())
                 raise
@@ -395,6 +415,28 @@ class AsyncEnvironment:
             raise CreationError(str(error)) from error
         self.tell(planned.name, "done", planned.target, begin)
         return machine
+
+    async def _do_tasks(self, machine: AsyncMachine) -> None:
+        """Do the tasks of a machine's roles; what its image has is not done again."""
+        for role in machine.planned.roles:
+            is_in_image = role.key in machine.planned.built_roles
+            for task in role.tasks():
+                if task.kind == "filesystem" and is_in_image:
+                    continue
+                if task.network:
+                    raise CreationError(
+                        f"machine {machine.name!r} of layout {self.plan.layout!r}: task "
+                        f"{task.title!r} of role {type(role).__name__} ({task.place}) wants the "
+                        "network, and machines are sealed; try: the role in the machine's image, "
+                        "as in image.with_(...)"
+                    )
+                try:
+                    await machine.perform(task, role)
+                except (CarthageError, OSError) as error:
+                    raise CreationError(
+                        f"machine {machine.name!r} of layout {self.plan.layout!r}: task "
+                        f"{task.title!r} of role {type(role).__name__} ({task.place}): {error}"
+                    ) from error
 
     async def place(self, planned: PlannedMachine, kind: str) -> Mapping[str, Any]:
         """Have the fabric make a network for what is planned, see :class:`.provider.Context`."""
@@ -496,6 +538,7 @@ class AsyncEnvironment:
     async def _destroy(self, planned: PlannedMachine) -> None:
         from pytest_carthage.provider import Identity
 
+        self.welcome.leave(planned.name)
         identity = Identity(
             kind=planned.target, run=self.run.name, environment=self.name, name=planned.name
         )

@@ -1,3 +1,3 @@
-from pytest_carthage_fixtures.shop import imported, production, shop
+from pytest_carthage_fixtures.shop import Shop, imported, production, shop
 
-__all__ = ["imported", "production", "shop"]
+__all__ = ["Shop", "imported", "production", "shop"]

@@ -167,6 +167,7 @@ class _Run:
         self._environment = environment
         self._playbook = playbook
         self._log = log
+        self._reads = environment.folder / "ansible" / f"{log.stem}.reads"
         self._began = time.monotonic()
         self.subject = f"ansible {playbook.name}"
         self._task = ""
@@ -193,7 +194,11 @@ class _Run:
         """Run the program to its end, and hear its events; cancelled, kill all of it."""
         read, write = os.pipe()
         try:
-            env = {**env, "CARTHAGE_ANSIBLE_EVENTS": str(write)}
+            env = {
+                **env,
+                "CARTHAGE_ANSIBLE_EVENTS": str(write),
+                "CARTHAGE_ANSIBLE_READS": str(self._reads),
+            }
             with self._log.open("wb") as log:
                 guard = [sys.executable, "-I", "-S", str(_GUARD)]
                 # its standard input is what keeps it alive: closed, or lost with this
@@ -302,7 +307,15 @@ class _Run:
             unmatched=tuple(self._unmatched),
             log=self._log,
             duration_s=time.monotonic() - self._began,
+            reads=self._reads_told(),
         )
+
+    def _reads_told(self) -> frozenset[Path]:
+        try:
+            told = self._reads.read_bytes()
+        except FileNotFoundError:  # it ended before the first play
+            return frozenset()
+        return frozenset(Path(os.fsdecode(one)) for one in told.split(b"\0") if one)
 
     def last_seen(self) -> str:
         """What was going on, for the message about a time limit."""

@@ -57,6 +57,8 @@ class PlaybookResult:
     #: everything that Ansible printed
     log: Path
     duration_s: float
+    #: files that were read while plays ran, in no order; those of Ansible itself, too
+    reads: frozenset[Path] = frozenset()
 
     @property
     def changed(self) -> bool:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import configparser
+import functools
+import importlib.metadata
+import json
 import os
 import re
 import shutil
 import stat
+import subprocess
 import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
 from pytest_carthage.errors import HostError, Problem
 
-__all__ = ["find_config", "find_program", "make_env"]
+__all__ = ["collections", "find_config", "find_program", "make_env", "program_version"]
 
 _PLUGINS = Path(__file__).resolve().parent / "ansible_plugins"
 _MOST_FORKS = 16
@@ -36,6 +41,52 @@ def find_program() -> str:
                 )
             ]
         )
+    return found
+
+
+@functools.cache
+def program_version() -> str:
+    """The version of ansible-core; empty where there is none."""
+    with suppress(HostError):
+        program = Path(find_program())
+        if program.parent == Path(sys.executable).parent:
+            with suppress(importlib.metadata.PackageNotFoundError):
+                return importlib.metadata.version("ansible-core")
+        done = subprocess.run(
+            [str(program), "--version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if match := re.search(r"core ([^\]\s]+)", done.stdout):
+            return match[1]
+    return ""
+
+
+def collections(folder: Path) -> dict[str, str]:
+    """Name to version of the collections that Ansible finds in a folder; its own are left out."""
+    try:
+        galaxy = Path(find_program()).with_name("ansible-galaxy")
+    except HostError:
+        return {}
+    with tempfile.TemporaryDirectory(prefix="carthage-") as work:
+        done = subprocess.run(
+            [str(galaxy), "collection", "list", "--format", "json"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=folder,
+            env={**os.environ, "ANSIBLE_LOCAL_TEMP": work, "LC_ALL": "C.UTF-8"},
+        )
+    found: dict[str, str] = {}
+    # where there are none, older versions end with an error instead
+    with suppress(ValueError, AttributeError, KeyError):
+        # the first place that has one is where it is taken from
+        for place, listed in reversed(json.loads(done.stdout or "{}").items()):
+            if "_internal" not in Path(place).parts:
+                found |= {name: one["version"] for name, one in listed.items()}
     return found
 
 

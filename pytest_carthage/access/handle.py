@@ -6,16 +6,14 @@ import contextlib
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from pytest_carthage.access.command import Result
+from pytest_carthage.access.filesystem import Filesystem
 from pytest_carthage.access.link import LinkHandle
 from pytest_carthage.access.machine import AsyncMachine
 from pytest_carthage.planning.plan import PlannedMachine
 from pytest_carthage.portal import bridged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    import testinfra.host
+    from collections.abc import Iterator, Mapping
 
     from pytest_carthage.access.disturbance import Disturbance
     from pytest_carthage.planning.plan import PlannedMachine
@@ -23,18 +21,12 @@ if TYPE_CHECKING:
 __all__ = ["MachineHandle"]
 
 
-class MachineHandle:
+class MachineHandle(Filesystem):
     """A live machine: the synchronous form of :class:`AsyncMachine`, which is :attr:`aio`."""
 
-    def __init__(self, aio: AsyncMachine) -> None:
-        #: the same as awaitables, for any event loop
-        self.aio = aio
+    #: the same as awaitables, for any event loop
+    aio: AsyncMachine
 
-    run = bridged(AsyncMachine.run)
-    read_text = bridged(AsyncMachine.read_text)
-    write_text = bridged(AsyncMachine.write_text)
-    put = bridged(AsyncMachine.put)
-    get = bridged(AsyncMachine.get)
     wait_for = bridged(AsyncMachine.wait_for)
     start = bridged(AsyncMachine.start)
     stop = bridged(AsyncMachine.stop)
@@ -69,11 +61,6 @@ class MachineHandle:
         return Disturbance.of(self.aio.crash(), self.aio)
 
     @property
-    def name(self) -> str:
-        """Name in the layout."""
-        return self.aio.name
-
-    @property
     def planned(self) -> PlannedMachine:
         """The declaration with everything decided."""
         return self.aio.planned
@@ -106,18 +93,3 @@ class MachineHandle:
         """
         name = machine if isinstance(machine, str) else machine.name
         return self.links[self.aio.link_to(name).interface]
-
-    @property
-    def commands(self) -> Sequence[Result]:
-        """Every command that was run through this handle."""
-        return self.aio.commands
-
-    @cached_property
-    def host(self) -> testinfra.host.Host:
-        """The machine as a testinfra host."""
-        from pytest_carthage.access.testinfra_host import make_host
-
-        return make_host(self)
-
-    def __repr__(self) -> str:
-        return repr(self.aio)

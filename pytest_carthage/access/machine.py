@@ -6,25 +6,25 @@ import asyncio
 import contextlib
 import errno
 import os
-import shutil
 import socket as sockets
-import stat
 import time
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
-from pytest_carthage.access.command import Result
 from pytest_carthage.access.echo import echo, wanted
 from pytest_carthage.access.execution import Interrupted, execute
+from pytest_carthage.access.filesystem import AsyncFilesystem
 from pytest_carthage.access.link import AsyncLink
-from pytest_carthage.errors import CarthageError, CommandError, FabricError, TimeLimitError
-from pytest_carthage.portal import Opening, Portal, on_core
+from pytest_carthage.errors import CarthageError, FabricError, TimeLimitError
+from pytest_carthage.portal import Opening, on_core
 from pytest_carthage.provider import Channel, Logs, Means, Powered
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
+    from pytest_carthage.access.ansible import Environment
     from pytest_carthage.access.disturbance import AsyncDisturbance
+    from pytest_carthage.access.handle import MachineHandle
     from pytest_carthage.access.lease import Lease, Leases
     from pytest_carthage.access.surroundings import Surroundings
     from pytest_carthage.model.machine import Condition
@@ -40,7 +40,7 @@ _NAME_S = 15.0
 _ALIAS_MARK = "# carthage gate"
 
 
-class AsyncMachine:
+class AsyncMachine(AsyncFilesystem):
     """A live machine; every coroutine may be awaited from any event loop."""
 
     def __init__(
@@ -51,15 +51,21 @@ class AsyncMachine:
         log: Path,
         surroundings: Surroundings,
     ) -> None:
+        layout = surroundings.plan.layout
+        super().__init__(
+            planned.name,
+            who=f"machine {planned.name!r} of layout {layout!r}",
+            portal=surroundings.portal,
+        )
         self.planned = planned
         self.surroundings = surroundings
-        self.portal: Portal = surroundings.portal
+        self.offline = surroundings.policy.offline
+        self.mirror = planned.image.mirror if planned.image is not None else ""
+        self.note = lambda text: surroundings.tell(planned.name, "note", text)
         #: interface name to live link
         self.links: Mapping[str, AsyncLink] = {
             link.interface: AsyncLink(link, self, surroundings) for link in planned.links
         }
-        #: every command that was run through this handle, in the order of their ends
-        self.commands: list[Result] = []
         #: name to address, of what this machine alone knows by name: the far ends of its gates
         self.aliases: dict[str, str] = {}
         self._naming = asyncio.Lock()
@@ -67,18 +73,12 @@ class AsyncMachine:
         self._forwards: dict[asyncio.Server, set[asyncio.Task[None]]] = {}
         self._had_aliases = False
         self._means = means
-        self._layout = surroundings.plan.layout
         self._log = log
         self._stopped = False
         #: "frozen" or "crashed" while a fault has it so
         self.out_of_order: Literal["frozen", "crashed"] | None = None
         #: DHCP clients, once there are any
         self._leases: Leases | None = None
-
-    @property
-    def name(self) -> str:
-        """Name in the layout."""
-        return self.planned.name
 
     @property
     def channel(self) -> Channel:
@@ -165,213 +165,19 @@ class AsyncMachine:
             "try: the name of an interface"
         )
 
-    @property
-    def _who(self) -> str:
-        return f"machine {self.name!r} of layout {self._layout!r}"
-
     def __repr__(self) -> str:
         return f"<{self._who} on {self.planned.target}>"
 
-    # commands
+    @property
+    def sync(self) -> MachineHandle:
+        """The same for synchronous callers."""
+        from pytest_carthage.access.handle import MachineHandle
 
-    @on_core
-    async def run(
-        self,
-        command: str | Sequence[str | os.PathLike[str]],
-        *,
-        user: str | None = None,
-        cwd: str | None = None,
-        env: Mapping[str, str] | None = None,
-        input: str | bytes | None = None,
-        timeout_s: float | None = _RUN_S,
-        check: bool = True,
-    ) -> Result:
-        """Run a command in the machine and wait for its end.
+        return MachineHandle(self)
 
-        :param command: text for ``/bin/sh -c``, or a sequence of arguments.
-        :param user: name or number; root by default.
-        :param cwd: working folder; the user's home by default.
-        :param env: added to the machine's environment.
-        :param input: standard input; empty by default.
-        :param timeout_s: None: for ever.
-        :param check: raise when the exit status is not 0.
-        :raises CommandError: the exit status is not 0, or the program is missing.
-        :raises TimeLimitError: it did not end in time, with the output so far; it was killed.
-        """
-        argv = (
-            ["/bin/sh", "-c", command]
-            if isinstance(command, str)
-            else [os.fspath(word) for word in command]
-        )
-        if not argv:
-            raise ValueError(f"{self._who}: an empty sequence is no command")
-        kept = command if isinstance(command, str) else tuple(argv)
-        data = input.encode() if isinstance(input, str) else input
-        started_at, begin = time.time(), time.monotonic()
-
-        def result(status: int, stdout: bytes, stderr: bytes) -> Result:
-            text = stdout.decode(errors="replace")
-            made = Result(
-                machine=self.name,
-                command=kept,
-                status=status,
-                stdout=text,
-                raw_stdout=stdout if "\ufffd" in text else None,
-                stderr=stderr.decode(errors="replace"),
-                started_at=started_at,
-                duration_s=time.monotonic() - begin,
-                user=user,
-            )
-            self.commands.append(made)
-            return made
-
-        try:
-            done = result(
-                *await execute(
-                    self.channel,
-                    argv,
-                    user=user,
-                    cwd=cwd,
-                    env=env or {},
-                    input=data,
-                    timeout_s=timeout_s,
-                )
-            )
-        except Interrupted as interrupted:
-            cut = result(-9, interrupted.stdout, interrupted.stderr)
-            raise TimeLimitError(
-                f"{self._who}: {cut.text!r} did not end in {timeout_s:g} s and was killed; "
-                f"output so far:\n{_tail(cut)}"
-            ) from None
-        except FabricError as error:
-            if error.errno not in (errno.ENOENT, errno.EACCES, errno.ENOTDIR, errno.ENOEXEC):
-                raise
-            status = 127 if error.errno == errno.ENOENT else 126
-            done = result(status, b"", str(error).encode())
-        if check and not done.ok:
-            who = f" as {user}" if user else ""
-            raise CommandError(
-                f"{self._who}: {done.text!r}{who} exited with status {done.status} "
-                f"after {done.duration_s:.2f} s; it printed:\n{_tail(done)}",
-                done,
-            )
-        return done
-
-    # files
-
-    @contextlib.asynccontextmanager
-    async def _opened(
-        self, path: str, flags: int, mode: int | None = None, user: str | None = None
-    ) -> AsyncIterator[int]:
-        try:
-            _, fds = await self.channel.request(
-                "open", path=path, flags=flags, mode=mode, user=user
-            )
-        except FabricError as error:
-            raise _file_error(error, self._who, path) from error
-        try:
-            yield fds[0]
-        finally:
-            os.close(fds[0])
-
-    @on_core
-    async def read_text(self, path: str) -> str:
-        """Read a text file (UTF-8).
-
-        :raises FileNotFoundError: it is not there; and so on for other causes.
-        """
-        async with self._opened(path, os.O_RDONLY) as fd:
-            return (await _in_thread(_read_all, fd)).decode()
-
-    @on_core
-    async def write_text(
-        self, path: str, text: str, *, mode: int | None = None, user: str | None = None
-    ) -> None:
-        """Write a text file (UTF-8) in place of what is there.
-
-        :param mode: permission bits; 0o644 by default.
-        :param user: who owns it.
-        """
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-        async with self._opened(path, flags, mode, user) as fd:
-            await _in_thread(_write_all, fd, data=text.encode())
-
-    @on_core
-    async def put(
-        self,
-        source: str | Path,
-        target: str,
-        *,
-        mode: int | None = None,
-        user: str | None = None,
-    ) -> None:
-        """Copy a file, or a folder with all that is in it, from the host into the machine.
-
-        Missing folders on the way are made. A ``target`` that ends with ``/`` is a folder.
-        Symbolic links in a folder stay links.
-
-        :raises FileNotFoundError: there is no such file on the host.
-        """
-        source = Path(source)
-        if target.endswith("/"):
-            target += source.name
-        if not source.is_dir():
-            await self._mkdirs(str(PurePosixPath(target).parent))
-            await self._put_file(source, target, mode, user)
-            return
-        await self._mkdirs(target, source, user)
-        for path in sorted(source.rglob("*")):
-            inside = f"{target}/{path.relative_to(source)}"
-            if path.is_symlink():
-                await self._link(inside, str(path.readlink()))
-            elif path.is_dir():
-                await self._mkdirs(inside, path, user)
-            else:
-                await self._put_file(path, inside, mode, user)
-
-    async def _mkdirs(self, path: str, like: Path | None = None, user: str | None = None) -> None:
-        """Make a folder, where there is none, with the permissions of one on the host."""
-        mode = None if like is None else stat.S_IMODE(_mode_of(like))
-        try:
-            await self.channel.request("mkdirs", path=path, mode=mode, user=user)
-        except FabricError as error:
-            raise _file_error(error, self._who, path) from error
-
-    async def _link(self, path: str, target: str) -> None:
-        try:
-            await self.channel.request("symlink", path=path, target=target)
-        except FabricError as error:
-            raise _file_error(error, self._who, path) from error
-
-    async def _put_file(
-        self, source: Path, target: str, mode: int | None, user: str | None
-    ) -> None:
-        kind = _mode_of(source)
-        if not stat.S_ISREG(kind):  # to open a pipe would block all that lives on this loop
-            raise OSError(errno.EINVAL, f"{self._who}: put takes files and folders", str(source))
-        bits = stat.S_IMODE(kind) if mode is None else mode
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-        with source.open("rb") as file:
-            async with self._opened(target, flags, bits, user) as fd:
-                await _in_thread(_copy, file.fileno(), fd)
-
-    @on_core
-    async def get(self, source: str, target: str | Path) -> Path:
-        """Copy a file from the machine to the host; returns where it is now.
-
-        A ``target`` that is a folder gets a file of the same name.
-
-        :raises FileNotFoundError: it is not there; IsADirectoryError: it is a folder.
-        """
-        target = Path(target)
-        if target.is_dir():
-            target /= PurePosixPath(source).name
-        async with self._opened(source, os.O_RDONLY) as fd:
-            if stat.S_ISDIR(os.fstat(fd).st_mode):
-                raise IsADirectoryError(errno.EISDIR, f"{self._who}: get takes a file", source)
-            with target.open("wb") as file:
-                await _in_thread(_copy, fd, file.fileno())
-        return target
+    async def ansible_environment(self) -> Environment:
+        """The layout that it is in."""
+        return cast("Environment", self.surroundings)
 
     async def write_names(self, hosts: str | None = None) -> None:
         """Have ``/etc/hosts`` say what the layout says, and :attr:`aliases`.
@@ -487,8 +293,10 @@ class AsyncMachine:
             if self._had_aliases or plan.has_twins:
                 await self.write_names(plan.hosts_file(self.planned.networks))
             await self.ask_for_addresses()
+            await self.surroundings.welcome.again(self)
             for role in self.planned.roles:
                 await role.refresh(self)
+            await self.surroundings.welcome.open(self)
         await self.wait_until_ready()
 
     @on_core
@@ -776,64 +584,9 @@ class AsyncMachine:
         return {key: value for key, value in reply.items() if key not in ("id", "ok", "fds")}
 
 
-def _tail(result: Result, lines: int = 20) -> str:
-    text = "\n".join(part for part in (result.stdout.rstrip(), result.stderr.rstrip()) if part)
-    kept = text.splitlines()[-lines:]
-    return "\n".join(f"  {line}" for line in kept) or "  (nothing)"
-
-
-def _mode_of(path: Path) -> int:
-    return path.stat().st_mode
-
-
 def _reason(error: OSError) -> str:
     """The kernel's words: asyncio replaces them by its own."""
     return os.strerror(error.errno) if error.errno else str(error)
-
-
-def _file_error(error: FabricError, who: str, path: str) -> Exception:
-    if error.errno is None:
-        return error
-    return OSError(error.errno, f"{who}: {os.strerror(error.errno)}", path)
-
-
-async def _in_thread(work: Callable[..., R], *fds: int, **more: Any) -> R:
-    """Run what blocks in a thread, with descriptors of its own.
-
-    Who is cancelled here closes theirs, while the thread goes on: it must not meet a number that
-    means another file by then.
-    """
-    own = [os.dup(fd) for fd in fds]
-
-    def run() -> R:
-        try:
-            return work(*own, **more)
-        finally:
-            for fd in own:
-                os.close(fd)
-
-    return await asyncio.to_thread(run)
-
-
-def _read_all(fd: int) -> bytes:
-    parts = []
-    while data := os.read(fd, 1 << 20):
-        parts.append(data)
-    return b"".join(parts)
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-
-
-def _copy(source: int, target: int) -> None:
-    with (
-        os.fdopen(source, "rb", closefd=False) as reader,
-        os.fdopen(target, "wb", closefd=False) as writer,
-    ):
-        shutil.copyfileobj(reader, writer, 1 << 20)
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

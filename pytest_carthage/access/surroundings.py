@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pytest_carthage.access.machine import AsyncMachine
     from pytest_carthage.access.resolved import Resolutions
     from pytest_carthage.access.sealing import Neighbour
+    from pytest_carthage.access.welcome import Welcome
+    from pytest_carthage.images.policy import Policy
     from pytest_carthage.planning.plan import Plan, PlannedMachine
     from pytest_carthage.portal import Portal
     from pytest_carthage.provider import Channel
@@ -42,6 +44,10 @@ class Surroundings(Protocol):
     stations: dict[str, Station]
     #: captures that are running; the end of the environment ends them
     captures: list[AsyncCapture]
+    #: what this run lets be fetched
+    policy: Policy
+    #: has roles of machines meet the other machines
+    welcome: Welcome
     #: whether it has ended
     closed: bool
     #: faults that were ever begun, in their order

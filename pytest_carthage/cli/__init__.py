@@ -13,15 +13,19 @@ import sys
 from collections.abc import Callable, Sequence
 
 from pytest_carthage.cli import (
+    bundle,
     doctor,
     exec_,
     gc,
     graph,
+    images,
+    lock,
     logs,
     ls,
     plan,
     rm,
     shell,
+    unbundle,
     up,
 )
 from pytest_carthage.cli.usage import Usage
@@ -40,12 +44,13 @@ exit status: 0 it worked, 1 it failed, 2 wrong usage; `exec` passes on the comma
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pytest-carthage",
-        description="Look at, enter and remove live layouts; build one without tests.",
+        description="Look at, enter and remove live layouts and images; build them without tests.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in (ls, shell, exec_, logs, graph, up, plan, rm, gc, doctor):
+    building = (up, plan, images, lock, bundle, unbundle)
+    for module in (ls, shell, exec_, logs, graph, *building, rm, gc, doctor):
         module.add(commands)
     return parser
 

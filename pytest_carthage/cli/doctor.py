@@ -8,11 +8,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from pytest_carthage.cli import reference
 from pytest_carthage.cli.output import add_json, print_json
 from pytest_carthage.errors import CarthageError, Problem
+
+#: what is told of beside targets
+_IMAGES = "images"
 
 
 def add(commands: Any) -> None:
@@ -23,7 +26,9 @@ def add(commands: Any) -> None:
         description="Tell for each target what this host lacks, with its remedy; the exit "
         "status is 1 when anything is missing. Looking changes nothing.",
     )
-    parser.add_argument("targets", metavar="TARGET", nargs="*", help="only these targets")
+    parser.add_argument(
+        "targets", metavar="TARGET", nargs="*", help="only these targets, or 'images'"
+    )
     parser.add_argument("--fix", action="store_true", help="install the packages that are missing")
     add_json(parser)
     parser.set_defaults(run=run)
@@ -48,7 +53,18 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _look(targets: Sequence[str]) -> dict[str, Sequence[Problem]]:
     providers = reference.providers()
-    return {target: providers[target].check() for target in targets or providers.kinds}
+    return {
+        target: _missing_to_images() if target == _IMAGES else providers[target].check()
+        for target in targets or (*providers.kinds, _IMAGES)
+    }
+
+
+def _missing_to_images() -> Sequence[Problem]:
+    """What this host lacks to build images of any kind, and to make something of them."""
+    from pytest_carthage.images import bases, export
+    from pytest_carthage.model.image import Kind
+
+    return [*bases.check_tools(get_args(Kind)), *export.check_tools()]
 
 
 def _row(problem: Problem) -> dict[str, Any]:
@@ -62,10 +78,18 @@ def _row(problem: Problem) -> dict[str, Any]:
 
 def _print(problems: Mapping[str, Sequence[Problem]]) -> None:
     for target, each in problems.items():
-        print(f"{target}: {'ready' if not each else f'{len(each)} missing'}")
+        how = f", built {_how()}" if target == _IMAGES else ""
+        print(f"{target}: {'ready' if not each else f'{len(each)} missing'}{how}")
         for problem in each:
             print(f"  {problem.what}")
             print(f"    try: {problem.remedy}")
+
+
+def _how() -> str:
+    """How this user builds images."""
+    from pytest_carthage.fabric.privilege import is_privileged
+
+    return "as root" if is_privileged() else "without root, in user namespaces"
 
 
 def _install(packages: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-__all__ = ["add_json", "print_json", "print_table"]
+__all__ = ["add_json", "print_json", "print_table", "size"]
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -28,3 +28,13 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in cells:
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         print(line.rstrip())
+
+
+def size(count: int) -> str:
+    """Write a number of bytes in the largest unit of which there are some: ``12 MiB``."""
+    amount, units = float(count), ["B", "KiB", "MiB", "GiB"]
+    while amount >= 1000 and len(units) > 1:
+        amount /= 1024
+        del units[0]
+    unit = units[0]
+    return f"{amount:.1f} {unit}" if amount < 10 and unit != "B" else f"{amount:.0f} {unit}"

@@ -10,7 +10,7 @@ from pytest_carthage.cli import target
 from pytest_carthage.cli.usage import Usage
 
 #: the best shell that the machine has; the prompt of a login shell tells the host name
-_SHELL = ["/bin/sh", "-c", "if command -v bash >/dev/null; then exec bash -l; fi; exec sh -l"]
+SHELL = ["/bin/sh", "-c", "if command -v bash >/dev/null; then exec bash -l; fi; exec sh -l"]
 
 
 def add(commands: Any) -> None:
@@ -34,4 +34,4 @@ def run(arguments: argparse.Namespace) -> int:
         )
     environment, machine = target.machine(arguments.machine)
     with target.connect(environment, machine) as client:
-        return exit_status(run_on_terminal(client, _SHELL, user=arguments.user))
+        return exit_status(run_on_terminal(client, SHELL, user=arguments.user))

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import time
 from typing import TYPE_CHECKING, Any
 
 from pytest_carthage.cli import reference
 from pytest_carthage.cli.ls import row
 from pytest_carthage.cli.output import add_json, print_json
+from pytest_carthage.cli.policy import add_policy, policy
 from pytest_carthage.cli.progress import showing
 from pytest_carthage.cli.usage import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pytest_carthage.access.resolved import Subscriber
+    from pytest_carthage.images.policy import Policy
+    from pytest_carthage.model.layout import Layout
     from pytest_carthage.planning.plan import Plan
     from pytest_carthage.realisation import AsyncEnvironment
     from pytest_carthage.report.events import Reporter
@@ -33,6 +34,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--keep-for", metavar="DURATION", default="8h", help="as in 90m, 8h (default) or 2d"
     )
+    add_policy(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
     add_json(parser)
     parser.set_defaults(run=run)
@@ -43,8 +45,10 @@ def run(arguments: argparse.Namespace) -> int:
     from pytest_carthage.plugin import names
     from pytest_carthage.plugin.durations import duration_s
     from pytest_carthage.portal import Portal
+    from pytest_carthage.report.events import Fanout
     from pytest_carthage.report.kept import expiry
     from pytest_carthage.state.run import alive_run, find_environment
+    from pytest_carthage.state.timings import Stopwatch, machine_id
 
     try:
         keep_for_s = duration_s(arguments.keep_for)
@@ -56,12 +60,18 @@ def run(arguments: argparse.Namespace) -> int:
     if alive_run(run_name):
         raise Usage(f"--name {run_name}: a run of this name is alive; see: pytest-carthage ls")
     plan = reference.planned(arguments.layout, arguments.target)
-    subscribers = reference.layout(arguments.layout).subscribers
+    cls = reference.layout(arguments.layout)
+    allowed = policy(arguments, cls)
     name = names.environment(run_name, plan.layout)
+    stopwatch = Stopwatch()
+    for planned in plan.machines.values():
+        stopwatch.watch(name, planned.name, name=machine_id(cls, planned))
     portal = Portal()
     try:
-        with showing(quiet=arguments.quiet) as reporter:
-            portal.call(_build, plan, subscribers, run_name, name, portal, reporter, keep_for_s)
+        with showing(quiet=arguments.quiet) as shown:
+            reporter = Fanout([shown, stopwatch])
+            portal.call(_build, plan, cls, allowed, run_name, name, portal, reporter, keep_for_s)
+        stopwatch.save()
     finally:
         portal.close()
     built = find_environment(name)
@@ -80,16 +90,25 @@ def run(arguments: argparse.Namespace) -> int:
 
 async def _build(
     plan: Plan,
-    subscribers: Sequence[Subscriber],
+    layout: type[Layout],
+    policy: Policy,
     run_name: str,
     name: str,
     portal: Any,
     reporter: Reporter,
     keep_for_s: float,
 ) -> None:
+    from pytest_carthage.images.preflight import check_layout
     from pytest_carthage.realisation import AsyncEnvironment
+    from pytest_carthage.report.events import Event
     from pytest_carthage.state.run import Run
 
+    def note(who: str, text: str) -> None:
+        reporter.event(
+            Event(at_s=time.time(), environment=name, subject=who, kind="note", text=text)
+        )
+
+    await check_layout(layout, plan, policy, note=note)
     joined = await Run.join(run_name)
     try:
         environment: AsyncEnvironment = await AsyncEnvironment.build(
@@ -99,7 +118,8 @@ async def _build(
             providers=reference.providers(),
             portal=portal,
             reporter=reporter,
-            subscribers=subscribers,
+            subscribers=layout.subscribers,
+            policy=policy,
         )
         await environment.keep(for_s=keep_for_s)
         environment.detach()

@@ -7,6 +7,7 @@ closes, it exits, and the kernel removes all that is in those namespaces.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import signal
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from pytest_carthage.fabric.underlay import Underlays
 
 _READY_S = 30.0
+#: where root file systems of machines with an image are mounted
+ROOTS = "/run/carthage-roots"
 
 
 class _Machine:
@@ -44,6 +47,8 @@ class _Machine:
         self.namespace: int = -1
         #: what its first process is born with: its end of ``control``, and its log
         self.birth: tuple[socket.socket, int] | None = None
+        #: where its root file system is mounted, and what keeps its image from being removed
+        self.root: tuple[str, int] | None = None
 
     @property
     def ports(self) -> list[str]:
@@ -87,6 +92,7 @@ class Fabric:
             "cable": self._cable,
             "tunnel": self._tunnel,
             "untunnel": self._untunnel,
+            "root": self._root,
             "remove": self._remove,
             "spawn": self._spawn,
             "inside": self._inside,
@@ -307,6 +313,24 @@ class Fabric:
             failed=failed,
         )
 
+    def _root(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
+        """Mount a machine's root: layers of an image, with a layer of its own above."""
+        machine = self._find(message)
+        top = os.open(os.path.dirname(message["lower"][0]), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(top, fcntl.LOCK_SH)
+            path = f"{ROOTS}/{machine.name}"
+            os.makedirs(path, exist_ok=True)
+            layers = [f"upperdir={message['upper']}", f"workdir={message['work']}"]
+            # nobody reads a machine's own layer after a crash of this host
+            options = [*layers, "redirect_dir=off", "index=off", "volatile"]
+            sys_.mount_overlay(path, message["lower"], options)
+        except BaseException:
+            os.close(top)
+            raise
+        machine.root = (path, top)
+        return Reply(path=path)
+
     def _attach(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
         machine = self._find(message)
         self._end_agent(machine)
@@ -431,6 +455,11 @@ class Fabric:
         if machine.namespace >= 0:
             os.close(machine.namespace)
         self._machines.pop(machine.name, None)
+        if machine.root is not None:
+            path, top = machine.root
+            machine.root = None
+            sys_.umount(path)
+            os.close(top)
 
     def _remove(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
         machine = self._machines.get(message["machine"])
@@ -590,6 +619,11 @@ def furnish() -> None:
                 file.write(value)
         except OSError:
             pass  # a kernel without IPv6, or without br_netfilter
+    # what is mounted there is seen by programs of the fabric that live in mount namespaces of
+    # their own
+    os.mkdir(ROOTS)
+    sys_.mount("tmpfs", ROOTS, "tmpfs", sys_.MS_NODEV, "mode=0711")
+    sys_.mount("none", ROOTS, None, sys_.MS_SHARED)
     batch = netlink.Batch()
     batch.up("lo")
     batch.commit()

@@ -68,7 +68,7 @@ def enter(*, hostname: str, hosts: str, resolv: str, template: str | None) -> No
     except OSError:
         pass  # a nested container may show only the outer /sys; it stays, read-only
     if template is None:  # a user namespace may not write there anyway
-        _protect_host_settings()
+        protect_host_settings()
     private = [top for top in PRIVATE if os.path.isdir(top) and not os.path.islink(top)]
     sys_.mount("tmpfs", "/tmp", "tmpfs", sys_.MS_NOSUID | sys_.MS_NODEV, "mode=0755")
     extra = ",userxattr" if template is not None else ""
@@ -113,12 +113,17 @@ def enter(*, hostname: str, hosts: str, resolv: str, template: str | None) -> No
         pass  # the host's own pseudo-terminals serve, where the kernel allows no new instance
 
 
-def _protect_host_settings() -> None:
-    """Make /proc/sys read-only, except for what belongs to the network namespace."""
-    for path in ("/proc/sys", "/proc/sys/net"):
+def protect_host_settings(root: str = "", *, network: bool = False) -> None:
+    """Make /proc/sys read-only, except for what belongs to the network namespace.
+
+    :param root: where /proc is below.
+    :param network: that, too, as it is the host's.
+    """
+    top = f"{root}/proc/sys"
+    for path in (top,) if network else (top, f"{top}/net"):
         sys_.mount(path, path, None, sys_.MS_BIND)
     flags = sys_.MS_NOSUID | sys_.MS_NODEV | sys_.MS_NOEXEC
-    sys_.mount("none", "/proc/sys", None, sys_.MS_BIND | sys_.MS_REMOUNT | sys_.MS_RDONLY | flags)
+    sys_.mount("none", top, None, sys_.MS_BIND | sys_.MS_REMOUNT | sys_.MS_RDONLY | flags)
 
 
 def _write_new(path: str, text: str) -> None:

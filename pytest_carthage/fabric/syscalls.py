@@ -27,9 +27,12 @@ MS_REMOUNT = 32
 MS_BIND = 4096
 MS_REC = 16384
 MS_PRIVATE = 1 << 18
+MS_SHARED = 1 << 20
 
 MNT_DETACH = 2
 
+#: of a page that options may fill, what layers may take
+_MOST_OPTIONS = 2000
 _AT_FDCWD = -100
 _AT_RECURSIVE = 0x8000
 _MOUNT_ATTR_RDONLY = 1
@@ -90,6 +93,42 @@ def mount(source: str, target: str, kind: str | None, flags: int = 0, data: str 
 def umount(target: str, flags: int = MNT_DETACH) -> None:
     """Unmount; lazily unless told otherwise."""
     _checked(_libc.umount2(target.encode(), flags), f"umount({target})")
+
+
+def mount_overlay(target: str, lower: list[str], options: list[str]) -> None:
+    """Mount an overlay of folders, the top first.
+
+    The kernel takes a page of options: many layers get short names, in a folder that the calling
+    process is in meanwhile.
+    """
+    target = os.path.abspath(target)
+    if len(":".join(lower)) <= _MOST_OPTIONS:
+        names = ":".join(map(_escaped, lower))
+        mount("overlay", target, "overlay", 0, ",".join([f"lowerdir={names}", *options]))
+        return
+    here, short = os.getcwd(), f"{target}.layers"
+    os.makedirs(short)
+    try:
+        os.chdir(short)
+        for number, path in enumerate(lower):
+            os.symlink(path, f"{number:x}")
+        names = ":".join(f"{number:x}" for number in range(len(lower)))
+        mount("overlay", target, "overlay", 0, ",".join([f"lowerdir={names}", *options]))
+    finally:
+        os.chdir(here)
+        for name in os.listdir(short):
+            os.unlink(f"{short}/{name}")
+        os.rmdir(short)
+
+
+def _escaped(path: str) -> str:
+    """A path among overlayfs' options, where colons, commas and backslashes mean something."""
+    return path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
+
+
+def pivot_root(new: str, old: str) -> None:
+    """Make a mounted folder the root of this mount namespace, see pivot_root(2)."""
+    _checked(_libc.pivot_root(new.encode(), old.encode()), "pivot_root")
 
 
 def make_read_only(path: str) -> None:

@@ -13,6 +13,7 @@ op             fields                                      answer
 ``networks``   networks: [{bridge, mtu, kind}]
 ``machines``   machines: [spec], hosts: text               made: {name: {pid, netns}}
 ``attach``     machine, pid, env, user                     the agent is inside the container
+``root``       machine, lower, upper, work                 path: its root file system
 ``stop``       machine                                     its processes are gone, links stay
 ``start``      machine                                     a stopped ``process`` machine runs
 ``plug``       machine, up                                 its links are in service, or not

@@ -1,89 +1,347 @@
-"""Images: the root file systems that machines start from."""
+"""Images: the root file systems that machines start from, and the steps that make them."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_carthage.model.fault import Fault
+from pytest_carthage.model.key import digest
 from pytest_carthage.model.place import Place
+from pytest_carthage.model.task import Step, Task, task_of
 
-__all__ = ["FORMAT", "Image", "is_package"]
+if TYPE_CHECKING:
+    from pytest_carthage.images.handle import ImageHandle
+    from pytest_carthage.model.role import Role
 
+__all__ = ["FORMAT", "File", "Healthcheck", "Image", "ImageConfig", "is_package"]
+
+#: attribute of an image's fixture that holds its declaration
+ATTRIBUTE = "__carthage_image__"
 #: part of every key: raised when images with equal declarations would be built differently
-FORMAT = 1
+FORMAT = 2
 
 _SUITE = re.compile(r"[a-z][a-z0-9.-]*", re.ASCII)
+_VARIANTS = ("minbase", "buildd", "important", "standard", "apt", "required", "-")
 # Debian policy 5.6.1, then apt's own suffixes for an architecture and a version.
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?(=[A-Za-z0-9.+~:-]+)?", re.ASCII)
 _REFERENCE = re.compile(r"[A-Za-z0-9]\S*", re.ASCII)
+# what the distribution specification calls a name and a tag, with the host that it may begin with
+_TAG = re.compile(
+    r"[a-z0-9]+([._/:-]+[a-zA-Z0-9]+)*(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?", re.ASCII
+)
+_MIRROR = re.compile(r"(https?|file|copy|ftp)://\S+|/\S*", re.ASCII)
+
+Kind = Literal["debian", "oci", "rootfs", "containerfile", "disk"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Healthcheck:
+    """A command that tells whether what an image is for works."""
+
+    command: tuple[str, ...]
+    interval_s: float = 30.0
+    timeout_s: float = 30.0
+    retries: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageConfig:
+    """What an image says beside its files, see the OCI image specification."""
+
+    #: what its main process is; None: nothing is said
+    command: tuple[str, ...] | None = None
+    #: variables, as pairs
+    env: tuple[tuple[str, str], ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    #: who runs the command; empty: root
+    user: str = ""
+    healthcheck: Healthcheck | None = None
+    workdir: str = ""
+
+    def over(self, below: ImageConfig) -> ImageConfig:
+        """This one where it says something, the other one elsewhere."""
+        return ImageConfig(
+            command=below.command if self.command is None else self.command,
+            env=tuple({**dict(below.env), **dict(self.env)}.items()),
+            labels=tuple({**dict(below.labels), **dict(self.labels)}.items()),
+            user=self.user or below.user,
+            healthcheck=self.healthcheck or below.healthcheck,
+            workdir=self.workdir or below.workdir,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """A file, or a folder with all that is in it, of the host that an image has."""
+
+    #: of the folder of the file in which this is written, where it is relative
+    source: Path
+    target: str
+    #: permission bits; None: as on the host
+    mode: int | None = None
+    user: str | None = None
+    place: Place = field(compare=False, repr=False)
+
+    def __init__(
+        self,
+        source: str | Path,
+        target: str,
+        *,
+        mode: int | None = None,
+        user: str | None = None,
+    ) -> None:
+        place = Place.of_author()
+        for name, value in (
+            ("source", Path(place.file).parent / source),
+            ("target", target),
+            ("mode", mode),
+            ("user", user),
+            ("place", place),
+        ):
+            object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
     """A root file system, by what is in it. Equal declarations are built once."""
 
-    kind: Literal["debian", "oci"]
-    #: code name of the distribution's release; empty for kind oci
+    kind: Kind
+    #: code name of the distribution's release; empty for other kinds than debian
     suite: str = ""
+    #: how much of it, see mmdebstrap(1)
+    variant: str = "minbase"
     #: sorted names of the packages wanted beyond the minimum
     packages: tuple[str, ...] = ()
-    #: where an existing image is found; empty for kind debian
+    #: address of the archive; empty: as the host's own apt reaches it
+    mirror: str = ""
+    #: where an existing image is found; empty for other kinds than oci
     reference: str = ""
+    #: of kind rootfs a tar or a folder, of containerfile and disk the file
+    path: Path | None = None
+    #: folder that a Containerfile copies from
+    context: Path | None = None
+    #: folder of the file in which the path is written: both may be moved together
+    anchor: Path | None = field(default=None, compare=False, repr=False)
+    #: what is done to it, in this order
+    contents: tuple[Role | Task | File | tuple[str, ...], ...] = ()
+    config: ImageConfig = field(default_factory=ImageConfig)
+    #: name in the host's image store that it gets when it is built
+    tag: str | None = None
     #: what people call it; not part of its identity
     name: str = field(default="", compare=False)
     place: Place = field(default_factory=Place.of_author, compare=False, repr=False)
 
+    # bases
+
     @classmethod
-    def debian(cls, suite: str, *, packages: Sequence[str] = (), name: str | None = None) -> Image:
-        """A minimal Debian of this suite (``"bookworm"``) with these packages."""
-        ordered: tuple[str, ...]
-        try:
-            ordered = tuple(sorted({packages} if isinstance(packages, str) else set(packages)))
-        except TypeError:  # no iterable of strings: left for the layout to refuse
-            ordered = (packages,)  # type: ignore[assignment]
+    def debian(
+        cls,
+        suite: str,
+        *,
+        variant: str = "minbase",
+        packages: Sequence[str] = (),
+        mirror: str | None = None,
+        name: str | None = None,
+    ) -> Image:
+        """A Debian of this suite (``"bookworm"``) with these packages.
+
+        :param variant: how much of it, see mmdebstrap(1).
+        :param mirror: address of an archive, as a snapshot's; by default the one that the
+            host's own apt uses.
+        """
         return cls(
             kind="debian",
             suite=suite,
-            packages=ordered,
+            variant=variant,
+            packages=_sorted(packages),
+            mirror=mirror or "",
             name=name or f"debian-{suite}",
         )
 
     @classmethod
-    def oci(cls, reference: str) -> Image:
-        """An image that exists already, as in ``"localhost/name:tag"``."""
-        return cls(kind="oci", reference=reference, name=str(reference))
+    def oci(cls, reference: str, *, name: str | None = None) -> Image:
+        """An image that exists already, as in ``"localhost/name:tag"``.
+
+        With a transport of skopeo(1), as in ``"docker://"`` or ``"oci-archive:"``, it is taken
+        from there.
+        """
+        return cls(kind="oci", reference=reference, name=name or str(reference))
+
+    @classmethod
+    def rootfs(cls, path: str | Path, *, name: str | None = None) -> Image:
+        """The files of a root file system: a tar, or a folder.
+
+        A relative path is of the folder of the file in which this is written.
+        """
+        return cls(kind="rootfs", path=_beside(path), anchor=_beside("."), name=name or _stem(path))
+
+    @classmethod
+    def containerfile(
+        cls, path: str | Path, *, context: str | Path | None = None, name: str | None = None
+    ) -> Image:
+        """What ``podman build`` makes of a Containerfile.
+
+        Relative paths are of the folder of the file in which this is written.
+
+        :param context: folder that it copies from; by default the one that it is in.
+        """
+        full = _beside(path)
+        folder = full.parent if context is None else _beside(context)
+        return cls(
+            kind="containerfile",
+            path=full,
+            context=folder,
+            anchor=_beside("."),
+            name=name or _stem(full.parent),
+        )
+
+    @classmethod
+    def disk(cls, path: str | Path, *, name: str | None = None) -> Image:
+        """The root file system of a disk image, as qcow2 or raw.
+
+        A relative path is of the folder of the file in which this is written.
+        """
+        return cls(kind="disk", path=_beside(path), anchor=_beside("."), name=name or _stem(path))
+
+    # derived images
+
+    def with_(
+        self,
+        *contents: object,
+        name: str | None = None,
+        tag: str | None = None,
+        command: Sequence[str] | None = None,
+        env: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        user: str | None = None,
+        healthcheck: Healthcheck | Sequence[str] | None = None,
+        workdir: str | None = None,
+    ) -> Image:
+        """An image that has more than this one; each task is a layer.
+
+        :param contents: roles, filesystem tasks, and :class:`File`, done in this order.
+        :param name: what people call it; by default this one's.
+        :param tag: name in the host's image store that it gets when it is built.
+        :param command: what its main process is: ``["/sbin/init"]`` is systemd.
+        :param env: variables of whatever runs in it.
+        :param user: who runs the command.
+        :param healthcheck: command that tells whether it works.
+        :raises LayoutError: something is no content of an image.
+        """
+        place = Place.of_author()
+        label = f"image {name or self.name!r}"
+        taken = tuple(_content(one, label, place) for one in contents)
+        told = ImageConfig(
+            command=None if command is None else tuple(map(str, command)),
+            env=_pairs(env, "env", label, place),
+            labels=_pairs(labels, "labels", label, place),
+            user=user or "",
+            healthcheck=_healthcheck(healthcheck),
+            workdir=workdir or "",
+        )
+        return replace(
+            self,
+            contents=(*self.contents, *taken),
+            config=told.over(self.config),
+            tag=tag,
+            name=name or self.name,
+            place=place,
+        )
 
     def with_packages(self, *names: str) -> Image:
-        """The same Debian image with more packages.
+        """The same image with more Debian packages, in a layer of their own.
 
-        :raises LayoutError: an existing image is taken as it is.
+        Where any are missing it is another image, which has no :attr:`tag`.
         """
-        if set(names) <= set(self.packages):
+        missing = _sorted(set(names) - self.all_packages)
+        if not missing:
             return self
-        if self.kind != "debian":
-            raise Fault(
-                what=f"packages ({', '.join(names)}) cannot be added to an existing image",
-                remedy='Image.debian("bookworm", packages=[...])',
-                place=Place.of_author(),
-            ).error(f"image {self.name!r}")
-        return Image(
-            kind=self.kind,
-            suite=self.suite,
-            packages=tuple(sorted({*self.packages, *names})),
-            name=self.name,
-            place=self.place,
+        return replace(self, contents=(*self.contents, missing), tag=None)
+
+    def fixture(self, *, name: str | None = None) -> Any:
+        """A session-scoped fixture that builds this image and gives its handle.
+
+        :param name: name of the fixture, by default the variable's to which it is assigned.
+        """
+        import pytest
+
+        def image(request: pytest.FixtureRequest) -> Iterator[ImageHandle]:
+            __tracebackhide__ = True
+            from pytest_carthage.plugin.live import image_fixture
+
+            yield from image_fixture(self, request)
+
+        image.__doc__ = f"Image {self.name!r}, built."
+        fixture: Any = pytest.fixture(scope="session", name=name)(image)
+        setattr(fixture, ATTRIBUTE, self)
+        return fixture
+
+    # looking
+
+    @property
+    def base(self) -> Image:
+        """What it begins with: the same without contents."""
+        told = {"contents": (), "config": ImageConfig(), "tag": None}
+        return replace(self, **told)  # type: ignore[arg-type]
+
+    @property
+    def origin(self) -> str:
+        """What it begins with, in words: ``"debian bookworm (minbase)"``."""
+        if self.kind == "debian":
+            more = f" with {', '.join(self.packages)}" if self.packages else ""
+            return f"debian {self.suite} ({self.variant}){more}"
+        return f"{self.kind} {self.reference or (self.path.name if self.path else '')}"
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """The roles that it has, those that others consist of before them."""
+        return tuple(
+            part
+            for one in self.contents
+            if _is_role(one)
+            for part in one.parts  # type: ignore[union-attr]
         )
 
     @property
+    def all_packages(self) -> frozenset[str]:
+        """Names of the packages that are asked for, by its roles, too."""
+        found = set(self.packages)
+        for step in self.steps:
+            found.update(step.packages)
+        return frozenset(found)
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """What is done to the base, one layer each."""
+        found: list[Step] = []
+        for one in self.contents:
+            if isinstance(one, tuple):
+                found.append(Step.of_packages(one, self.place))
+            elif isinstance(one, File):
+                found.append(Step.of_file(one))
+            elif isinstance(one, Task):
+                found.append(Step.of_task(one, None))
+            else:
+                origin = Path(self.place.file).absolute().parent
+                for part in one.parts:
+                    found += [replace(step, origin=origin) for step in part.steps]
+        return tuple(found)
+
+    @property
     def key(self) -> str:
-        """Content key: the same for images that would be built alike (hexadecimal SHA-256)."""
-        content = [FORMAT, self.kind, self.suite, self.packages, self.reference]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        """Key of what is declared: equal for images that are declared alike (hexadecimal)."""
+        return digest([self.base_key, [step.key for step in self.steps], self.config, self.tag])
+
+    @property
+    def base_key(self) -> str:
+        """Key of the declaration of what it begins with (hexadecimal)."""
+        told: list[Any] = [FORMAT, self.kind, self.suite, self.variant, self.packages]
+        told += [self.mirror, self.reference, self.path or "", self.context or ""]
+        return digest(told, self.anchor)
 
     @property
     def faults(self) -> tuple[Fault, ...]:
@@ -96,17 +354,32 @@ class Image:
         if self.kind == "debian":
             if not _is(_SUITE, self.suite):
                 fault(f"{self.suite!r} is not the name of a suite", 'Image.debian("bookworm")')
-            for package in self.packages:
-                if not is_package(package):
-                    fault(
-                        f"{package!r} is not the name of a Debian package",
-                        'packages=["iproute2", "python3"]',
-                    )
-        elif not _is(_REFERENCE, self.reference):
+            if self.variant not in _VARIANTS:
+                fault(
+                    f"{self.variant!r} is not a variant of mmdebstrap",
+                    f"one of {', '.join(_VARIANTS[:-1])}",
+                )
+            if self.mirror and not _is(_MIRROR, self.mirror):
+                fault(
+                    f"{self.mirror!r} is not the address of an archive",
+                    'mirror="http://snapshot.debian.org/archive/debian/20251101T000000Z"',
+                )
+        elif self.kind == "oci" and not _is(_REFERENCE, self.reference):
             fault(
                 f"{self.reference!r} is not an image reference",
                 'Image.oci("localhost/name:tag")',
             )
+        for package in self.packages:
+            if not is_package(package):
+                fault(
+                    f"{package!r} is not the name of a Debian package",
+                    'packages=["iproute2", "python3"]',
+                )
+        if self.tag is not None and not _is(_TAG, self.tag):
+            fault(f"tag {self.tag!r} is not a name for an image", 'tag="localhost/server:1"')
+        for one in self.contents:
+            if _is_role(one):
+                found += one.faults(self.place)  # type: ignore[union-attr]
         return tuple(found)
 
 
@@ -117,3 +390,66 @@ def is_package(name: object) -> bool:
 
 def _is(pattern: re.Pattern[str], value: object) -> bool:
     return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _is_role(one: object) -> bool:
+    return not isinstance(one, tuple | File | Task)
+
+
+def _sorted(packages: Iterable[str]) -> tuple[str, ...]:
+    try:
+        return tuple(sorted({packages} if isinstance(packages, str) else set(packages)))
+    except TypeError:  # no iterable of strings: left for the layout to refuse
+        return (packages,)  # type: ignore[return-value]
+
+
+def _beside(path: str | Path) -> Path:
+    """A path of the folder that the author's file is in."""
+    return Path(Place.of_author().file).absolute().parent / path
+
+
+def _stem(path: str | Path) -> str:
+    return re.sub(r"\.(tar|qcow2|img|raw|tgz)(\.\w+)?$|\.\w+$", "", Path(path).name) or "image"
+
+
+def _content(one: object, who: str, place: Place) -> Any:
+    from pytest_carthage.model.role import Role
+
+    if isinstance(one, type) and issubclass(one, Role):
+        what, remedy = f"{one.__name__} is a class", f"{one.__name__}()"
+        raise Fault(what=what, remedy=remedy, place=place).error(who)
+    if isinstance(one, Role | File):
+        return one
+    task = task_of(one)
+    if task is None:
+        raise Fault(
+            what=f"{one!r} is no content of an image",
+            remedy="a role, a function with @filesystem_task above it, or File(source, target)",
+            place=place,
+        ).error(who)
+    if task.kind != "filesystem":
+        raise Fault(
+            what=f"task {task.title!r} needs a machine that runs, and an image does not run",
+            remedy="@filesystem_task, or Machine(..., roles=[...])",
+            place=place,
+        ).error(who)
+    return task
+
+
+def _pairs(
+    told: Mapping[str, str] | None, argument: str, who: str, place: Place
+) -> tuple[tuple[str, str], ...]:
+    try:
+        return tuple((str(name), str(value)) for name, value in dict(told or {}).items())
+    except (TypeError, ValueError):
+        raise Fault(
+            what=f"{argument} {told!r} is no mapping of names to text",
+            remedy=f'{argument}={{"NAME": "value"}}',
+            place=place,
+        ).error(who) from None
+
+
+def _healthcheck(told: Healthcheck | Sequence[str] | None) -> Healthcheck | None:
+    if told is None or isinstance(told, Healthcheck):
+        return told
+    return Healthcheck(command=("/bin/sh", "-c", told) if isinstance(told, str) else tuple(told))

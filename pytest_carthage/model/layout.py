@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, overload
 
 from pytest_carthage.errors import LayoutError
 from pytest_carthage.model.fault import Fault
@@ -14,6 +14,7 @@ from pytest_carthage.model.image import Image
 from pytest_carthage.model.machine import Machine
 from pytest_carthage.model.network import Network
 from pytest_carthage.model.place import Place
+from pytest_carthage.model.role import Role, several
 from pytest_carthage.model.rules import Decided, Neighbourhood, decide
 
 if TYPE_CHECKING:
@@ -40,6 +41,60 @@ Member = Network | Image | Machine
 #: what every layout has, for its author to choose
 _CHOICES = ("target", "subscribers")
 
+Sought = TypeVar("Sought")
+
+
+def _offers(roles: Iterable[Role], service: str) -> bool:
+    return any(service in several(role.offers) for role in roles)
+
+
+def _has(roles: Iterable[Role], kind: type[Role]) -> bool:
+    given: object = kind
+    if not (isinstance(given, type) and issubclass(given, Role)):
+        raise TypeError(f"with_role({kind!r}): that is no class of roles; try: with_role(Postgres)")
+    return any(isinstance(role, kind) for role in roles)
+
+
+class _Search(Generic[Sought]):
+    """Name to machine, of those whose roles are as sought.
+
+    On the class these are declarations, on a live layout handles.
+    """
+
+    def __init__(self, fits: Callable[[Iterable[Role], Sought], bool]) -> None:
+        self._fits = fits
+
+    @overload
+    def __get__(
+        self, instance: None, owner: type[Layout]
+    ) -> Callable[[Sought], Mapping[str, Machine]]: ...
+
+    @overload
+    def __get__(
+        self, instance: Layout, owner: type[Layout]
+    ) -> Callable[[Sought], Mapping[str, MachineHandle]]: ...
+
+    def __get__(
+        self, instance: Layout | None, owner: type[Layout]
+    ) -> Callable[[Sought], Mapping[str, Machine] | Mapping[str, MachineHandle]]:
+        def search(sought: Sought) -> Mapping[str, Machine] | Mapping[str, MachineHandle]:
+            if instance is None:
+                declared = owner.machines()
+                return {
+                    name: one for name, one in declared.items() if self._fits(one.parts, sought)
+                }
+            return {name: instance[name] for name in self.names(instance.plan, sought)}
+
+        return search
+
+    def names(self, plan: Plan, sought: Sought) -> Sequence[str]:
+        """The machines of a plan."""
+        return [name for name, one in plan.machines.items() if self._fits(one.roles, sought)]
+
+
+_OFFERING: _Search[str] = _Search(_offers)
+_WITH_ROLE: _Search[type[Role]] = _Search(_has)
+
 
 class Layout:
     """Networks, images and machines, declared as attributes of a subclass.
@@ -64,6 +119,12 @@ class Layout:
     #: are told, as each becomes known, what links have and how they are known outside: functions
     #: of a :class:`.LinkResolved` or a :class:`.PublicAddressKnown`, async or not
     subscribers: ClassVar[Sequence[Subscriber]] = ()
+
+    #: ``Shop.offering("postgres")``: name to machine, of those with a role that offers a service;
+    #: declarations, and on a live layout handles
+    offering = _OFFERING
+    #: ``Shop.with_role(Postgres)``: name to machine, of those with a role of a class
+    with_role = _WITH_ROLE
 
     _environment: LiveEnvironment
 
@@ -324,6 +385,14 @@ class AsyncLayout:
             inventory_extra=inventory_extra,
         )
         return result
+
+    def offering(self, service: str) -> Mapping[str, AsyncMachine]:
+        """As :attr:`Layout.offering`."""
+        return {name: self[name] for name in _OFFERING.names(self._environment.plan, service)}
+
+    def with_role(self, kind: type[Role]) -> Mapping[str, AsyncMachine]:
+        """As :attr:`Layout.with_role`."""
+        return {name: self[name] for name in _WITH_ROLE.names(self._environment.plan, kind)}
 
     def partition(self, *groups: Group) -> Opening[AsyncDisturbance]:
         """As :meth:`Layout.partition`."""

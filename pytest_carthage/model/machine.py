@@ -10,10 +10,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from pytest_carthage.model.fault import Fault
-from pytest_carthage.model.image import Image, is_package
+from pytest_carthage.model.image import Image
 from pytest_carthage.model.network import Address, NetworkConfig, NetworkLink
 from pytest_carthage.model.place import Place
-from pytest_carthage.model.role import Role
+from pytest_carthage.model.role import Role, distinct
 
 if TYPE_CHECKING:
     from pytest_carthage.access.handle import MachineHandle
@@ -26,6 +26,7 @@ __all__ = [
     "Machine",
     "command",
     "file",
+    "interface_fault",
     "log",
     "port",
     "unit",
@@ -168,6 +169,10 @@ class Machine:
     after: tuple[str | Machine, ...]
     place: Place = field(init=False)
     faults: tuple[Fault, ...] = field(init=False)
+    #: its roles and those of its image, taken to their parts, in the order of their tasks
+    parts: tuple[Role, ...] = field(init=False)
+    #: :attr:`links` without those that its roles give it
+    own_links: NetworkConfig = field(init=False)
 
     def __init__(
         self,
@@ -218,12 +223,20 @@ class Machine:
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
+        parts = () if reading.faults else _parts(self.image, self.roles)
+        object.__setattr__(self, "parts", parts)
+        object.__setattr__(self, "own_links", self.links)
+        given = {name: link for one in parts for name, link in one.links.items()}
+        if given:
+            missing = {name: link for name, link in given.items() if name not in self.links}
+            object.__setattr__(self, "links", reading.links({**self.links, **missing}))
         object.__setattr__(self, "place", reading.place)
         object.__setattr__(self, "faults", tuple(reading.faults))
 
     def replace(self, **changes: Any) -> Machine:
         """The same declaration with some arguments changed."""
         kept = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
+        kept["links"] = self.own_links
         return Machine(**{**kept, **changes})
 
     def copied(self) -> Machine:
@@ -251,6 +264,12 @@ class Machine:
     def __repr__(self) -> str:
         parts = [self.image.name] if self.image else []
         return f"<Machine {' '.join([*parts, *self.links])}>".replace(" >", ">")
+
+
+def _parts(image: Image | None, roles: tuple[Role, ...]) -> tuple[Role, ...]:
+    """The image's roles, then the machine's own; one that it has twice is one."""
+    of_image = () if image is None else image.roles
+    return distinct([*of_image, *(part for role in roles for part in role.parts)])
 
 
 def _name_in(owner: type, machine: Machine) -> str:
@@ -295,7 +314,7 @@ class _Reading:
                 (
                     f"interface name {name!r} {fault}"
                     for name in (interface, *link.bond)
-                    if (fault := _interface_fault(name)) is not None
+                    if (fault := interface_fault(name)) is not None
                 ),
                 None,
             )
@@ -320,18 +339,8 @@ class _Reading:
             elif not isinstance(role, Role):
                 self.wrong("roles", role, "roles=[Router()]")
             else:
-                self.packages(role)
+                self.faults += role.faults(self.place)
         return tuple(role for role in found if isinstance(role, Role))
-
-    def packages(self, role: Role) -> None:
-        packages: object = role.packages
-        for package in packages if isinstance(packages, tuple | list) else (packages,):
-            if not is_package(package):
-                self.fault(
-                    f"role {type(role).__name__} asks for {package!r},"
-                    " which is no name of a Debian package",
-                    f'packages = ("nginx",) in {type(role).__name__}',
-                )
 
     def text(self, argument: str, value: object, remedy: str) -> str | None:
         if value is None:
@@ -464,7 +473,8 @@ class _Reading:
         return tuple(one for one in found if isinstance(one, kind))
 
 
-def _interface_fault(name: object) -> str | None:
+def interface_fault(name: object) -> str | None:
+    """What is wrong with the name of an interface; None: nothing."""
     if not isinstance(name, str) or not name:
         return "is no name"
     if len(name.encode()) > _LONGEST_INTERFACE_BYTES:

@@ -1,39 +1,96 @@
-"""Roles: what a machine is for."""
+"""Roles: what a machine or an image is for."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from pytest_carthage.model.fault import Fault
+from pytest_carthage.model.key import Anchor, Unkeyed, content, digest
+from pytest_carthage.model.network import NetworkLink
+from pytest_carthage.model.parameters import check_parameters, inherit_annotations
+from pytest_carthage.model.place import Place
+from pytest_carthage.model.task import Step, Task
 
 if TYPE_CHECKING:
     from pytest_carthage.access.machine import AsyncMachine
     from pytest_carthage.model.machine import Forward
 
-__all__ = ["Role"]
+__all__ = ["Role", "distinct", "several"]
+
+SomeRole = TypeVar("SomeRole", bound="Role")
+#: classes of one name may have one key, where only their machine tasks differ
+Identity = tuple[type["Role"], str]
 
 
 class Role:
-    """What a machine is for: packages, forwarding, and a few steps once it is up.
+    """What a machine or an image is for: packages, tasks, and what it offers to others.
 
-    Subclass it as a frozen dataclass, and override any of the properties with a class attribute,
-    a field that has a default, or a property::
+    Subclass it as a frozen dataclass, whose fields are its parameters, and override any of the
+    properties with a class attribute, a field that has a default, or a property::
 
         @dataclass(frozen=True, slots=True, kw_only=True)
         class Cache(Role):
             packages = ("redis-server",)
+            offers = ("cache",)
             port: int = 6379
 
-            async def configure(self, machine: AsyncMachine) -> None:
-                await machine.run(f"redis-server --daemonize yes --port {self.port}")
+            @filesystem_task("configure")
+            async def configure(self, fs: AsyncFilesystem) -> None:
+                await fs.template("redis.conf.j2", "/etc/redis/redis.conf")
+
+            @machine_task("start")
+            async def start(self, machine: AsyncMachine) -> None:
+                await machine.run("service redis-server start")
+
+    Tasks are done in the order in which they stand, a subclass's after its base's. One that a
+    subclass defines anew stands in the place of the base's; ``install = None`` leaves it out.
+
+    :raises LayoutError: a parameter is unknown, or its value is not what its annotation says.
     """
 
     __slots__ = ()
 
+    if not TYPE_CHECKING:  # what it takes is told by the dataclass that a subclass is
+
+        def __new__(cls, *given, **named):  # noqa: D102
+            check_parameters(cls, given, named)
+            return super().__new__(cls)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        inherit_annotations(cls)
+
     @property
     def packages(self) -> Sequence[str]:
-        """Debian packages that the machine's image gets in addition."""
+        """Debian packages that it needs."""
         return ()
+
+    @property
+    def includes(self) -> Sequence[Role]:
+        """Roles that it consists of; they come before it."""
+        return ()
+
+    @property
+    def offers(self) -> Sequence[str]:
+        """Names of the services that it offers to other machines."""
+        return ()
+
+    @property
+    def needs(self) -> Sequence[str]:
+        """Names of the services that a role of the layout must offer.
+
+        A machine that offers one is ready before those that need it, unless it waits for them.
+        """
+        return ()
+
+    @property
+    def links(self) -> Mapping[str, NetworkLink]:
+        """Links that its machine gets where it has none of that name: interface to link."""
+        return MappingProxyType({})
 
     @property
     def programs(self) -> Mapping[str, str]:
@@ -65,8 +122,223 @@ class Role:
         """Ansible groups that the machine is in."""
         return ()
 
-    async def configure(self, machine: AsyncMachine) -> None:
-        """Called once the machine runs, before its ``wait_for`` conditions are waited for."""
-
     async def refresh(self, machine: AsyncMachine) -> None:
         """Called when machines joined or left, and when this one was started again."""
+
+    async def welcome(self, own: AsyncMachine, newcomer: AsyncMachine) -> None:
+        """Called for each other machine of the layout: once both run, and after each start of it.
+
+        A newcomer is welcomed before its own machine tasks, where ``own`` is ready by then, as it
+        is where the newcomer needs what ``own`` offers.
+        """
+
+    # looking, without building anything
+
+    def but(self: SomeRole, **parameters: Any) -> SomeRole:
+        """The same role with other parameters, as for one machine.
+
+        :raises LayoutError: a parameter is unknown, or its value is not what its annotation says.
+        """
+        if not is_dataclass(self):
+            check_parameters(type(self), (), parameters)
+        return replace(self, **parameters)  # type: ignore[type-var]
+
+    @property
+    def parts(self) -> tuple[Role, ...]:
+        """The roles that it consists of, in the order of their tasks; itself is the last.
+
+        :raises LayoutError: its :attr:`includes` are no roles, or go in a circle.
+        """
+        try:
+            return _gathered(self)
+        except _Wrong as wrong:
+            fault = Fault(what=wrong.what, remedy=wrong.remedy, place=Place.of_author())
+            raise fault.error(f"role {wrong.role}") from None
+
+    def tasks(self, kind: Literal["filesystem", "machine"] | None = None) -> tuple[Task, ...]:
+        """Its own tasks in their order; those of :attr:`includes` are theirs."""
+        names: dict[str, None] = {}
+        for cls in reversed(type(self).__mro__):
+            names.update(dict.fromkeys(n for n, one in vars(cls).items() if isinstance(one, Task)))
+        found = (inspect.getattr_static(type(self), name) for name in names)
+        return tuple(task for task in found if isinstance(task, Task) and kind in (None, task.kind))
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """What it does to an image, one layer each; without :attr:`includes`."""
+        steps = [Step.of_task(task, self) for task in self.tasks("filesystem")]
+        if self.packages:
+            from pytest_carthage.model.place import Place
+
+            ordered = tuple(sorted(map(str, set(_listed(self.packages)))))
+            steps.insert(0, Step.of_packages(ordered, Place.of_author(), self))
+        return tuple(steps)
+
+    @property
+    def parameters(self) -> Any:
+        """Its class and the values of its fields, as JSON can hold them.
+
+        :raises Unkeyed: a value has no key.
+        """
+        return self.parameters_near(None)
+
+    def parameters_near(self, anchor: Anchor) -> Any:
+        """Its :attr:`parameters`; paths near a folder are told from there.
+
+        :raises Unkeyed: a value has no key.
+        """
+        own: object = self
+        names = [one.name for one in fields(own)] if is_dataclass(own) else list(_state_of(own))
+        told = {name: content(getattr(self, name), anchor) for name in names}
+        return [type(self).__qualname__, told]
+
+    def __content__(self) -> Any:
+        return [self.parameters, [step.key for step in self.steps]]
+
+    @property
+    def key(self) -> str:
+        """Key of what it does to an image: equal for roles that do the same (hexadecimal)."""
+        try:
+            return digest([self.parameters, [step.key for step in self.steps]])
+        except Unkeyed:
+            return f"{type(self).__qualname__}-{id(self):x}"
+
+    def faults(self, place: Place) -> tuple[Fault, ...]:
+        """What is wrong with it and its parts, where it was put to use at ``place``."""
+        try:
+            parts = _gathered(self)
+        except _Wrong as wrong:
+            what = f"role {wrong.role} {wrong.what}"
+            return (Fault(what=what, remedy=wrong.remedy, place=place),)
+        return tuple(
+            Fault(what=f"role {type(one).__name__} {what}", remedy=remedy, place=place)
+            for one in parts
+            for what, remedy in _mistakes(one)
+        )
+
+
+def several(value: str | Iterable[str]) -> tuple[str, ...]:
+    """Names, where one may stand for itself."""
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def distinct(roles: Iterable[Role]) -> tuple[Role, ...]:
+    """Roles without those that are there before in the same class and with the same parameters."""
+    found: dict[Identity, Role] = {}
+    for role in roles:
+        found.setdefault((type(role), role.key), role)
+    return tuple(found.values())
+
+
+class _Wrong(Exception):
+    """A role cannot be taken to its parts."""
+
+    def __init__(self, role: Role, what: str, remedy: str) -> None:
+        super().__init__(what)
+        self.role = type(role).__name__
+        self.what = what
+        self.remedy = remedy
+
+
+def _gathered(role: Role) -> tuple[Role, ...]:
+    found: dict[Identity, Role] = {}
+    _gather(role, {}, found)
+    return tuple(found.values())
+
+
+def _gather(role: Role, path: Mapping[Identity, Role], found: dict[Identity, Role]) -> None:
+    identity = type(role), role.key
+    if identity in path or len(path) > _DEEPEST:
+        names = [type(one).__name__ for one in (*path.values(), role)][-6:]
+        circle = " includes ".join(names)
+        raise _Wrong(role, f"includes itself: {circle}", "leave one of them out")
+    around = {**path, identity: role}
+    includes: object = role.includes
+    for one in includes if isinstance(includes, tuple | list) else (includes,):
+        if not isinstance(one, Role):
+            name = one.__name__ if isinstance(one, type) else "Nginx"
+            raise _Wrong(role, f"includes {one!r}, which is no role", f"includes = ({name}(),)")
+        _gather(one, around, found)
+    found.setdefault(identity, role)
+
+
+def _mistakes(role: Role) -> Iterator[tuple[str, str]]:
+    """What is wrong with one role, and what can be written instead."""
+    from pytest_carthage.model.image import is_package
+    from pytest_carthage.model.machine import interface_fault
+
+    name = type(role).__name__
+    for package in _listed(role.packages):
+        if not is_package(package):
+            yield (
+                f"asks for {package!r}, which is no name of a Debian package",
+                f'packages = ("nginx",) in {name}',
+            )
+    for attribute, example in _NAMES.items():
+        for one in _listed(getattr(role, attribute)):
+            if not isinstance(one, str) or not one:
+                yield f"has {one!r} in {attribute}, which is no name", f"{attribute} = {example}"
+    forward: object = role.forward
+    if not isinstance(forward, bool):
+        yield f"has forward = {forward!r}", "forward = True"
+    links: object = role.links
+    if not isinstance(links, Mapping):
+        yield f"has {links!r} as links", 'links as a mapping, as {"mon0": self.network.at("auto")}'
+    else:
+        for interface, link in links.items():
+            if not isinstance(link, NetworkLink):
+                yield f"has {link!r} as link {interface!r}", "network.at(...)"
+            elif (wrong := interface_fault(interface)) is not None:
+                yield f"has a link whose interface name {interface!r} {wrong}", 'a name as "mon0"'
+    yield from _wrong_tasks(role)
+    if role.tasks("filesystem"):
+        try:
+            content(role.parameters)
+        except Unkeyed as error:
+            yield (
+                f"has tasks of the file system and a parameter without a key: {error}",
+                "text, numbers, paths, tuples and frozen dataclasses as parameters",
+            )
+
+
+def _wrong_tasks(role: Role) -> Iterator[tuple[str, str]]:
+    whose: dict[str, type] = {}
+    for cls in type(role).__mro__:
+        for name, one in vars(cls).items():
+            if isinstance(one, Task):
+                whose[name] = cls
+    for name, cls in whose.items():
+        one = inspect.getattr_static(type(role), name)
+        if one is None:
+            continue
+        kind = getattr(vars(cls)[name], "kind", "filesystem")
+        if not isinstance(one, Task):
+            yield (
+                f"has {name}, which is a task of {cls.__name__}, as something that is none",
+                f"@{kind}_task above it, or {name} = None to leave it out",
+            )
+            continue
+        try:
+            inspect.signature(one.function).bind(role, object())
+        except TypeError as error:
+            takes = "machine" if one.kind == "machine" else "fs"
+            yield f"has task {name}, which cannot be called: {error}", f"def {name}(self, {takes})"
+
+
+def _listed(value: object) -> Iterable[object]:
+    return value if isinstance(value, tuple | list | set | frozenset) else (value,)
+
+
+def _state_of(role: object) -> Mapping[str, Any]:
+    return getattr(role, "__dict__", {})
+
+
+#: attributes that are names, and what they look like
+_NAMES = {
+    "offers": '("postgres",)',
+    "needs": '("postgres",)',
+    "groups": '("databases",)',
+    "masquerade": '("wan0",)',
+}
+#: roles that are made anew each time include each other for ever
+_DEEPEST = 50

@@ -22,6 +22,7 @@ from pytest_carthage.model.linking import DecidedLink, Pools, decide_links, refu
 from pytest_carthage.model.machine import Forward, Machine
 from pytest_carthage.model.network import Address, AnyNetwork, Network
 from pytest_carthage.model.place import Place
+from pytest_carthage.model.role import several
 
 __all__ = [
     "Decided",
@@ -87,6 +88,8 @@ class Neighbourhood:
     external: dict[str, set[Address]] = field(default_factory=dict)
     #: network to the machines that serve DHCP there, or advertise a prefix
     servers: dict[str, list[str]] = field(default_factory=dict)
+    #: service to the machines whose roles offer it
+    offers: dict[str, list[str]] = field(default_factory=dict)
     #: network that has two ends at most, to those that it has
     ends: dict[str, list[str]] = field(default_factory=dict)
     #: tunnels that nobody can join any more
@@ -117,6 +120,7 @@ def decide(machines: Mapping[str, Machine], around: Neighbourhood) -> dict[str, 
     hostnames = {name: _claim_names(name, machine, around) for name, machine in machines.items()}
     _refuse_borrowed_names(machines, around)
     _note_servers(machines, around)
+    _note_offers(machines, around)
     links = decide_links(machines, hostnames, around)
     after = _order(machines, links, around)
     return {
@@ -134,12 +138,36 @@ def decide(machines: Mapping[str, Machine], around: Neighbourhood) -> dict[str, 
 
 def _note_servers(machines: Mapping[str, Machine], around: Neighbourhood) -> None:
     for name, machine in machines.items():
-        if not any(role.serves_dhcp for role in machine.roles):
+        if not any(role.serves_dhcp for role in machine.parts):
             continue
         for link in machine.links.values():
             known = around.network_of(link.network) if link.network is not None else None
             if known is not None:
                 around.servers.setdefault(known[0], []).append(name)
+
+
+def _note_offers(machines: Mapping[str, Machine], around: Neighbourhood) -> None:
+    """Who offers what; whoever needs something must find it."""
+    for name, machine in machines.items():
+        for role in machine.parts:
+            for service in several(role.offers):
+                if name not in around.offers.setdefault(service, []):
+                    around.offers[service].append(name)
+    for name, machine in machines.items():
+        for role in machine.parts:
+            for service in several(role.needs):
+                if service not in around.offers:
+                    having = ", ".join(
+                        f"{one!r} (by {', '.join(map(repr, by))})"
+                        for one, by in sorted(around.offers.items())
+                    )
+                    raise around.error(
+                        name,
+                        f"its role {type(role).__name__} needs {service!r}, which no machine of"
+                        f" the layout offers; offered is {having or 'nothing'}",
+                        f"a machine with a role whose offers have {service!r}",
+                        machine.place,
+                    )
 
 
 def _claim_names(name: str, machine: Machine, around: Neighbourhood) -> str:
@@ -228,6 +256,10 @@ def _order(
             if any(addressing.asks for addressing in link.addressings):
                 waits.extend(one for one in around.servers[link.network] if one != name)
         around.after[name] = tuple(dict.fromkeys(waits))
+    for name, machine in machines.items():
+        for role in machine.parts:
+            for service in several(role.needs):
+                _wait_for_offers(name, around.offers[service], around.after)
     if round_trip := cycle(around.after):
         first = next(name for name in machines if name in round_trip)
         start = round_trip.index(first)
@@ -239,6 +271,27 @@ def _order(
             machines[first].place,
         )
     return {name: around.after[name] for name in machines}
+
+
+def _wait_for_offers(name: str, offering: Sequence[str], after: dict[str, tuple[str, ...]]) -> None:
+    """Have a machine wait for those that offer what it needs, where these do not wait for it."""
+    if name in offering:
+        return
+    for other in offering:
+        if other not in after[name] and name not in _awaited(other, after):
+            after[name] = (*after[name], other)
+
+
+def _awaited(name: str, after: Mapping[str, Sequence[str]]) -> set[str]:
+    """Those that a machine waits for, and those that they wait for."""
+    found: set[str] = set()
+    left = [name]
+    while left:
+        for other in after.get(left.pop(), ()):
+            if other not in found:
+                found.add(other)
+                left.append(other)
+    return found
 
 
 def _decide_one(
@@ -266,7 +319,7 @@ def _decide_one(
         forward=machine.forward
         or masquerades
         or bool(forwards)
-        or any(role.forward for role in machine.roles),
+        or any(role.forward for role in machine.parts),
         after=after,
     )
 
@@ -275,7 +328,7 @@ def _forwards(
     name: str, machine: Machine, links: Mapping[str, DecidedLink], around: Neighbourhood
 ) -> tuple[DecidedForward, ...]:
     found: dict[tuple[str, str, int, int], DecidedForward] = {}
-    for one in (*machine.forwards, *(f for role in machine.roles for f in role.forwards)):
+    for one in (*machine.forwards, *(f for role in machine.parts for f in role.forwards)):
         if not isinstance(one, Forward):
             raise around.error(
                 name,
@@ -488,8 +541,8 @@ def _masquerade(
 ) -> Mapping[str, DecidedLink]:
     """The links, of which those that the machine and its roles name hide what leaves by them."""
     found = list(machine.masquerade)
-    for role in machine.roles:
-        found.extend([role.masquerade] if isinstance(role.masquerade, str) else role.masquerade)
+    for role in machine.parts:
+        found.extend(several(role.masquerade))
     hiding = dict(links)
     for interface in found:
         if interface not in links:

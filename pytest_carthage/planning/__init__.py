@@ -6,10 +6,10 @@ that joins or leaves a live one, :func:`waves` gives the order of building.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pytest_carthage.errors import LayoutError
 from pytest_carthage.model.fault import Fault
@@ -19,6 +19,7 @@ from pytest_carthage.model.image import Image
 from pytest_carthage.model.machine import Machine
 from pytest_carthage.model.network import Network, NetworkLink
 from pytest_carthage.model.resolution import PlannedAddressing, highest_free, with_prefix
+from pytest_carthage.model.role import several
 from pytest_carthage.model.rules import Decided, Neighbourhood, decide
 from pytest_carthage.planning.naming import bridge_name, port_name
 from pytest_carthage.planning.plan import (
@@ -33,6 +34,7 @@ from pytest_carthage.planning.plan import (
 
 if TYPE_CHECKING:
     from pytest_carthage.model.layout import Layout
+    from pytest_carthage.model.role import Role
 
 __all__ = ["extend_plan", "make_plan", "plan_station", "reduce_plan", "waves"]
 
@@ -42,6 +44,12 @@ IMAGELESS = "netns"
 IMAGEFUL = "podman"
 
 _SYSTEMD_PACKAGES = ("dbus", "systemd-sysv")
+_SYSTEMD_COMMANDS = (
+    "/sbin/init",
+    "/usr/sbin/init",
+    "/lib/systemd/systemd",
+    "/usr/lib/systemd/systemd",
+)
 
 
 def make_plan(
@@ -233,6 +241,8 @@ def _neighbourhood(plan: Plan) -> Neighbourhood:
                 around.ends.setdefault(link.network, []).append(f"{name}.{link.interface}")
             if any(role.serves_dhcp for role in machine.roles):
                 around.servers.setdefault(link.network, []).append(name)
+        for service in dict.fromkeys(one for role in machine.roles for one in several(role.offers)):
+            around.offers.setdefault(service, []).append(name)
     return around
 
 
@@ -267,9 +277,10 @@ def _with_machines(
                 )
                 for one in decided[name].forwards
             ),
-            roles=machine.roles,
-            command=machine.command,
-            init=machine.init,
+            roles=machine.parts,
+            built_roles=_keys(image.roles) if image is not None else frozenset(),
+            command=machine.command if image is None else _command(machine),
+            init=machine.init if image is None else _init(machine),
             env=machine.env,
             forward=decided[name].forward,
             wait_for=machine.wait_for,
@@ -367,21 +378,49 @@ def _target(plan: Plan, name: str, machine: Machine) -> str:
             f"target {IMAGEFUL!r} needs an image, and the machine has none",
             f'Machine(Image.debian("bookworm"), ...), or on="{IMAGELESS}"',
         )
+    if target == IMAGELESS:
+        for role in machine.parts:
+            for task in role.tasks("filesystem"):
+                raise refuse(
+                    f"role {type(role).__name__} has a task of the file system ({task.title!r}),"
+                    f" and on target {IMAGELESS!r} that is the host's own, which stays as it is",
+                    f'on="{IMAGEFUL}" with an image, or @machine_task for what can be done there',
+                )
     return target
 
 
 def _groups(machine: Machine) -> tuple[str, ...]:
-    by_roles = (group for role in machine.roles for group in role.groups)
+    by_roles = (group for role in machine.parts for group in several(role.groups))
     return tuple(dict.fromkeys([*machine.groups, *by_roles]))
 
 
 def _image(machine: Machine, target: str) -> Image | None:
     """The image with what the machine's roles and init need; None where the host's is used."""
-    if machine.image is None or target == IMAGELESS:
+    image = machine.image
+    if image is None or target == IMAGELESS:
         return None
-    if machine.image.kind != "debian":
-        return machine.image
-    packages = [package for role in machine.roles for package in role.packages]
-    if machine.init == "systemd":
+    has = _keys(image.roles)
+    missing = [role for role in machine.parts if role.key not in has]
+    packages = [package for role in missing for package in several(role.packages)]
+    if _init(machine) == "systemd" and image.kind == "debian":
         packages.extend(_SYSTEMD_PACKAGES)
-    return machine.image.with_packages(*packages)
+    return image.with_packages(*packages)
+
+
+def _keys(roles: Iterable[Role]) -> frozenset[str]:
+    return frozenset(role.key for role in roles)
+
+
+def _init(machine: Machine) -> Literal["systemd"] | None:
+    """What the machine's first process is to be, where its image says so."""
+    if machine.init is not None or machine.image is None or machine.command is not None:
+        return machine.init
+    command = machine.image.config.command
+    is_systemd = command is not None and command[0] in _SYSTEMD_COMMANDS
+    return "systemd" if is_systemd else None
+
+
+def _command(machine: Machine) -> tuple[str, ...] | None:
+    if machine.command is not None or machine.image is None or _init(machine) is not None:
+        return machine.command
+    return machine.image.config.command

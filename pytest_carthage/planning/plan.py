@@ -180,6 +180,8 @@ class PlannedMachine:
     #: ports that lead to other machines
     forwards: tuple[PlannedForward, ...] = ()
     roles: tuple[Role, ...] = ()
+    #: keys of roles that its image has: their filesystem tasks are done
+    built_roles: frozenset[str] = frozenset()
     #: the machine's main process; None: it only waits to be told what to do
     command: tuple[str, ...] | None = None
     #: "systemd", or None for the target's own small init

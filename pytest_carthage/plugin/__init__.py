@@ -72,6 +72,14 @@ def layout(request: pytest.FixtureRequest) -> Any:
     yield from live.layout_fixture(request.param, request)
 
 
+@pytest.fixture(scope="session")
+def carthage_build(request: pytest.FixtureRequest) -> Any:
+    """Builds an image that a stage has put together: ``carthage_build(image)`` gives its handle."""
+    from pytest_carthage.plugin import live
+
+    yield from live.builder_fixture(request)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Refuse stages that wait for each other, and networks to record that nobody has.

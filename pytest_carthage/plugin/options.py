@@ -35,6 +35,10 @@ class Settings:
     artifacts: Path | None
     #: fail where a test would be skipped since this host lacks something
     strict: bool
+    #: builds of images may fetch nothing
+    offline: bool
+    #: locks that what is built must be like; none: the one beside each layout; None: no lock
+    locked: tuple[str, ...] | None
     #: networks that are recorded, or ``all``; none: no recording
     pcap: tuple[str, ...]
     #: what a recording holds of each network
@@ -87,6 +91,20 @@ def add_options(parser: pytest.Parser) -> None:
         help="fail, rather than skip, where this host lacks what a layout needs",
     )
     group.addoption(
+        "--carthage-locked",
+        action="append",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="stop where what is built would differ from a lock (pytest-carthage lock); alone: "
+        "from carthage.lock beside the layout or its tests",
+    )
+    group.addoption(
+        "--carthage-offline",
+        action="store_true",
+        help="fetch nothing to build images; fail with what would have to be",
+    )
+    group.addoption(
         "--carthage-pcap",
         nargs="?",
         const="all",
@@ -99,10 +117,27 @@ def add_options(parser: pytest.Parser) -> None:
     parser.addini("carthage_keep_for", "default of --keep-for", default="8h")
     parser.addini("carthage_artifacts", "default of --carthage-artifacts (from the ini's folder)")
     parser.addini("carthage_strict", "as --carthage-strict", "bool", default=False)
+    parser.addini("carthage_locked", "as --carthage-locked", "bool", default=False)
+    parser.addini("carthage_offline", "as --carthage-offline", "bool", default=False)
     parser.addini("carthage_pcap", "default of --carthage-pcap")
     parser.addini(
         "carthage_pcap_mib", "what --carthage-pcap holds of each network, in MiB", default="32"
     )
+
+
+def _locked(config: pytest.Config) -> tuple[str, ...] | None:
+    given: list[str] | None = config.option.carthage_locked
+    if given is None:
+        return () if config.getini("carthage_locked") else None
+    for name in given:
+        # pytest --carthage-locked tests: the next argument was taken for the option's
+        is_test = "::" in name or name.endswith(".py")
+        if name and (is_test or (config.invocation_params.dir / name).is_dir()):
+            raise pytest.UsageError(
+                f"--carthage-locked {name}: that is no lock; "
+                f"try: {name} --carthage-locked, or --carthage-locked=FILE"
+            )
+    return tuple(name for name in given if name)
 
 
 def _pcap(config: pytest.Config) -> tuple[str, ...]:
@@ -154,6 +189,8 @@ def _read(config: pytest.Config) -> Settings:
         keep_for_s=keep_for_s,
         artifacts=artifacts,
         strict=option.carthage_strict or config.getini("carthage_strict"),
+        offline=option.carthage_offline or config.getini("carthage_offline"),
+        locked=_locked(config),
         pcap=_pcap(config),
         pcap_mib=_pcap_mib(config),
     )

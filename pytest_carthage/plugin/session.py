@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
@@ -31,12 +31,17 @@ from pytest_carthage.report import bundle
 from pytest_carthage.report.events import Event, Fanout, Kind, Recorder
 from pytest_carthage.state import places
 from pytest_carthage.state.run import Run
+from pytest_carthage.state.timings import Stopwatch, machine_id, stage_id
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_carthage.access.gate import AsyncGate
     from pytest_carthage.access.resolved import NetworkEvent, Subscriber
+    from pytest_carthage.images.handle import ImageHandle
+    from pytest_carthage.images.policy import Policy
+    from pytest_carthage.images.store import Built
+    from pytest_carthage.model.image import Image
     from pytest_carthage.model.stage import Stage
     from pytest_carthage.planning.plan import Plan
 
@@ -84,7 +89,8 @@ class Session:
         self.live: list[Live] = []
         self.recorder = Recorder()
         self.screen = Screen(config)
-        self.reporter = Fanout([self.recorder, self.screen])
+        self.stopwatch = Stopwatch()
+        self.reporter = Fanout([self.recorder, self.screen, self.stopwatch])
         self.interrupts = Interrupts(tell=self._tell, hard_stop=self._stop_hard)
         self._providers = Providers(choice.known_providers(config))
         self._portal: Portal | None = None
@@ -135,22 +141,13 @@ class Session:
             plan = make_plan(cls, target=self.settings.target, known_targets=self._providers.kinds)
             name = self._new_name(cls)
             self._building = name, plan
+            for machine in plan.machines.values():
+                self.stopwatch.watch(name, machine.name, name=machine_id(cls, machine))
             with self.screen.showing(), self.interrupts.building():
                 self.interrupts.install()
-                environment = self.portal.call(self._build, plan, name, cls)
-        except HostError as error:
-            self._restore_if_idle()
-            lacks = f"{subject} is not built here: {error}"
-            if not self.settings.strict:
-                pytest.skip(lacks)
-            failure = pytest.fail.Exception(lacks, pytrace=False)
-            self._remember(subject, failure)
-            _raise(failure, None)
+                environment = self.portal.call(self._build, plan, name, cls, request)
         except CarthageError as error:
-            self._restore_if_idle()
-            failure = pytest.fail.Exception(_told(subject, error), pytrace=False)
-            self._remember(subject, failure, former=name)
-            _raise(failure, self._shown(error))
+            self._refuse(subject, error, former=name)
         except Exception as error:
             self._restore_if_idle()
             if isinstance(error, OSError) and (full := places.lack_of_space()):
@@ -169,7 +166,10 @@ class Session:
         self._building = None
         return live
 
-    async def _build(self, plan: Plan, name: str, cls: type[Layout]) -> AsyncEnvironment:
+    async def _build(
+        self, plan: Plan, name: str, cls: type[Layout], request: pytest.FixtureRequest
+    ) -> AsyncEnvironment:
+        policy = await self._foreseen(plan, name, cls, request)
         if self._run is None:
             # what the workers of one session have in common, where there are workers
             together = getattr(self.config, "workerinput", {}).get("testrunuid")
@@ -182,8 +182,119 @@ class Session:
             portal=self.portal,
             reporter=self.reporter,
             subscribers=[*cls.subscribers, *self._listening_plugins()],
+            policy=policy,
             prologue=self._prologue(plan),
             autopsy=self._foresee,
+        )
+
+    async def _foreseen(
+        self, plan: Plan, name: str, cls: type[Layout], request: pytest.FixtureRequest
+    ) -> Policy:
+        """What builds for a layout may do; what it forbids is found before anything is built."""
+        policy = self.policy
+        if self.settings.locked is None and not policy.offline:
+            return policy
+        from pytest_carthage.images.preflight import check_layout
+        from pytest_carthage.plugin import locks
+
+        if self.settings.locked is not None:
+            lock = locks.find_lock(cls, self.settings.locked, request)
+            policy = replace(policy, lock=lock)
+
+        def note(who: str, text: str) -> None:
+            self.reporter.event(
+                Event(at_s=time.time(), environment=name, subject=who, kind="note", text=text)
+            )
+
+        await check_layout(cls, plan, policy, note=note)
+        return policy
+
+    def _refuse(self, subject: str, error: CarthageError, *, former: str | None = None) -> NoReturn:
+        """Have the test that wants it fail, or be skipped where this host lacks what it needs."""
+        __tracebackhide__ = True
+        self._restore_if_idle()
+        if isinstance(error, HostError):
+            lacks = f"{subject} is not built here: {error}"
+            if not self.settings.strict:
+                pytest.skip(lacks)
+            failure = pytest.fail.Exception(lacks, pytrace=False)
+            self._remember(subject, failure)
+            _raise(failure, None)
+        failure = pytest.fail.Exception(_told(subject, error), pytrace=False)
+        self._remember(subject, failure, former=former)
+        _raise(failure, self._shown(error))
+
+    # images
+
+    def build_image(self, image: Image, request: pytest.FixtureRequest) -> ImageHandle:
+        """Build an image for a fixture or a stage.
+
+        :raises pytest.fail.Exception: it cannot be built; the message tells all.
+        :raises pytest.skip.Exception: this host lacks something that it needs.
+        """
+        __tracebackhide__ = True
+        from pytest_carthage.images.builder import ensure
+        from pytest_carthage.images.handle import ImageHandle
+
+        subject = f"image {image.name!r}"
+        began = time.monotonic()
+
+        def tell(kind: Kind, text: str = "", duration_s: float | None = None) -> None:
+            self.reporter.event(
+                Event(
+                    at_s=time.time(),
+                    environment="",
+                    subject=f"image {image.name}",
+                    kind=kind,
+                    text=text,
+                    duration_s=duration_s,
+                )
+            )
+
+        async def build() -> Built:
+            policy = self.policy
+            if self.settings.locked is not None:
+                from pytest_carthage.plugin import locks
+
+                lock = locks.find_lock_of_image(image, self.settings.locked, request)
+                policy = replace(policy, lock=lock)
+            if policy.offline:
+                from pytest_carthage.images.preflight import check
+
+                alone = replace(policy, lock=None)
+                await check("", {image.name: image}, alone, note=lambda who, text: None)
+            return await ensure(
+                image,
+                portal=self.portal,
+                note=lambda who, text: tell("note", text),
+                policy=policy,
+            )
+
+        try:
+            for fault in image.faults:
+                raise fault.error(subject)
+            with self.screen.showing(), self.interrupts.building():
+                self.interrupts.install()
+                tell("start")
+                try:
+                    built = self.portal.call(build)
+                except BaseException as error:
+                    tell("failed", _line(error), time.monotonic() - began)
+                    raise
+                tell("done", "", time.monotonic() - began)
+        except CarthageError as error:
+            self._refuse(subject, error)
+        self._restore_if_idle()
+        return ImageHandle(built, self.portal, offline=self.policy.offline)
+
+    @property
+    def policy(self) -> Policy:
+        """What builds of images may do in this session."""
+        from pytest_carthage.images.policy import Policy
+
+        return Policy(
+            offline=self.settings.offline,
+            keep_broken=self.settings.keep_on_fail or self.settings.keep,
         )
 
     def _prologue(self, plan: Plan) -> Callable[[AsyncEnvironment], Awaitable[None]] | None:
@@ -276,6 +387,7 @@ class Session:
                 )
             )
 
+        self.stopwatch.watch(name, f"stage {stage.name}", name=stage_id(stage), key=stage.key)
         began = time.monotonic()
         with self.screen.showing():
             tell("start")
@@ -444,6 +556,7 @@ class Session:
         self.screen.close()
         self.interrupts.restore()
         self._alarm.close()
+        self.stopwatch.save()
         portal, self._portal = self._portal, None
         if portal is None:
             return

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pytest_carthage.model.machine import Condition
 from pytest_carthage.model.role import Role
+from pytest_carthage.model.task import machine_task
 from pytest_carthage.roles.named import check_named
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ class OspfRouter(Role):
                 f"dead_s={self.dead_s}; try: hello_s=1, dead_s=4"
             )
 
-    async def configure(self, machine: AsyncMachine) -> None:
+    @machine_task("start BIRD")
+    async def start(self, machine: AsyncMachine) -> None:
         """Start BIRD; returns when ``birdc`` answers, which is before it has found anybody."""
         await self._run(machine)
 

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pytest_carthage.model.role import Role
+from pytest_carthage.model.task import machine_task
 from pytest_carthage.roles.named import check_named
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class DhcpServer(Role):
 
     packages = ("dnsmasq-base",)
     programs = _DNSMASQ
+    offers = ("dhcp",)
     serves_dhcp = True
 
     #: serve these networks only, whether anybody asks there or not; empty: see above
@@ -57,7 +59,8 @@ class DhcpServer(Role):
                 f"that dnsmasq lends; try: lease_s={_SHORTEST_LEASE_S}"
             )
 
-    async def configure(self, machine: AsyncMachine) -> None:
+    @machine_task("start dnsmasq")
+    async def start(self, machine: AsyncMachine) -> None:
         """Start dnsmasq; returns when it listens."""
         await _serve(self, machine)
 
@@ -77,6 +80,7 @@ class DnsServer(Role):
 
     packages = ("dnsmasq-base",)
     programs = _DNSMASQ
+    offers = ("dns",)
 
     #: as in ``"shop.example"``; None: names without a domain only
     domain: str | None = None
@@ -101,7 +105,8 @@ class DnsServer(Role):
                 'try: domain="shop.example"'
             )
 
-    async def configure(self, machine: AsyncMachine) -> None:
+    @machine_task("start dnsmasq")
+    async def start(self, machine: AsyncMachine) -> None:
         """Start dnsmasq; returns when it listens."""
         await _serve(self, machine)
 

@@ -1,4 +1,4 @@
-"""Names in a role's arguments, looked up in the plan that the role has come into."""
+"""Names in a role's arguments, and names that others have for its machine."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pytest_carthage.errors import LayoutError
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from pytest_carthage.access.machine import AsyncMachine
     from pytest_carthage.planning.plan import Plan, PlannedMachine
 
-__all__ = ["check_named"]
+__all__ = ["check_named", "known_names"]
 
 
 def check_named(
@@ -33,3 +34,17 @@ def check_named(
             f"{', '.join(map(repr, wrong))}, which it does not have; "
             f"try: one of {', '.join(known) or 'none'}"
         )
+
+
+def known_names(machine: AsyncMachine) -> list[str]:
+    """Names, then addresses, by which others reach a machine: as the layout's DNS has them."""
+    from pytest_carthage.roles.dhcp_dns import DnsServer
+
+    planned, plan = machine.planned, machine.surroundings.plan
+    names = [planned.hostname, planned.name]
+    names += [link.dns_name for link in planned.links if link.dns_name]
+    roles = [role for one in plan.machines.values() for role in one.roles]
+    domains = [role.domain for role in roles if isinstance(role, DnsServer) and role.domain]
+    names += [f"{name}.{domain}" for domain in domains for name in list(names)]
+    addresses = [str(one.ip) for link in planned.links for one in link.addresses]
+    return list(dict.fromkeys([*names, *addresses, *machine.addresses.values()]))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_carthage.model.role import Role
+from pytest_carthage.model.task import machine_task
 
 if TYPE_CHECKING:
     from pytest_carthage.access.machine import AsyncMachine
@@ -18,7 +19,9 @@ class Nginx(Role):
     """The nginx web server of the distribution, serving ``/var/www/html`` on port 80."""
 
     packages = ("nginx",)
+    offers = ("http",)
 
-    async def configure(self, machine: AsyncMachine) -> None:
+    @machine_task("start nginx")
+    async def start(self, machine: AsyncMachine) -> None:
         """Start it, or leave a running one alone."""
         await machine.run(["service", "nginx", "start"])

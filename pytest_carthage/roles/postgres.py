@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_carthage.model.role import Role
+from pytest_carthage.model.task import machine_task
 
 if TYPE_CHECKING:
     from pytest_carthage.access.machine import AsyncMachine
@@ -19,18 +20,24 @@ class Postgres(Role):
     """The PostgreSQL server of the distribution, for clients on the machine's networks."""
 
     packages = ("postgresql",)
+    offers = ("postgres",)
 
     #: databases to create, where they do not exist
     databases: tuple[str, ...] = ()
     #: the superuser's password for clients on the network; None: they need none
     password: str | None = None
 
-    async def configure(self, machine: AsyncMachine) -> None:
-        """Let it listen on all addresses and start it; create what does not exist."""
+    @machine_task("start PostgreSQL for the machine's networks")
+    async def start(self, machine: AsyncMachine) -> None:
+        """Let it listen on all addresses and start it anew."""
         method = "trust" if self.password is None else "scram-sha-256"
         await machine.run(_LISTEN.format(rule=f"host all all samenet {method}"))
         await machine.run(["service", "postgresql", "restart"])
         await machine.run(_UNTIL_IT_ANSWERS, user="postgres", timeout_s=60)
+
+    @machine_task("set the superuser's password, and create databases")
+    async def fill(self, machine: AsyncMachine) -> None:
+        """Set the password, where there is one; create the databases that do not exist."""
         if self.password is not None:
             quoted = self.password.replace("'", "''")
             await machine.run(

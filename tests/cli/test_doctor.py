@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pytest_carthage import cli
-from pytest_carthage.cli import reference
+from pytest_carthage.cli import doctor, reference
 from pytest_carthage.errors import Problem
 
 Capture = pytest.CaptureFixture[str]
@@ -43,6 +43,8 @@ def hut(monkeypatch: pytest.MonkeyPatch) -> Target:
     target = Target()
     factories: dict[str, Any] = {"hut": lambda: target}
     monkeypatch.setattr(reference, "providers", lambda: Providers(factories))
+    monkeypatch.setattr(doctor, "_missing_to_images", list)
+    monkeypatch.setattr(doctor, "_how", lambda: "as root")
     return target
 
 
@@ -52,6 +54,7 @@ def test_doctor_prints_what_is_missing_with_its_remedy(hut: Target, capfd: Captu
         "hut: 1 missing\n"
         "  no hut here\n"
         "    try: apt-get install hut\n"
+        "images: ready, built as root\n"
         "pytest-carthage doctor --fix installs: hut, hut-data\n"
     )
 
@@ -90,7 +93,7 @@ def test_fix_installs_and_looks_again(
     assert update[:3] == ["/usr/bin/sudo", "/usr/bin/apt-get", "update"]
     assert install[:3] == ["/usr/bin/sudo", "/usr/bin/apt-get", "install"]
     assert install[-2:] == ["hut", "hut-data"]
-    assert capfd.readouterr().out == "hut: ready\n"
+    assert capfd.readouterr().out == "hut: ready\nimages: ready, built as root\n"
 
 
 def test_fix_that_fails_says_what_failed(

@@ -31,13 +31,13 @@ def typed(program: str) -> list[str]:
 
 @pytest.mark.parametrize("line", typed("pytest-carthage"))
 def test_command_of_ours_is_understood(line: str) -> None:
-    cli._parser().parse_args(shlex.split(line)[1:])
+    cli._parser().parse_args(shlex.split(line, comments=True)[1:])
 
 
 @pytest.mark.parametrize("line", typed("pytest"))
 def test_options_of_pytest_are_understood(line: str, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", *shlex.split(line), "--collect-only"],
+        [sys.executable, "-m", *shlex.split(line, comments=True), "--collect-only"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -103,13 +103,6 @@ def test_image_that_is_wrong_is_refused(refused: Refused, member: str, message: 
     assert refused(source) == f"image 'debian' of layout 'Shop': {message}"
 
 
-def test_packages_for_an_existing_image_are_refused(refused: Refused) -> None:
-    assert refused('Image.oci("localhost/db").with_packages("git")') == (
-        "image 'localhost/db': packages (git) cannot be added to an existing image;"
-        ' declared at conftest.py:1; try: Image.debian("bookworm", packages=[...])'
-    )
-
-
 LAN = """
 class Shop(Layout):
     lan = Network("10.0.0.0/24")

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from pytest_carthage import Layout, Machine, Network
+from pytest_carthage import Layout, Machine, Network, Role
 from pytest_carthage.access.handle import MachineHandle
 from pytest_carthage.access.machine import AsyncMachine
 from pytest_carthage.planning import extend_plan, make_plan, reduce_plan
@@ -212,3 +212,26 @@ def test_machine_that_a_subclass_removed_is_no_handle(pair: Pair) -> None:
         pass
 
     assert Alone(Fake()).web is None
+
+
+class Well(Role):
+    offers = ("water",)
+
+
+def test_services_and_roles_of_a_live_layout_lead_to_handles() -> None:
+    class Village(Pair):
+        well = Machine(roles=[Well()])
+
+    fake = Fake()
+    fake.plan = make_plan(Village)
+    village = Village(cast("Any", fake))
+    assert dict(Village.offering("water")) == {"well": Village.well}
+    found = cast("Any", village.offering("water"))
+    assert {name: (one.name, one.kind) for name, one in found.items()} == {"well": ("well", "sync")}
+    assert list(village.with_role(Well)) == ["well"]
+    village.add(Machine(roles=[Well()]), name="spring")
+    assert list(village.offering("water")) == ["well", "spring"]
+    assert list(Village.offering("water")) == ["well"]
+    aio = village.aio
+    assert [one.kind for one in cast("Any", aio.offering("water").values())] == ["async", "async"]
+    assert list(aio.with_role(Role)) == ["well", "spring"]

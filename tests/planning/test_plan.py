@@ -86,15 +86,40 @@ def test_router_forwards_and_others_do_not(plan: Plan) -> None:
     assert [name for name, machine in plan.machines.items() if machine.forward] == ["gw"]
 
 
+def test_image_says_what_its_machine_runs_and_which_roles_are_done() -> None:
+    base = Image.debian("bookworm")
+
+    class Mixed(Layout):
+        booted = Machine(base.with_(Nginx(), command=["/sbin/init"]))
+        serving = Machine(base.with_(command=["serve"]))
+        own = Machine(base.with_(command=["/sbin/init"]), command=["other"], roles=[Nginx()])
+        bare = Machine(base.with_(command=["/sbin/init"]), on="netns")
+
+    machines = make_plan(Mixed).machines
+    assert {name: (one.init, one.command) for name, one in machines.items()} == {
+        "booted": ("systemd", None),
+        "serving": (None, ("serve",)),
+        "own": (None, ("other",)),
+        "bare": (None, None),
+    }
+    image = machines["booted"].image
+    assert image is not None
+    assert {"dbus", "systemd-sysv", "nginx"} <= image.all_packages
+    assert machines["booted"].built_roles == {Nginx().key}
+    assert machines["own"].built_roles == frozenset()
+
+
 def test_images_have_what_roles_and_init_need_and_are_listed_once(plan: Plan) -> None:
     packages = {
-        name: machine.image.packages for name, machine in plan.machines.items() if machine.image
+        name: machine.image.all_packages for name, machine in plan.machines.items() if machine.image
     }
     assert packages == {
-        "gw": ("python3",),
-        "db": ("postgresql", "python3"),
-        "web": ("dbus", "nginx", "python3", "systemd-sysv"),
+        "gw": {"python3"},
+        "db": {"postgresql", "python3"},
+        "web": {"dbus", "nginx", "python3", "systemd-sysv"},
     }
+    # what machines have in common is built once
+    assert len({machine.image.base_key for machine in plan.machines.values() if machine.image}) == 1
     assert set(plan.images) == {m.image.key for m in plan.machines.values() if m.image}
 
 

@@ -104,9 +104,11 @@ SLOW_BUILD = (
     + """
 import asyncio
 from pytest_carthage import Role
+from pytest_carthage.model.task import machine_task
 
 class Slow(Role):
-    async def configure(self, machine):
+    @machine_task
+    async def start(self, machine):
         soon(signal.{name})
         try:
             await asyncio.sleep(30)

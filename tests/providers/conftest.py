@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from pytest_carthage import Image, Layout
+from pytest_carthage.images.builder import ensure
+from pytest_carthage.images.store import Built
 from pytest_carthage.planning import make_plan
 from pytest_carthage.portal import Portal
 from pytest_carthage.providers.netns import NetnsProvider
-from pytest_carthage.providers.podman import PodmanProvider, images
+from pytest_carthage.providers.podman import PodmanProvider
 from pytest_carthage.realisation import AsyncEnvironment, Environment, Providers
 from pytest_carthage.report.events import Recorder
 from pytest_carthage.state.run import Run, new_name
@@ -37,10 +39,20 @@ def podman() -> PodmanProvider:
     return provider
 
 
+@pytest.fixture(scope="session")
+def built() -> Built:
+    """:data:`DEBIAN`, in this host's own store."""
+    portal = Portal()
+    try:
+        return portal.call(lambda: ensure(DEBIAN, portal=portal, note=lambda who, text: None))
+    finally:
+        portal.close()
+
+
 @pytest.fixture
-def debian(podman: PodmanProvider) -> str:
-    """Reference of :data:`DEBIAN`, which is there."""
-    return asyncio.run(podman.ensure_image(DEBIAN, lambda who, text: None))
+def debian(podman: PodmanProvider, built: Built) -> Built:
+    """:data:`DEBIAN`, which is there."""
+    return built
 
 
 @pytest.fixture
@@ -52,7 +64,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def build(state: Path, debian: str) -> Iterator[Build]:
+def build(state: Path, debian: Built) -> Iterator[Build]:
     """Build a layout; what is still there at the end of the test is destroyed."""
     portal = Portal()
     environments: list[Environment] = []

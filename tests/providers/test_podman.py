@@ -14,11 +14,13 @@ from typing import Any, cast
 import pytest
 
 from pytest_carthage import Image, Layout, Limits, Machine, Network
+from pytest_carthage.errors import Problem
+from pytest_carthage.images import bases
+from pytest_carthage.images.store import Store, images_root
 from pytest_carthage.planning import make_plan
-from pytest_carthage.provider import Context, ImageBuilder, Logs, Powered
-from pytest_carthage.providers.podman import PodmanMachine, PodmanProvider, host, provider, store
+from pytest_carthage.provider import Context, Logs, Powered, StartsFromImages
+from pytest_carthage.providers.podman import PodmanMachine, PodmanProvider, host, provider
 from pytest_carthage.providers.podman.container import command_of, specification
-from pytest_carthage.providers.podman.store import Store, find_store
 from pytest_carthage.state.places import state_root
 
 
@@ -104,7 +106,7 @@ def test_host_without_anything_is_told_all_with_remedies(
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(host, "_file_system", lambda path: "overlay")
-    monkeypatch.setattr(host, "_KEYRINGS", tmp_path)
+    monkeypatch.setattr(bases, "check_tools", lambda kinds: [])
     problems = [*PodmanProvider().check()]
     assert [str(problem).partition(";")[0] for problem in problems] == [
         "podman: machines in containers need root for now, with CAP_SYS_ADMIN and CAP_NET_ADMIN "
@@ -112,15 +114,10 @@ def test_host_without_anything_is_told_all_with_remedies(
         "podman: no podman",
         "podman: no podman-py, the Python package 'podman'",
         f"podman: {state_root()} is itself on an overlay, where the kernel allows no second one",
-        "podman: no mmdebstrap, which builds Debian images",
-        "podman: no debian-archive-keyring, which tells Debian's archives from forged ones",
+        f"podman: {images_root()} is itself on an overlay, where the kernel allows no second one",
     ]
     assert all(problem.remedy for problem in problems)
-    assert {name for problem in problems for name in problem.packages} == {
-        "podman",
-        "mmdebstrap",
-        "debian-archive-keyring",
-    }
+    assert {name for problem in problems for name in problem.packages} == {"podman"}
 
 
 def test_host_without_a_runtime_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,10 +129,19 @@ def test_builder_is_not_needed_for_images_that_exist(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(host, "check", list)
     having(monkeypatch, "podman", "crun")
     plan = make_plan(Shop)
-    monkeypatch.setattr(store, "has_image", lambda reference: True)
+    asked: list[object] = []
+
+    def check_tools(kinds: object) -> list[Problem]:
+        asked.append(kinds)
+        return []
+
+    monkeypatch.setattr(bases, "check_tools", check_tools)
+    monkeypatch.setattr(Store, "is_complete", lambda self, key: True)
     assert not PodmanProvider().check(plan)
-    monkeypatch.setattr(store, "has_image", lambda reference: False)
-    assert "no mmdebstrap" in " ".join(map(str, PodmanProvider().check(plan)))
+    assert asked == []
+    monkeypatch.setattr(Store, "is_complete", lambda self, key: False)
+    PodmanProvider().check(plan)
+    assert asked == [{"debian"}]
 
 
 def test_file_system_of_a_path_is_that_of_its_nearest_mount() -> None:
@@ -150,44 +156,9 @@ def test_check_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_provider_and_machine_have_the_capabilities_that_handles_look_for() -> None:
-    assert isinstance(PodmanProvider(), ImageBuilder)
+    assert isinstance(PodmanProvider(), StartsFromImages)
     for capability in (Powered, Logs):
         assert issubclass(PodmanMachine, capability)
-
-
-# its store
-
-
-def test_store_is_where_the_hosts_configuration_says(tmp_path: Path) -> None:
-    file = tmp_path / "storage.conf"
-    file.write_text(
-        '[storage]\ndriver = "overlay"\ngraphroot = "/data/store"\n'
-        '[storage.options]\nadditionalimagestores = ["/shared"]\n'
-        '[storage.options.overlay]\nmount_program = "/usr/bin/fuse-overlayfs"\n'
-    )
-    found = find_store((str(tmp_path / "missing"), str(file)))
-    assert found == Store(
-        root=Path("/data/store"),
-        additional=("/shared",),
-        overlay={"mount_program": "/usr/bin/fuse-overlayfs"},
-    )
-    text = found.configuration(root=Path("/env/store"), run_root="/run/x")
-    assert tomllib.loads(text)["storage"] == {
-        "driver": "overlay",
-        "graphroot": "/env/store",
-        "runroot": "/run/x",
-        "options": {
-            "additionalimagestores": ["/data/store", "/shared"],
-            "overlay": {"mount_program": "/usr/bin/fuse-overlayfs"},
-        },
-    }
-
-
-@pytest.mark.parametrize("text", ["", "[storage]\n", "not toml at all ["])
-def test_store_is_podmans_own_place_where_nothing_says_so(text: str, tmp_path: Path) -> None:
-    file = tmp_path / "storage.conf"
-    file.write_text(text)
-    assert find_store((str(file),)) == Store()
 
 
 # its containers
@@ -200,8 +171,9 @@ def spec_of(name: str) -> dict[str, Any]:
     return specification(
         plan.machines[name],
         context,
-        image="localhost/x:1",
+        root="/run/carthage-roots/x",
         netns="/proc/1/fd/9",
+        env={"LANG": "C"},
         files={"/etc/hosts": Path("/env/db.hosts")},
         log=Path("/env/logs/db.log"),
     )

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from pytest_carthage.images.store import Built
+
 from .traces import assert_none, traces
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
@@ -22,10 +24,12 @@ from pytest_carthage.providers.podman import PodmanProvider
 from pytest_carthage.realisation import AsyncEnvironment, Providers
 from pytest_carthage.state.run import Run
 
+DEBIAN = Image.debian("bookworm", packages=sys.argv[1].split())
+
 class Some(Layout):
     lan = Network("10.0.0.0/24")
     for i in range(1, 5):
-        locals()[f"m{i}"] = Machine(Image.oci(sys.argv[1]), links={"eth0": lan.at(f".{i}")})
+        locals()[f"m{i}"] = Machine(DEBIAN, links={"eth0": lan.at(f".{i}")})
 
 portal = Portal()
 
@@ -46,9 +50,11 @@ time.sleep(600)
     ("line", "delay_s"),
     [*(("joined", delay) for delay in (0.02, 0.06, 0.1, 0.15, 0.2, 0.3)), ("built", 0.0)],
 )
-def test_client_killed_leaves_nothing(line: str, delay_s: float, state: Path, debian: str) -> None:
+def test_client_killed_leaves_nothing(
+    line: str, delay_s: float, state: Path, debian: Built
+) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", VICTIM, debian],
+        [sys.executable, "-c", VICTIM, " ".join(debian.image.packages)],
         stdout=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).resolve().parents[2],

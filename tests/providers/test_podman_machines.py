@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -220,11 +219,11 @@ def test_service_that_does_not_start_is_an_error_with_its_words(
     assert time.monotonic() - begin < 10, "its end was not noticed"
 
 
-def test_image_that_is_not_there_is_an_error_with_similar_ones(build: Build, debian: str) -> None:
+def test_image_that_is_not_there_is_an_error_with_similar_ones(build: Build) -> None:
     class Mistyped(Layout):
-        a = Machine(Image.oci(debian[:-1] + "x"))
+        a = Machine(Image.oci("localhost/no-such-image:1"))
 
-    with pytest.raises(CreationError, match=r"not in this host's store; .*" + re.escape(debian)):
+    with pytest.raises(CreationError, match=r"localhost/no-such-image:1.*not in this host's store"):
         build(Mistyped)
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 import shlex
 import shutil
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["as_user"]
+__all__ = ["account", "as_user"]
 
 #: an ordinary account that every Debian has
 USER = "www-data"
@@ -16,7 +20,21 @@ USER = "www-data"
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def as_user(argv: list[str], *, home: Path) -> list[str]:
+@contextlib.contextmanager
+def account() -> Iterator[str]:
+    """A new account with subordinate ids, as people have; it is removed afterwards."""
+    name = f"carthage{secrets.token_hex(3)}"
+    subprocess.run(["useradd", "--no-create-home", "--shell", "/bin/sh", name], check=True)
+    try:
+        if f"{name}:" not in Path("/etc/subuid").read_text():
+            ids = ["--add-subuids", "500000-565535", "--add-subgids", "500000-565535"]
+            subprocess.run(["usermod", *ids, name], check=True)
+        yield name
+    finally:
+        subprocess.run(["userdel", "--force", name], check=True, capture_output=True)
+
+
+def as_user(argv: list[str], *, home: Path, user: str = USER) -> list[str]:
     """Return a command that runs ``argv`` without privileges, with ``home`` as its home.
 
     Root's Python often lies in a folder that nobody else can enter. The command then gets a mount
@@ -25,7 +43,7 @@ def as_user(argv: list[str], *, home: Path) -> list[str]:
     unset = ["-u", "XDG_STATE_HOME", "-u", "XDG_RUNTIME_DIR", "-u", "USER"]
     if os.geteuid() != 0:
         return ["env", *unset, f"HOME={home}", *argv]
-    shutil.chown(home, USER, USER)
+    shutil.chown(home, user, user)
     needed = [Path(sys.base_prefix), Path(sys.prefix), REPOSITORY]
     lines = ["set -e"]
     closed: dict[Path, list[Path]] = {}
@@ -43,7 +61,7 @@ def as_user(argv: list[str], *, home: Path) -> list[str]:
         for inner, path in enumerate(paths):
             lines.append(f"mkdir -p {shlex.quote(str(path))}")
             lines.append(f"mount --move {staging}/{inner} {shlex.quote(str(path))}")
-    options = f"--reuid {USER} --regid {USER} --clear-groups"
+    options = f"--reuid {user} --regid {user} --clear-groups"
     environment = shlex.join([*unset, f"HOME={home}"])
     lines.append(f'exec setpriv {options} env {environment} "$@"')
     script = "\n".join(lines)

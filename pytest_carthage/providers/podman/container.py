@@ -57,22 +57,24 @@ def specification(
     planned: PlannedMachine,
     context: Context,
     *,
-    image: str,
+    root: str,
     netns: str,
+    env: Mapping[str, str],
     files: Mapping[str, Path],
     log: Path,
 ) -> dict[str, Any]:
     """Describe the container of a machine.
 
+    :param root: path of its root file system that holds in the fabric.
     :param netns: path of its network namespace that holds in the fabric.
     :param files: path in the machine to the file of the host that stands there.
     """
     spec: dict[str, Any] = {
         "name": planned.name,
-        "image": image,
+        "rootfs": root,
         "entrypoint": [],
         "command": list(command_of(planned)),
-        "env": dict(planned.env),
+        "env": dict(env),
         "hostname": planned.hostname,
         "netns": {"nsmode": "path", "value": netns},
         "cap_add": _CAPABILITIES,

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 
 from pytest_carthage.errors import Problem
 from pytest_carthage.fabric.privilege import is_privileged
-from pytest_carthage.providers.podman.store import PATH, Store, find_store
+from pytest_carthage.fabric.programs import PATH
+from pytest_carthage.images.store import images_root
 from pytest_carthage.state.places import state_root
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Engine", "check", "check_builder", "find_engine", "problem"]
+__all__ = ["Engine", "check", "find_engine", "problem"]
 
 _CGROUPS = Path("/sys/fs/cgroup")
-_KEYRINGS = Path("/usr/share/keyrings")
 # podman's own defaults are above what a host without CAP_SYS_RESOURCE may give
 _MOST_FILES = 65_536
 _MOST_PROCESSES = 4_194_304
@@ -39,7 +39,6 @@ class Engine:
     hide: Path | None
     #: limits of each container, below the host's own
     ulimits: tuple[str, ...]
-    store: Store
 
     def configuration(self) -> str:
         """Text of the containers.conf(5) that replaces all of the host's own."""
@@ -85,7 +84,6 @@ def find_engine(cgroups: Path = _CGROUPS) -> Engine | None:
                 runtime=runtime,
                 hide=unified if is_hybrid and runtime == "crun" else None,
                 ulimits=(f"nofile={files}:{files}", f"nproc={processes}:{processes}"),
-                store=find_store(),
             )
     return None
 
@@ -117,34 +115,12 @@ def check() -> list[Problem]:
             "no podman-py, the Python package 'podman'",
             "python3 -m pip install 'pytest-carthage[podman]'",
         )
-    folder = state_root()
-    if find_store().driver == "overlay" and _file_system(folder) == "overlay":
-        lacks(
-            f"{folder} is itself on an overlay, where the kernel allows no second one",
-            "set CARTHAGE_STATE to a folder on a disk, as in a container's volume",
-        )
-    return problems
-
-
-def check_builder() -> list[Problem]:
-    """List what this host lacks to build Debian images."""
-    problems = []
-    if not _which("mmdebstrap"):
-        problems.append(
-            problem(
-                "no mmdebstrap, which builds Debian images",
-                "apt-get install mmdebstrap",
-                "mmdebstrap",
+    for folder, variable in ((state_root(), "CARTHAGE_STATE"), (images_root(), "CARTHAGE_IMAGES")):
+        if _file_system(folder) == "overlay":
+            lacks(
+                f"{folder} is itself on an overlay, where the kernel allows no second one",
+                f"set {variable} to a folder on a disk, as in a container's volume",
             )
-        )
-    if not any(_KEYRINGS.glob("debian-archive-keyring.*")):
-        problems.append(
-            problem(
-                "no debian-archive-keyring, which tells Debian's archives from forged ones",
-                "apt-get install debian-archive-keyring",
-                "debian-archive-keyring",
-            )
-        )
     return problems
 
 

@@ -6,7 +6,6 @@ import asyncio
 import errno
 import os
 import shutil
-import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -17,16 +16,17 @@ from pytest_carthage.fabric import programs
 from pytest_carthage.planning.needs import missing_links
 from pytest_carthage.planning.resolver import resolv_conf
 from pytest_carthage.provider import Channel, Context, Identity
-from pytest_carthage.providers.podman import host, images, store
+from pytest_carthage.providers.podman import host
 from pytest_carthage.providers.podman.container import specification
 from pytest_carthage.providers.podman.printed import without_stamps
 from pytest_carthage.providers.podman.service import Refused, Requests, Service, load
 from pytest_carthage.state.places import state_root
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from pytest_carthage.images.store import Built
     from pytest_carthage.model.image import Image
     from pytest_carthage.planning.plan import Plan, PlannedMachine
 
@@ -88,26 +88,24 @@ class PodmanProvider:
     def __init__(self) -> None:
         #: by the fabric that a service lives in: names of environments come again
         self._services: WeakKeyDictionary[Channel, asyncio.Task[Service]] = WeakKeyDictionary()
+        #: images to start machines from, by the keys of their declarations
+        self._built: dict[str, Built] = {}
 
     def check(self, plan: Plan | None = None) -> Sequence[Problem]:
         """List what this host lacks; what builds images only if the plan needs one built."""
         problems = host.check()
-        builder = host.check_builder()
-        if builder and (plan is None or (not problems and _builds(plan))):
-            problems += builder
+        if plan is not None and not problems:
+            problems += _missing_to_build(plan)
         if plan is None or any(one.asks_dhcp for one in plan.machines.values()):
             problems += programs.missing_dhcp_client(self.kind)
         if plan is not None and not problems:
             problems += missing_links(self.kind, plan)
         return problems
 
-    async def ensure_image(self, image: Image, note: Callable[[str, str], None]) -> str:
-        """Build or find an image; returns its name in the host's store.
-
-        :raises BuildError: with the tool's last lines, or similar images that there are.
-        """
-        load()  # it is needed next, and what follows is mostly waiting
-        return await images.ensure_image(image, note)
+    async def take_image(self, built: Built) -> None:
+        """Take an image to start machines from."""
+        load()  # it is needed next
+        self._built[built.image.key] = built
 
     async def create(self, planned: PlannedMachine, context: Context) -> PodmanMachine:
         """Create and start a container, and enter it.
@@ -124,15 +122,17 @@ class PodmanProvider:
         if planned.image is None:
             raise CreationError(f"{_who(planned, context)}: no image; try: image=Image.debian(...)")
         try:
-            service, place = await asyncio.gather(
-                self._service(context), context.place(planned, "namespace")
+            service, (netns, root) = await asyncio.gather(
+                self._service(context), self._place(planned, planned.image, context)
             )
             log = context.logs / f"{planned.name}.log"
+            config = self._built[planned.image.key].config
             spec = specification(
                 planned,
                 context,
-                image=images.reference(planned.image),
-                netns=place["netns"],
+                root=root,
+                netns=netns,
+                env={**dict(config.env), **planned.env},
                 files=_write_files(planned, context, service.folder),
                 log=log,
             )
@@ -140,6 +140,25 @@ class PodmanProvider:
             raise CreationError(f"{_who(planned, context)}: {error}{_advice(error)}") from error
         channel = await _run(planned, context, service, log, spec)
         return PodmanMachine(identity, channel, planned, context, service, log)
+
+    async def _place(
+        self, planned: PlannedMachine, image: Image, context: Context
+    ) -> tuple[str, str]:
+        """Give a machine its network and its root; returns their paths in the fabric."""
+        place = await context.place(planned, "namespace")
+        own = context.folder / "roots" / planned.name
+        if own.exists():  # of a machine of this name that was removed
+            await asyncio.to_thread(shutil.rmtree, own)
+        for name in ("upper", "work"):
+            (own / name).mkdir(mode=0o755, parents=True, exist_ok=True)
+        reply, _ = await context.fabric.request(
+            "root",
+            machine=planned.name,
+            lower=[str(path) for path in self._built[image.key].lower],
+            upper=str(own / "upper"),
+            work=str(own / "work"),
+        )
+        return place["netns"], reply["path"]
 
     async def _service(self, context: Context) -> Service:
         """The service of an environment, started by the first machine that needs it."""
@@ -175,15 +194,13 @@ def _who(planned: PlannedMachine, context: Context) -> str:
     return f"machine {planned.name!r} of layout {context.plan.layout!r}"
 
 
-def _builds(plan: Plan) -> bool:
-    """Whether a plan has an image that is still to be built."""
-    try:
-        return any(
-            image.kind == "debian" and not store.has_image(images.reference(image))
-            for image in plan.images.values()
-        )
-    except (OSError, subprocess.SubprocessError):
-        return True
+def _missing_to_build(plan: Plan) -> list[Problem]:
+    """What this host lacks to build images that are still to be built."""
+    from pytest_carthage.images import bases, store
+
+    known = store.Store()
+    wanted = [image for image in plan.images.values() if not known.is_complete(image.key)]
+    return list(bases.check_tools({image.kind for image in wanted})) if wanted else []
 
 
 async def _start_service(context: Context) -> Service:

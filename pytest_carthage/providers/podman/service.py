@@ -1,7 +1,7 @@
 """The podman service of one environment: it lives in the fabric, and ends with it.
 
-Its containers, their layers and its configuration are in the environment's folder; images
-come from the host's own store, which it only reads.
+Its containers and its configuration are in the environment's folder. The host's own store, and
+whoever uses that, is not touched.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_carthage.errors import CarthageError, HostError
 from pytest_carthage.fabric import wire
+from pytest_carthage.fabric.programs import PATH
 from pytest_carthage.providers.podman import host
-from pytest_carthage.providers.podman.store import PATH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,6 +39,13 @@ _REQUEST_S = 120.0
 _SOCKET = "podman.sock"
 #: requests under way at once, in all environments of this process
 _THREADS = 16
+
+_STORAGE = """\
+[storage]
+driver = "vfs"
+graphroot = {root}
+runroot = "/run/podman-store"
+"""
 
 _threads: list[ThreadPoolExecutor] = []
 
@@ -80,7 +87,8 @@ class Service:
         await context.fabric.request(
             "spawn",
             name="podman",
-            argv=["unshare", "--mount", "sh", "-c", "\n".join(steps)],
+            # roots of machines are mounted later, and must be seen here
+            argv=["unshare", "--mount", "--propagation", "unchanged", "sh", "-c", "\n".join(steps)],
             env={
                 "PATH": PATH,
                 "HOME": "/root",
@@ -95,9 +103,8 @@ class Service:
 
     def _prepare(self, engine: host.Engine) -> None:
         self.folder.mkdir(mode=0o700)
-        storage = engine.store.configuration(
-            root=self.folder / "store", run_root="/run/podman-store"
-        )
+        # it keeps no images: what containers start from are folders that we have mounted
+        storage = _STORAGE.format(root=json.dumps(str(self.folder / "store")))
         (self.folder / "storage.conf").write_text(storage)
         (self.folder / "containers.conf").write_text(engine.configuration())
 

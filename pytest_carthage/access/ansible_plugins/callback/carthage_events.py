@@ -1,12 +1,16 @@
 """Tells pytest-carthage what a playbook does, one JSON object per line.
 
 The descriptor to write to is in ``CARTHAGE_ANSIBLE_EVENTS``; without it the callback is silent.
+What this process and those that it forks open for reading is appended to the file that
+``CARTHAGE_ANSIBLE_READS`` names, each path ended by a zero byte.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sys
 import time
 from typing import Any
 
@@ -39,6 +43,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._fd = int(number) if number.isdecimal() else -1
         self._play = ""
         self._started: dict[tuple[str, str], float] = {}
+        if reads := os.environ.pop("CARTHAGE_ANSIBLE_READS", ""):
+            _record_reads(reads)
 
     def _write(self, event: str, **fields: object) -> None:
         if self._fd < 0:
@@ -116,6 +122,27 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """Tell the sums per machine."""
         self._write("stats", hosts={host: stats.summarize(host) for host in stats.processed})
+
+
+def _record_reads(file: str) -> None:
+    fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    known: set[str] = set()
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event != "open":
+            return
+        path, _, flags = arguments
+        if not isinstance(path, str | bytes | os.PathLike):
+            return
+        if (flags or 0) & (os.O_WRONLY | os.O_RDWR | os.O_DIRECTORY):
+            return
+        full = os.path.abspath(os.fsdecode(path))  # noqa: PTH100  links are not followed
+        if full not in known:
+            known.add(full)
+            with contextlib.suppress(OSError):  # an action may have closed all descriptors
+                os.write(fd, os.fsencode(full) + b"\0")
+
+    sys.addaudithook(hook)
 
 
 # ansible-core 2.19 renamed the attributes that had an underscore

@@ -10,15 +10,30 @@ import contextlib
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from urllib.parse import unquote
 
-from pytest_carthage.providers.podman.store import PATH
+from pytest_carthage.fabric.programs import PATH
 
-__all__ = ["apt_options", "sources_for"]
+__all__ = [
+    "apt_options",
+    "default_entries",
+    "is_local",
+    "login_files",
+    "mirror_entries",
+    "sources_for",
+    "without_logins",
+]
 
 _APT = Path("/etc/apt")
 _LISTS = Path("/var/lib/apt/lists")
+_KEYRINGS = (
+    "/usr/share/keyrings/debian-archive-keyring.gpg",
+    "/usr/share/keyrings/debian-archive-keyring.pgp",
+)
+# where Debian's security updates were called otherwise
+_BEFORE_BULLSEYE = ("wheezy", "jessie", "stretch", "buster")
 
 # what concerns the way to the archive; the rest of the host's taste is none of the image's
 _PASSED_ON = re.compile(
@@ -138,3 +153,73 @@ def apt_options(*, apt: Path = _APT) -> str:
     if (apt / "auth.conf.d").is_dir():
         options.append(f'Dir::Etc::netrcparts "{apt}/auth.conf.d";')
     return "\n".join(options)
+
+
+def default_entries(suite: str) -> str:
+    """Debian's own archive, for hosts without entries for a suite."""
+    return _entries(f"http://deb.debian.org/debian {suite}", *_updates(suite))
+
+
+def mirror_entries(suite: str, mirror: str) -> str:
+    """One archive only; a path is a folder of this host."""
+    local = re.sub(r"^(?:file|copy):(?://(?=/))?", "", mirror)
+    fields = []
+    if local.startswith("/"):
+        # what is read in place need not be there for those who install it
+        mirror = f"copy:{local}"
+        release = Path(local) / "dists" / suite
+        if not any((release / name).exists() for name in ("InRelease", "Release.gpg")):
+            fields.append("Trusted: yes")
+    elif "snapshot" in mirror:
+        fields.append("Check-Valid-Until: no")
+    return _entries(f"{mirror} {suite}", fields=fields)
+
+
+def is_local(entries: str) -> bool:
+    """Whether entries lead to folders of this host only."""
+    uris = re.findall(r"(?m)^uris: *(.+)$", entries, re.IGNORECASE)
+    return all(one.startswith(("copy:", "file:")) for line in uris for one in line.split())
+
+
+def without_logins(entries: str) -> tuple[str, str]:
+    """Take names and passwords out of addresses; returns them as apt_auth.conf(5) has them."""
+    logins: dict[str, None] = {}
+
+    def take(match: re.Match[str]) -> str:
+        user, _, password = match["login"].partition(":")
+        machine = f"{match['scheme']}{match['rest']}"
+        logins[f"machine {machine} login {unquote(user)} password {unquote(password)}"] = None
+        return machine
+
+    text = re.sub(r"(?P<scheme>https?://)(?P<login>[^/@\s]*)@(?P<rest>\S+)", take, entries)
+    return text, "".join(f"{line}\n" for line in logins)
+
+
+def login_files(*, apt: Path = _APT) -> list[Path]:
+    """The host's files of passwords for archives."""
+    with contextlib.suppress(OSError):
+        return sorted(path for path in (apt / "auth.conf.d").iterdir() if path.suffix == ".conf")
+    return []
+
+
+def _updates(suite: str) -> list[str]:
+    if suite in ("sid", "unstable", "experimental", "rc-buggy"):
+        return []
+    security = f"{suite}/updates" if suite in _BEFORE_BULLSEYE else f"{suite}-security"
+    return [
+        f"http://deb.debian.org/debian {suite}-updates",
+        f"http://deb.debian.org/debian-security {security}",
+    ]
+
+
+def _entries(*places: str, fields: Sequence[str] = ()) -> str:
+    keyring = next((path for path in map(Path, _KEYRINGS) if path.exists()), Path(_KEYRINGS[0]))
+    found = []
+    for place in places:
+        uri, _, suite = place.partition(" ")
+        more = "".join(f"{field}\n" for field in fields)
+        found.append(
+            f"Types: deb\nUris: {uri}\nSuites: {suite}\nComponents: main\n"
+            f"Signed-By: {keyring}\n{more}"
+        )
+    return "\n".join(found)

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from pytest_carthage.providers.podman.sources import apt_options, sources_for
+from pytest_carthage.images.sources import (
+    apt_options,
+    default_entries,
+    is_local,
+    mirror_entries,
+    sources_for,
+    without_logins,
+)
 
 
 @pytest.fixture
@@ -126,3 +133,38 @@ def test_options_are_those_of_the_way_to_the_archive(
         'Acquire::Check-Valid-Until "false";',
         f'Dir::Etc::netrcparts "{apt}/auth.conf.d";',
     ]
+
+
+def test_passwords_are_kept_out_of_addresses() -> None:
+    text, logins = without_logins(
+        "Types: deb\nUris: https://me:p%40ss@repo.example/debian http://open.example/debian\n"
+    )
+    assert text == ("Types: deb\nUris: https://repo.example/debian http://open.example/debian\n")
+    assert logins == "machine https://repo.example/debian login me password p@ss\n"
+
+
+@pytest.mark.parametrize("mirror", ["/srv/debian", "file:///srv/debian", "copy:/srv/debian"])
+def test_folder_as_a_mirror_is_local(mirror: str) -> None:
+    text = mirror_entries("bookworm", mirror)
+    assert "Uris: copy:/srv/debian\nSuites: bookworm\n" in text
+    assert "Trusted: yes" in text
+    assert is_local(text)
+
+
+def test_snapshot_as_a_mirror_may_be_old() -> None:
+    text = mirror_entries("bookworm", "http://snapshot.debian.org/archive/debian/20250101T000000Z")
+    assert "Check-Valid-Until: no" in text
+    assert "Trusted" not in text
+    assert not is_local(text)
+
+
+@pytest.mark.parametrize(
+    ("suite", "security"),
+    [("bookworm", "bookworm-security"), ("buster", "buster/updates"), ("sid", None)],
+)
+def test_suite_that_the_host_does_not_have_comes_from_debian(
+    suite: str, security: str | None
+) -> None:
+    text = default_entries(suite)
+    assert f"Uris: http://deb.debian.org/debian\nSuites: {suite}\n" in text
+    assert (f"Suites: {security}\n" in text) if security else ("security" not in text)

@@ -1,0 +1,1 @@
+"""Images: made of layers, once for each content key, and used everywhere."""

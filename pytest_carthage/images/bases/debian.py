@@ -1,0 +1,147 @@
+"""Debian from its packages, by mmdebstrap(1): straight into the folder, and without a network.
+
+What it needs is resolved and downloaded before; the build itself can reach nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_carthage.errors import BuildError
+from pytest_carthage.images.apt import Apt, lack_of_space, native_architecture
+from pytest_carthage.images.bases import BaseResult
+from pytest_carthage.images.process import Done, apart, run
+
+if TYPE_CHECKING:
+    from pytest_carthage.images.bases import BaseTools
+    from pytest_carthage.model.image import Image
+
+__all__ = ["make"]
+
+#: what mmdebstrap says at the beginning of each longer step
+_STEPS = ("extracting", "installing", "cleaning")
+
+_UNNEEDED = ("doc", "info", "lintian", "locale", "man")
+_DPKG = "force-unsafe-io\\n" + "".join(f"path-exclude=/usr/share/{n}/*\\n" for n in _UNNEEDED)
+
+# of an image that is made anew nothing needs to survive a power cut
+_AT_FIRST = (
+    f'mkdir -p "$1/etc/dpkg/dpkg.cfg.d"; printf \'{_DPKG}\' > "$1/etc/dpkg/dpkg.cfg.d/carthage"'
+)
+
+# What the essential packages brought is removed, not filtered: a filter for each of them would
+# take longer than all the rest. update-alternatives links manual pages of postgresql-client and
+# others into folders that are not there where no package may put anything.
+_BEFORE_PACKAGES = (
+    f"for d in {' '.join(_UNNEEDED)}; do "
+    'find "$1/usr/share/$d" -mindepth 1 -delete 2>/dev/null || :; done; '
+    'for n in 1 2 3 4 5 6 7 8; do mkdir -p "$1/usr/share/man/man$n"; done'
+)
+
+# the host's names, resolver, mirrors, proxies and passwords are none of the machine's business
+_AFTER_PACKAGES = (
+    'rm -f "$1"/etc/apt/apt.conf.d/99mmdebstrap "$1"/etc/apt/sources.list.d/* '
+    '"$1"/etc/resolv.conf "$1"/etc/hostname; '
+    'echo "deb {archive} {suite} main" > "$1/etc/apt/sources.list"'
+)
+
+_SCRIPT = 'umask 022; exec mmdebstrap "$@"'
+
+
+async def make(image: Image, tree: Path, tools: BaseTools) -> BaseResult:
+    """Install Debian into an empty folder.
+
+    :raises BuildError: it cannot be built, with the last lines.
+    """
+    architecture = native_architecture()
+    apt = await asyncio.to_thread(
+        Apt.of,
+        suite=image.suite,
+        architecture=architecture,
+        mirror=image.mirror,
+        cache=tools.cache,
+        offline=tools.offline,
+    )
+    try:
+        _, debs = await apt.get_base(image.variant, image.packages, note=tools.note)
+        async with apt.lists(image.packages) as lists:
+            await asyncio.to_thread(_lay_out, tree, lists, debs)
+    except BuildError as error:
+        raise BuildError(f"{_who(image)}: {error}") from error
+    except OSError as error:
+        raise BuildError(f"{_who(image)}: {error}{_hint(str(error), tree)}") from error
+
+    def tell(line: str) -> None:
+        if line.startswith("I: ") and line[3:].startswith(_STEPS):
+            tools.note(line[3:].rstrip("."))
+
+    done = await run(
+        [
+            *apart(privileged=tools.privileged, network=False),
+            *("sh", "-c", _SCRIPT, "sh"),
+            *_arguments(image, tree, apt.architectures(image.packages)),
+        ],
+        input=apt.sources.encode(),
+        environment={"TMPDIR": str(tree.parent)},
+        tell=tell,
+    )
+    if done.status:
+        raise BuildError(_failure(image, done, tree))
+    return BaseResult(config={"env": {"LANG": "C.UTF-8"}})
+
+
+def _who(image: Image) -> str:
+    packages = f" with {', '.join(image.packages)}" if image.packages else ""
+    return f"image {image.name!r} (Debian {image.suite}{packages})"
+
+
+def _lay_out(tree: Path, lists: Sequence[Path], debs: Sequence[Path]) -> None:
+    """Put package lists and archives where apt has them."""
+    for folder, paths in (("var/lib/apt/lists", lists), ("var/cache/apt/archives", debs)):
+        target = tree / folder
+        (target / "partial").mkdir(mode=0o755, parents=True)
+        for path in paths:
+            if path.name != "lock":
+                _link(path, target / path.name)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)  # never written to: apt removes it, and that is all
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _arguments(image: Image, tree: Path, architectures: Sequence[str]) -> list[str]:
+    archive = image.mirror
+    if not archive.startswith(("http://", "https://")) or "@" in archive:
+        archive = "http://deb.debian.org/debian"
+    hook = _AFTER_PACKAGES.format(suite=image.suite, archive=archive.rstrip("/"))
+    return [
+        "--mode=root",
+        f"--variant={image.variant}",
+        "--skip=check/empty,update",
+        f"--architectures={','.join(architectures)}",
+        *([f"--include={','.join(image.packages)}"] if image.packages else []),
+        f"--setup-hook={_AT_FIRST}",
+        f"--essential-hook={_BEFORE_PACKAGES}",
+        f"--customize-hook={hook}",
+        image.suite,
+        str(tree),
+        "-",
+    ]
+
+
+def _failure(image: Image, done: Done, tree: Path) -> str:
+    said = f"{_who(image)}: the build ended with status {done.status}; the last lines:\n{done.text}"
+    return said + (_hint(done.text, tree) or "\ntry: the packages, one by one, with mmdebstrap")
+
+
+def _hint(text: str, tree: Path) -> str:
+    full = lack_of_space(text, tree.parent)
+    return f"\n{full}" if full else ""

@@ -1,0 +1,172 @@
+"""The root file system of a disk image: qcow2 or raw, with partitions or without."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_carthage.errors import BuildError
+from pytest_carthage.images.apt import lack_of_space
+from pytest_carthage.images.bases import BaseResult
+from pytest_carthage.images.bases.hashes import content_hash
+from pytest_carthage.images.process import Done, apart, run
+
+if TYPE_CHECKING:
+    from pytest_carthage.images.bases import BaseTools
+    from pytest_carthage.model.image import Image
+
+__all__ = ["inputs", "make"]
+
+_SECTOR = 512
+
+# $1: disk, $2: type, $3: offset, $4: size, $5: where to mount, $6: options, $7: tree.
+# 3: a file system, but not of a root; the mount ends with the namespace, and its loop device
+# with the mount.
+_MOUNTED = """
+set -eu
+mkdir -p "$5"
+mount -t "$2" -o "ro,loop,offset=$3,sizelimit=$4$6" -- "$1" "$5"
+for name in bin usr etc; do
+    if [ ! -e "$5/$name" ] && [ ! -L "$5/$name" ]; then exit 3; fi
+done
+cp -a -- "$5/." "$7/"
+rmdir -- "$7/lost+found" 2>/dev/null || :
+"""
+
+# the same by debugfs(8), which needs no mount and no device, and knows the ext family only
+_READ = """
+set -eu
+for name in bin usr etc; do
+    if debugfs -R "stat /$name" "$1?offset=$3" 2>&1 | grep -q 'File not found'; then exit 3; fi
+done
+debugfs -R "rdump / $7" "$1?offset=$3" 2>&1 | grep -v '^debugfs ' >&2 || :
+rmdir -- "$7/lost+found" 2>/dev/null || :
+"""
+
+#: how a journal is left as it is: the disk is not written to
+_AS_IT_IS = {"ext3": ",noload", "ext4": ",noload", "xfs": ",norecovery,nouuid"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    #: bytes
+    offset: int
+    size: int
+    #: as mount(8) calls it; empty: none that is known
+    type: str
+
+
+async def inputs(image: Image) -> dict[str, str]:
+    """The path, and the hash of the file."""
+    assert image.path is not None
+    return {str(image.path): await asyncio.to_thread(content_hash, image.path, _who(image))}
+
+
+async def make(image: Image, tree: Path, tools: BaseTools) -> BaseResult:
+    """Copy its root file system's files.
+
+    :raises BuildError: it has none that can be read.
+    """
+    assert image.path is not None
+    who = _who(image)
+    (digest,) = (await inputs(image)).values()
+    # beside the tree, on the same disk; gone with the caller's folder if this is killed
+    raw = tree.with_name(f"{tree.name}.disk")
+    mounted = tree.with_name(f"{tree.name}.mounted")
+    try:
+        path = await _as_raw(image.path, raw, who, tools)
+        parts = await _parts(path)
+        for part in sorted(parts, key=lambda one: -one.size):
+            if part.type and await _copy(path, part, mounted, tree, who, tools):
+                return BaseResult(digest=f"sha256:{digest}")
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            raw.unlink()
+        with contextlib.suppress(OSError):
+            mounted.rmdir()
+    seen = ", ".join(f"{one.type or 'unknown'} of {one.size >> 20} MiB" for one in parts)
+    raise BuildError(
+        f"{who}: no root file system on it, with bin, usr and etc; seen: {seen or 'nothing'}; "
+        "try: qemu-img info and fdisk -l, which tell what it is"
+    )
+
+
+async def _as_raw(path: Path, raw: Path, who: str, tools: BaseTools) -> Path:
+    with path.open("rb") as file:
+        is_qcow = file.read(4) == b"QFI\xfb"
+    if not is_qcow:
+        return path
+    tools.note(f"reading {path.name}")
+    done = await run(
+        [
+            *apart(privileged=tools.privileged, network=False),
+            *("qemu-img", "convert", "-f", "qcow2", "-O", "raw", "--", str(path), str(raw)),
+        ]
+    )
+    if done.status:
+        raise BuildError(_failure(who, "qemu-img", done, raw))
+    return raw
+
+
+async def _parts(path: Path) -> list[_Part]:
+    """Partitions, or all of it where it has none."""
+    done = await run(
+        ["partx", "--show", "--noheadings", "--output", "START,SECTORS", str(path)],
+        keep_output=True,
+    )
+    rows = [line.split() for line in done.output.decode().splitlines()]
+    places = [(int(row[0]) * _SECTOR, int(row[1]) * _SECTOR) for row in rows if len(row) == 2]
+    whole = (0, (await asyncio.to_thread(path.stat)).st_size)
+    return [await _part(path, offset, size) for offset, size in places or [whole]]
+
+
+async def _part(path: Path, offset: int, size: int) -> _Part:
+    done = await run(
+        [
+            *("blkid", "--probe", "--usages", "filesystem", "--match-tag", "TYPE"),
+            *("--output", "value", "--offset", str(offset), "--size", str(size), "--", str(path)),
+        ],
+        keep_output=True,
+    )
+    return _Part(offset=offset, size=size, type=done.output.decode().strip())
+
+
+async def _copy(
+    path: Path, part: _Part, mounted: Path, tree: Path, who: str, tools: BaseTools
+) -> bool:
+    """Copy the files of a root file system; False: it is one of another kind."""
+    if not tools.privileged and not part.type.startswith("ext"):
+        return False
+    tools.note(f"copying {part.type} of {part.size >> 20} MiB")
+    script = _MOUNTED if tools.privileged else _READ
+    done = await run(
+        [
+            *apart(privileged=tools.privileged, network=False),
+            *("sh", "-c", script, "sh"),
+            *_arguments(path, part, mounted, tree),
+        ]
+    )
+    if done.status == 3:
+        return False
+    if done.status:
+        raise BuildError(_failure(who, "copying", done, tree))
+    return True
+
+
+def _arguments(path: Path, part: _Part, mounted: Path, tree: Path) -> Sequence[str]:
+    numbers = (str(part.offset), str(part.size))
+    return [str(path), part.type, *numbers, str(mounted), _AS_IT_IS.get(part.type, ""), str(tree)]
+
+
+def _failure(who: str, what: str, done: Done, place: Path) -> str:
+    said = f"{who}: {what} ended with status {done.status}; the last lines:\n{done.text}\n"
+    full = lack_of_space(done.text, place.parent)
+    return said + (full or "try: qemu-img check and fsck, which tell whether it is damaged")
+
+
+def _who(image: Image) -> str:
+    return f"image {image.name!r} ({image.path})"

@@ -1,0 +1,59 @@
+"""The store of images that this user's podman has; nothing here changes it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["host_store", "image_ids"]
+
+
+def image_ids() -> dict[str, str]:
+    """Full name to id of the images in the store's own list; empty where it is kept otherwise.
+
+    It is read as it is on disk: any program takes longer to say so.
+    """
+    driver, root = host_store()
+    if root is None:
+        return {}
+    try:
+        rows = json.loads((root / f"{driver}-images" / "images.json").read_text())
+        return {name: row["id"] for row in rows for name in row.get("names") or ()}
+    except (OSError, ValueError, AttributeError, TypeError, KeyError):
+        return {}
+
+
+def host_store() -> tuple[str, Path | None]:
+    """Driver and folder of this user's store, see containers-storage.conf(5); None: there is none.
+
+    Nothing is started for it: podman would leave a process, where it is not root.
+    """
+    if os.geteuid() == 0:
+        table = _table(("/etc/containers/storage.conf", "/usr/share/containers/storage.conf"))
+        usual = Path("/var/lib/containers/storage")
+    else:
+        home = Path(os.environ.get("HOME") or "/nonexistent")
+        config = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
+        data = Path(os.environ.get("XDG_DATA_HOME") or home / ".local/share")
+        table = _table((str(config / "containers/storage.conf"),))
+        usual = data / "containers/storage"
+    root = Path(table.get("graphroot") or usual)
+    drivers = [str(table["driver"])] if table.get("driver") else ["overlay", "vfs", "btrfs"]
+    for driver in drivers:
+        if (root / f"{driver}-images").is_dir():
+            return driver, root
+    return drivers[0], None
+
+
+def _table(usual: Sequence[str]) -> Mapping[str, Any]:
+    chosen = os.environ.get("CONTAINERS_STORAGE_CONF")
+    for candidate in (chosen,) if chosen else usual:
+        with contextlib.suppress(OSError, ValueError):
+            found: Mapping[str, Any] = tomllib.loads(Path(candidate).read_text())["storage"]
+            return found
+    return {}

@@ -1,0 +1,210 @@
+"""Parameters of roles: whether a value is what its annotation says."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, Field, fields, is_dataclass
+from difflib import get_close_matches
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Annotated, Any, Literal, Union
+
+from pytest_carthage.model.fault import Fault
+from pytest_carthage.model.place import Place
+
+__all__ = ["check_parameters", "inherit_annotations"]
+
+_SIMPLE = (str, bytes, Path, PurePath, PurePosixPath)
+_UNKNOWN = object()
+
+
+def inherit_annotations(cls: type) -> None:
+    """Have ``port = 81`` in a subclass be a new default of the parameter that its base has.
+
+    It is to be called before ``@dataclass`` looks at the class.
+    """
+    hidden = _hidden_fields(cls)
+    if hidden:
+        known: Mapping[str, Field[Any]] = cls.__dataclass_fields__  # type: ignore[attr-defined]
+        told = {name: known[name].type for name in hidden}
+        cls.__annotations__ = {**inspect.get_annotations(cls), **told}
+
+
+def _hidden_fields(cls: type) -> list[str]:
+    """Fields of a base that the class body gives another value, without telling a type."""
+    known = getattr(cls, "__dataclass_fields__", {})
+    own = vars(cls)
+    if "__dataclass_fields__" in own:
+        return []
+    annotated = inspect.get_annotations(cls)
+    return [
+        name
+        for name in own
+        if name in known
+        and name not in annotated
+        and not isinstance(own[name], types.MemberDescriptorType | property)
+    ]
+
+
+def check_parameters(cls: type, given: Sequence[Any], named: Mapping[str, Any]) -> None:
+    """Refuse the arguments of a role that are not what the class says.
+
+    What is missing is left to the class itself to tell.
+
+    :raises LayoutError: a parameter is unknown, or its value is of a wrong type.
+    """
+
+    def refuse(what: str, remedy: str) -> Exception:
+        place = Place.of_author()
+        return Fault(what=what, remedy=remedy, place=place).error(f"role {cls.__name__}")
+
+    if not is_dataclass(cls):
+        if cls.__init__ is object.__init__ and (given or named):  # type: ignore[misc]
+            told = ", ".join([*map(repr, given), *(f"{k}={v!r}" for k, v in named.items())])
+            raise refuse(f"it takes no parameters, and got {told}", _decorated(cls))
+        return
+    if not cls.__dataclass_params__.init:  # type: ignore[attr-defined]
+        return
+    if "__dataclass_fields__" not in vars(cls) and (hidden := _undeclared(cls)):
+        raise refuse(
+            f"its value of {hidden} has no effect: a base's parameter stands before it",
+            _decorated(cls),
+        )
+    known = {one.name: one for one in fields(cls)}
+    for name in known:
+        if isinstance(inspect.getattr_static(cls, name, None), property):
+            raise refuse(
+                f"{name} is a property here, and a parameter in a base",
+                f"another name, or {name} = ... with a value",
+            )
+    for name in named:
+        if name not in known and name not in inspect.signature(cls).parameters:
+            close = get_close_matches(name, known, 1) or list(known)
+            remedy = f"one of {', '.join(close)}" if close else "leave it out"
+            if name in inspect.get_annotations(cls):
+                remedy = _decorated(cls)
+            raise refuse(f"it has no parameter {name!r}", remedy)
+    positional = [one.name for one in known.values() if one.init and not one.kw_only]
+    values = {**named, **dict(zip(positional, given, strict=False))}
+    for name, one in known.items():
+        value = values.get(name, one.default)
+        if value is MISSING:
+            continue
+        kind = _kind_of(cls, one)
+        if not _fits(value, kind):
+            raise refuse(
+                f"parameter {name}={value!r} is {_told(type(value))}, expected is {_told(kind)}",
+                f"{name}={_remedy(value, kind)}",
+            )
+
+
+def _undeclared(cls: type) -> str:
+    return ", ".join(
+        name
+        for name in inspect.get_annotations(cls)
+        if name in getattr(cls, "__dataclass_fields__", {})
+    )
+
+
+def _decorated(cls: type) -> str:
+    return f"@dataclass(frozen=True, slots=True, kw_only=True) above class {cls.__name__}"
+
+
+def _kind_of(cls: type, one: Field[Any]) -> Any:
+    """What the annotation of a field says; :data:`_UNKNOWN` where that cannot be found out."""
+    if not isinstance(one.type, str):
+        return one.type
+    for base in cls.__mro__:
+        if inspect.get_annotations(base).get(one.name) == one.type:
+            kind = _evaluated(one.type, base.__module__)
+            if kind is not _UNKNOWN:
+                return kind
+    return _UNKNOWN
+
+
+@functools.lru_cache(maxsize=1024)
+def _evaluated(annotation: str, module: str) -> Any:
+    scope = getattr(sys.modules.get(module), "__dict__", {})
+    try:
+        return eval(annotation, dict(scope))
+    except Exception:  # of a function's own scope, or imported for type checkers only
+        return _UNKNOWN
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of a kind; what is not known of here takes all."""
+    if kind is None or kind is type(None):
+        return value is None
+    if kind is bool:
+        return isinstance(value, bool)
+    if kind in (int, float):
+        return isinstance(value, int if kind is int else int | float) and not isinstance(
+            value, bool
+        )
+    if kind in _SIMPLE:
+        return isinstance(value, kind)
+    arguments = typing.get_args(kind)
+    match typing.get_origin(kind) or kind:
+        case origin if origin in (Union, types.UnionType):
+            return any(_fits(value, one) for one in arguments)
+        case origin if origin is Annotated:
+            return _fits(value, arguments[0])
+        case origin if origin is Literal:
+            return any(type(value) is type(one) and value == one for one in arguments)
+        case origin if origin is tuple:
+            return _fits_tuple(value, arguments)
+    return True
+
+
+def _fits_tuple(value: Any, arguments: tuple[Any, ...]) -> bool:
+    if not isinstance(value, tuple | list):
+        return False
+    if not arguments:
+        return True
+    if arguments[-1] is Ellipsis:
+        return all(_fits(one, arguments[0]) for one in value)
+    return len(value) == len(arguments) and all(map(_fits, value, arguments))
+
+
+def _told(kind: Any) -> str:
+    """A kind in words, as in ``"int or None"``."""
+    arguments = typing.get_args(kind)
+    match typing.get_origin(kind):
+        case origin if origin in (Union, types.UnionType):
+            return " or ".join(map(_told, arguments))
+        case origin if origin is Annotated:
+            return _told(arguments[0])
+        case origin if origin is Literal:
+            return "one of " + ", ".join(map(repr, arguments))
+        case origin if origin is tuple and arguments:
+            if arguments[-1] is Ellipsis:
+                return f"a tuple of {_told(arguments[0])}"
+            return f"a tuple of {', '.join(map(_told, arguments))}"
+    if kind in (None, type(None)):
+        return "None"
+    return str(getattr(kind, "__name__", kind))
+
+
+def _remedy(value: Any, kind: Any) -> str:
+    """What the author has probably meant."""
+    wanted = [kind]
+    if typing.get_origin(kind) in (Union, types.UnionType):
+        wanted = [one for one in typing.get_args(kind) if one not in (None, type(None))]
+    for one in wanted:
+        origin, arguments = typing.get_origin(one), typing.get_args(one)
+        if origin is Literal:
+            return repr(arguments[0])
+        if origin is tuple and arguments and _fits(value, arguments[0]):
+            return repr((value,))
+        if one in (int, float, str) and type(value) in (str, int, float):
+            try:
+                return repr(one(value))
+            except ValueError:
+                continue
+        if one in _SIMPLE and issubclass(one, PurePath) and isinstance(value, str):
+            return f"{one.__name__}({value!r})"
+    return f"... ({_told(kind)})"
