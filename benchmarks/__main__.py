@@ -21,6 +21,7 @@ from benchmarks import (
     scaling,
     shop_second_run,
     startup,
+    system_containers,
     testinfra_assertion,
     whole_run,
 )
@@ -33,6 +34,7 @@ _SCRIPTS = (
     connect,
     partition,
     podman_16,
+    system_containers,
     whole_run,
     testinfra_assertion,
     startup,

@@ -17,8 +17,8 @@ CALLS = 10
 
 def take(rounds: int) -> Sequence[Figure]:
     """Take the figure."""
-    with live(crowd(1, image=IMAGE)) as environment, podman() as plain:
-        machine = environment.handle("m0")
+    with live(crowd(1, image=IMAGE, on="podman")) as environment, podman() as plain:
+        machine = environment["m0"]
         plain.script(f"$run -d --name m0 --network none {REFERENCE} sleep infinity")
 
         def ours() -> float:

@@ -24,8 +24,8 @@ _SIOCGSKNS = 0x894C
 
 def take(rounds: int) -> Sequence[Figure]:
     """Take the figures: by address, and by the name of a machine."""
-    with live(crowd(2)) as environment, environment.handle("m1").socket() as server:
-        machine, host = environment.handle("m0"), environment.handle("m1").address()
+    with live(crowd(2)) as environment, environment["m1"].socket() as server:
+        machine, host = environment["m0"], environment["m1"].address()
         server.bind(("", PORT))
         server.listen(CALLS)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks.harness import Figure, in_turns, main, seconds
 from benchmarks.images import BASE, Bench, PodmanBuild, bench, podman_build
 from pytest_carthage import File, Image, filesystem_task
-from pytest_carthage.access.filesystem import AsyncFilesystem
+from pytest_carthage.work.files.filesystem import AsyncFilesystem
 
 _PACKAGES = ("ca-certificates", "python3")
 _TAG = "localhost/carthage-benchmark-application:1"

@@ -12,11 +12,14 @@ from pathlib import Path
 
 from benchmarks.sealed import Podman, podman
 from pytest_carthage import File, Image, Role, filesystem_task
-from pytest_carthage.access.filesystem import AsyncFilesystem
-from pytest_carthage.images import recipe, sources
+from pytest_carthage.images import recipe
 from pytest_carthage.images.builder import ensure
-from pytest_carthage.images.store import Built, LayerMeta, Store
 from pytest_carthage.portal import Portal
+from pytest_carthage.store.built import Built
+from pytest_carthage.store.layer import LayerMeta
+from pytest_carthage.store.root import Store
+from pytest_carthage.work.debian import sources
+from pytest_carthage.work.files.filesystem import AsyncFilesystem
 
 __all__ = [
     "BASE",
@@ -54,7 +57,7 @@ class Bench:
         # not copied: an overlay takes it from wherever it is
         (work / "tree").symlink_to(base.tree)
         told = {name: getattr(base.meta, name) for name in LayerMeta.__dataclass_fields__}
-        self._store.commit(work, LayerMeta(**{**told, "key": self._base}))
+        self._store.layers.commit(work, LayerMeta(**{**told, "key": self._base}))
 
     @property
     def root(self) -> Path:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 from pytest_carthage import Image, Layout, Machine, Network
+from pytest_carthage.live.environment import AsyncLayout
 from pytest_carthage.planning import make_plan
 from pytest_carthage.portal import Portal
 from pytest_carthage.provider import load_providers
-from pytest_carthage.realisation import AsyncEnvironment, Environment, Providers
+from pytest_carthage.providing import Providers
 from pytest_carthage.state.run import Run, new_name
 
-__all__ = ["IMAGE", "REFERENCE", "crowd", "live"]
+__all__ = ["BOOTS", "IMAGE", "REFERENCE", "crowd", "live"]
+
+#: of machines with systemd
+BOOTS = Image.debian("bookworm", packages=["systemd-sysv", "dbus", "iproute2", "python3"])
 
 #: of every podman machine here; the alternative's containers have the same one
 IMAGE = Image.debian(
@@ -22,23 +27,32 @@ IMAGE = Image.debian(
 REFERENCE = IMAGE.tag or ""
 
 
-def crowd(count: int, *, image: Image | None = None) -> type[Layout]:
+def crowd(
+    count: int,
+    *,
+    image: Image | None = None,
+    on: str | None = None,
+    init: Literal["systemd"] | None = None,
+) -> type[Layout]:
     """A layout of many machines on one network, declared in a loop."""
     lan = Network("10.0.0.0/16")
-    machines = {f"m{n}": Machine(image, links={"eth0": lan.at("auto")}) for n in range(count)}
+    machines = {
+        f"m{n}": Machine(image, on=on, init=init, links={"eth0": lan.at("auto")})
+        for n in range(count)
+    }
     return Layout.of("Crowd", {"lan": lan, **machines})
 
 
 @contextmanager
-def live(layout: type[Layout]) -> Iterator[Environment]:
+def live(layout: type[Layout]) -> Iterator[Layout]:
     """The layout, built as a test session builds it; destroyed at the end."""
     portal = Portal()
     joined: list[Run] = []
 
-    async def build() -> AsyncEnvironment:
+    async def build() -> AsyncLayout:
         run = await Run.join(new_name())
         joined.append(run)
-        return await AsyncEnvironment.build(
+        return await AsyncLayout.build(
             make_plan(layout),
             name=f"{run.name}-{layout.__name__.lower()}",
             run=run,
@@ -51,11 +65,11 @@ def live(layout: type[Layout]) -> Iterator[Environment]:
             run.close()
 
     try:
-        environment = Environment(portal.call(build))
+        environment = layout(portal.call(build))
         try:
             yield environment
         finally:
-            environment.close()
+            portal.call(environment.aio.close)
     finally:
         portal.call(leave)
         portal.close()

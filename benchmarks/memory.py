@@ -1,18 +1,25 @@
 """Private memory of a machine of the ``netns`` target.
 
 All processes of a run are counted, the supervisor and the fabric among them, and shared out to
-the hundred machines; each machine has run a command.
+the hundred machines; each machine has run a command. Of machines with systemd, that and its
+services are left out: they are what the machine is for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.harness import Figure, in_turns, main
-from benchmarks.layouts import crowd, live
+from benchmarks.layouts import BOOTS, crowd, live
+
+if TYPE_CHECKING:
+    from pytest_carthage import Layout
 
 COUNT = 100
+#: with systemd
+BOOTED = 30
 
 
 def private_mib(pid: int) -> float:
@@ -34,29 +41,39 @@ def is_agent(pid: int) -> bool:
     return Path(f"/proc/{pid}/comm").read_text().startswith("cg:")
 
 
-def weigh() -> tuple[float, float]:
+def is_ours(pid: int) -> bool:
+    """Whether it is not one of what runs in machines."""
+    return Path(f"/proc/{pid}/comm").read_text().startswith(("cg:", "carthage-"))
+
+
+def weigh(layout: type[Layout], count: int) -> tuple[float, float]:
     """MiB per machine: of its own process, and of all processes of the run shared out."""
-    with live(crowd(COUNT)) as environment:
-        for number in range(COUNT):
-            environment.handle(f"m{number}").run("true")
+    with live(layout) as environment:
+        for number in range(count):
+            environment[f"m{number}"].run("true")
         supervisor = int((environment.folder.parent.parent / "lock").read_text())
-        everyone = list(descendants(supervisor))
-        weights = {pid: private_mib(pid) for pid in everyone}
+        ours = [pid for pid in descendants(supervisor) if is_ours(pid)]
+        weights = {pid: private_mib(pid) for pid in ours}
         agents = [weight for pid, weight in weights.items() if is_agent(pid)]
-        if len(agents) != COUNT:
-            raise RuntimeError(f"{len(agents)} agents of {COUNT} machines")
-        return sum(agents) / COUNT, sum(weights.values()) / COUNT
+        if len(agents) != count:
+            raise RuntimeError(f"{len(agents)} agents of {count} machines")
+        return sum(agents) / count, sum(weights.values()) / count
 
 
 def take(rounds: int) -> Sequence[Figure]:
     """Take the figures."""
     taken: list[tuple[float, float]] = []
+    booted: list[tuple[float, float]] = []
 
     def once() -> float:
-        taken.append(weigh())
+        taken.append(weigh(crowd(COUNT), COUNT))
         return 0.0
 
-    in_turns(rounds, once)
+    def once_booted() -> float:
+        booted.append(weigh(crowd(BOOTED, image=BOOTS, init="systemd"), BOOTED))
+        return 0.0
+
+    in_turns(rounds, once, once_booted)
     return [
         Figure(
             what="private memory of a netns machine",
@@ -69,6 +86,12 @@ def take(rounds: int) -> Sequence[Figure]:
             unit="MiB",
             ours=tuple(shared for _, shared in taken),
             at_most=3,
+        ),
+        Figure(
+            what="a machine with systemd, without that and its services, the same share included",
+            unit="MiB",
+            ours=tuple(shared for _, shared in booted),
+            at_most=4,
         ),
     ]
 

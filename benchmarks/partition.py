@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from benchmarks.harness import Figure, in_turns, main, seconds
 from benchmarks.layouts import crowd, live
 from benchmarks.sealed import sealed
-from pytest_carthage.access.disturbance import Disturbance
-from pytest_carthage.fabric.disturb import cut_rules
+from pytest_carthage.fabric.cuts import cut_rules
+from pytest_carthage.live.faults.disturbance import Disturbance
 
 LINKS = 20
 _MS = 1000.0
@@ -34,7 +34,7 @@ def take(rounds: int) -> Sequence[Figure]:
     ]
     rules = cut_rules("cut", groups)
     with live(crowd(LINKS)) as environment, sealed(*setup) as other:
-        names = [machine.name for machine in environment.handles()]
+        names = [machine.name for machine in environment]
         sides = set(names[: LINKS // 2]), set(names[LINKS // 2 :])
         healing: list[float] = []
         other_healing: list[float] = []
@@ -43,7 +43,7 @@ def take(rounds: int) -> Sequence[Figure]:
             begun: list[Disturbance] = []
 
             def begin() -> None:
-                begun.append(Disturbance.of(environment.aio.partition(*sides), environment.aio))
+                begun.append(environment.partition(*sides))
 
             taken = seconds(begin)
             healing.append(seconds(begun[0].heal))

@@ -39,8 +39,8 @@ def declared_to_ready() -> float:
     with live(layout) as environment:
         taken = time.perf_counter() - begin
         for n in range(NETWORKS):
-            far = environment.handle(f"m{(n + 1) % NETWORKS}-0").address()
-            if environment.handle(f"m{n}-{HOSTS - 1}").ping(far) > 0.5:
+            far = environment[f"m{(n + 1) % NETWORKS}-0"].address()
+            if environment[f"m{n}-{HOSTS - 1}"].ping(far) > 0.5:
                 raise RuntimeError("declared ready, but slow to answer")
     return taken
 

@@ -37,7 +37,7 @@ class Taken:
         with live(layout) as environment:
             self.up_ms = (time.perf_counter() - begin) / count * 1e3
             begin = time.perf_counter()
-            for handle in environment.handles():
+            for handle in environment:
                 handle.run("true")
             self.answer_ms = (time.perf_counter() - begin) / count * 1e3
             supervisor = int((environment.folder.parent.parent / "lock").read_text())

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pytest_carthage.fabric.programs import PATH
+from pytest_carthage.fabric.host.programs import PATH
 from pytest_carthage.images.host_store import host_store
 from pytest_carthage.providers.podman import host
 from pytest_carthage.state import cgroups

@@ -36,11 +36,11 @@ print(json.dumps((time.perf_counter() - begin) / 3), file=open(sys.argv[1], "w")
 def take(rounds: int) -> Sequence[Figure]:
     """Take the figure."""
     with (
-        live(crowd(1, image=IMAGE)) as environment,
+        live(crowd(1, image=IMAGE, on="podman")) as environment,
         podman() as plain,
         tempfile.TemporaryDirectory() as folder,
     ):
-        host = environment.handle("m0").host
+        host = environment["m0"].host
         assert host.file(FILE).exists
         assert not host.file("/etc/no such file").exists
         plain.script(f"$run -d --name m0 --network none {REFERENCE} sleep infinity")

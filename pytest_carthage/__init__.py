@@ -10,7 +10,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pytest_carthage.access.resolved import LinkResolved, PublicAddressKnown
     from pytest_carthage.errors import (
         AnsibleError,
         BlockedError,
@@ -23,22 +22,31 @@ if TYPE_CHECKING:
         GateError,
         HostError,
         LayoutError,
+        OutputLimitError,
         StateError,
         TaskError,
         TimeLimitError,
+        UnsupportedError,
     )
-    from pytest_carthage.model.image import File, Healthcheck, Image
-    from pytest_carthage.model.ipconfig import LinkContext, V4Config, V6Config
-    from pytest_carthage.model.layout import Layout
+    from pytest_carthage.handles.playbook import PlaybookResult
+    from pytest_carthage.handles.result import Result
+    from pytest_carthage.live.layout import Layout
+    from pytest_carthage.live.machines.machine import AsyncMachine, MachineHandle
+    from pytest_carthage.live.resolved import LinkResolved, PublicAddressKnown
+    from pytest_carthage.model.addresses.ipconfig import LinkContext, V4Config, V6Config
+    from pytest_carthage.model.file import File
+    from pytest_carthage.model.forward import Forward
+    from pytest_carthage.model.image import Healthcheck, Image
     from pytest_carthage.model.machine import (
         Condition,
-        Forward,
         Limits,
         Machine,
         command,
+        exited,
         file,
         log,
         port,
+        rebooted,
         unit,
     )
     from pytest_carthage.model.network import Network, NetworkConfig, NetworkLink, trunk
@@ -48,6 +56,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AnsibleError",
+    "AsyncMachine",
     "BlockedError",
     "BuildError",
     "CarthageError",
@@ -68,22 +77,29 @@ __all__ = [
     "LinkContext",
     "LinkResolved",
     "Machine",
+    "MachineHandle",
     "Network",
     "NetworkConfig",
     "NetworkLink",
+    "OutputLimitError",
+    "PlaybookResult",
     "PublicAddressKnown",
+    "Result",
     "Role",
     "StateError",
     "TaskError",
     "TimeLimitError",
+    "UnsupportedError",
     "V4Config",
     "V6Config",
     "command",
+    "exited",
     "file",
     "filesystem_task",
     "log",
     "machine_task",
     "port",
+    "rebooted",
     "stage",
     "trunk",
     "unit",
@@ -91,28 +107,34 @@ __all__ = [
 
 _HOMES = {
     "Condition": "model.machine",
-    "File": "model.image",
-    "Forward": "model.machine",
+    "File": "model.file",
+    "Forward": "model.forward",
     "Healthcheck": "model.image",
     "Image": "model.image",
-    "Layout": "model.layout",
+    "Layout": "live.layout",
     "Limits": "model.machine",
-    "LinkContext": "model.ipconfig",
-    "LinkResolved": "access.resolved",
+    "LinkContext": "model.addresses.ipconfig",
+    "LinkResolved": "live.resolved",
+    "AsyncMachine": "live.machines.machine",
     "Machine": "model.machine",
+    "MachineHandle": "live.machines.machine",
+    "PlaybookResult": "handles.playbook",
+    "Result": "handles.result",
     "Network": "model.network",
     "NetworkConfig": "model.network",
     "NetworkLink": "model.network",
-    "PublicAddressKnown": "access.resolved",
+    "PublicAddressKnown": "live.resolved",
     "Role": "model.role",
-    "V4Config": "model.ipconfig",
-    "V6Config": "model.ipconfig",
+    "V4Config": "model.addresses.ipconfig",
+    "V6Config": "model.addresses.ipconfig",
     "command": "model.machine",
+    "exited": "model.machine",
     "file": "model.machine",
     "filesystem_task": "model.task",
     "log": "model.machine",
     "machine_task": "model.task",
     "port": "model.machine",
+    "rebooted": "model.machine",
     "stage": "model.stage",
     "trunk": "model.network",
     "unit": "model.machine",

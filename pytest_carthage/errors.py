@@ -13,9 +13,11 @@
     ├── BlockedError       something waited for another thing that failed
     ├── CommandError       a command in a machine exited with a status other than 0
     ├── TimeLimitError     a command, a stage or a wait did not end in time
+    ├── OutputLimitError   a command printed more than it may
     ├── AnsibleError       a play failed, or could not be started
     ├── FaultError         a fault cannot begin now: another one is in force
     ├── GateError          a gate could not be opened
+    ├── UnsupportedError   a machine was asked for what its target cannot do
     ├── FabricError        the fabric or a machine's agent refused a request
     └── StateError         a run or an environment on disk: missing, taken, damaged
 
@@ -24,14 +26,14 @@ A message says who, what was tried, what was seen and what to do.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from pytest_carthage.access.ansible import PlaybookResult
-    from pytest_carthage.access.command import Result
+    from pytest_carthage.handles.playbook import PlaybookResult
+    from pytest_carthage.handles.result import Result
 
 __all__ = [
     "AnsibleError",
@@ -47,10 +49,13 @@ __all__ = [
     "HostError",
     "LayoutError",
     "LockError",
+    "OutputLimitError",
     "Problem",
     "StateError",
     "TaskError",
     "TimeLimitError",
+    "UnsupportedError",
+    "first_line",
 ]
 
 
@@ -58,7 +63,7 @@ __all__ = [
 class Problem:
     """One thing that a host lacks, with its remedy."""
 
-    #: the target or tool that needs it, as in ``"podman"``
+    #: the target or tool that needs it, as in ``"capture"``
     who: str
     #: what was looked for and what was seen instead
     what: str
@@ -66,6 +71,13 @@ class Problem:
     remedy: str
     #: Debian packages that would cure it (``doctor --fix`` installs them)
     packages: tuple[str, ...] = ()
+    #: a command of root's that would cure it (``doctor --fix`` runs it)
+    command: tuple[str, ...] = ()
+    #: settings of the kernel that would cure it, by name as in sysctl(8); ``doctor --fix`` raises
+    #: them
+    settings: Mapping[str, int] = field(default_factory=dict, hash=False)
+    #: whether it is only expected: it is told, and keeps nothing from being built
+    is_guess: bool = False
 
     def __str__(self) -> str:
         return f"{self.who}: {self.what}; try: {self.remedy}"
@@ -125,6 +137,15 @@ class TimeLimitError(CarthageError):
     """A command, a stage or a wait did not end in time; carries what was seen last."""
 
 
+class OutputLimitError(CarthageError):
+    """A command printed more than it may, and was killed."""
+
+    def __init__(self, message: str, result: Result) -> None:
+        super().__init__(message)
+        #: what it printed until then, all of it
+        self.result = result
+
+
 class AnsibleError(CarthageError):
     """A play failed, or could not be started."""
 
@@ -142,12 +163,27 @@ class GateError(CarthageError):
     """A gate could not be opened; nothing listens, and nothing passes."""
 
 
+class UnsupportedError(CarthageError):
+    """A machine was asked for what its target cannot do; names the target, and those that can."""
+
+
 class FabricError(CarthageError):
     """The fabric or a machine's agent refused a request."""
 
     #: the kernel's error number, where it was the kernel that refused
     errno: int | None = None
+    #: whether the request has never reached it whole, so that it can be asked of another
+    is_unsent: bool = False
 
 
 class StateError(CarthageError):
     """A run or an environment on disk is missing, taken or damaged."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first; that of others has its kind before it, as in ``OSError: ...``."""
+    text = str(error).strip().partition("\n")[0]
+    kind = type(error).__name__
+    if isinstance(error, CarthageError):
+        return text or kind
+    return f"{kind}: {text}" if text else kind

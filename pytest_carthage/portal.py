@@ -1,56 +1,31 @@
-"""The bridge between synchronous callers and the one event loop, in a thread of its own."""
+"""The one event loop, in a thread of its own; what is bridged to it is in ``bridge``."""
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
 import contextlib
-import functools
 import os
 import threading
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
+import time
+from concurrent.futures import wait
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ParamSpec,
+    TypeVar,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Generator
+    from collections.abc import Callable, Coroutine
 
 P = ParamSpec("P")
 R = TypeVar("R")
-A = TypeVar("A")
 
-
-class Closes(Protocol):
-    """What can be ended; to end it twice is no error."""
-
-    async def aclose(self) -> None:
-        """End it."""
-        ...
-
-
-C = TypeVar("C", bound=Closes)
-
-
-class Opening(Generic[C]):
-    """Something that begins with ``await``, or that lasts as long as an ``async with`` block.
-
-    ``await`` gives what was begun, whose ``aclose()`` is then the caller's business.
-    """
-
-    __slots__ = ("_begin", "_begun")
-
-    def __init__(self, begin: Callable[[], Coroutine[Any, Any, C]]) -> None:
-        self._begin = begin
-        self._begun: C | None = None
-
-    def __await__(self) -> Generator[Any, None, C]:
-        return self._begin().__await__()
-
-    async def __aenter__(self) -> C:
-        self._begun = await self._begin()
-        return self._begun
-
-    async def __aexit__(self, *exc: object) -> None:
-        if self._begun is not None:
-            await self._begun.aclose()
+#: what a call that is interrupted has to put in order what it has begun
+_END_S = 60.0
+#: how long a wait lasts at a time, see :func:`outcome`
+_LOOK_S = 0.2
 
 
 class Portal:
@@ -98,11 +73,14 @@ class Portal:
         self.catch_up()
         future = asyncio.run_coroutine_threadsafe(function(*args, **kwargs), self.loop)
         try:
-            return future.result()
+            return outcome(future)
         except BaseException:
             if not future.done():
                 future.cancel()
-                concurrent.futures.wait([future], timeout=60)
+                deadline = time.monotonic() + _END_S
+                # it is over when the task is, which is later than `done()`
+                while time.monotonic() < deadline and not wait([future], _LOOK_S).done:
+                    pass
             raise
 
     def follow(self, thread: int) -> None:
@@ -130,51 +108,21 @@ class Portal:
         self._thread.join()
 
 
+def outcome(future: concurrent.futures.Future[R]) -> R:
+    """What becomes of a future, for a thread that waits for that; signals disturb its wait.
+
+    The kernel may give a signal to any thread, for one to a second one when the main thread has
+    another signal to take just then. Python handles it in the main thread alone, and a lock for
+    which that waits does not wake it.
+    """
+    while True:
+        try:
+            return future.result(_LOOK_S)
+        except TimeoutError:
+            if future.done():  # by now, or with a TimeoutError of its own
+                return future.result()
+
+
 def _change_folder(path: str) -> None:
     with contextlib.suppress(OSError):
         os.chdir(path)
-
-
-class OnPortal(Protocol):
-    """What lives on a portal's event loop."""
-
-    portal: Portal
-
-
-def on_core(
-    method: Callable[Concatenate[A, P], Coroutine[Any, Any, R]],
-) -> Callable[Concatenate[A, P], Coroutine[Any, Any, R]]:
-    """Let an async method be awaited from any event loop; it always runs on the portal's."""
-
-    @functools.wraps(method)
-    async def call(self: A, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        home: asyncio.AbstractEventLoop = self.portal.loop  # type: ignore[attr-defined]
-        if asyncio.get_running_loop() is home:
-            return await method(self, *args, **kwargs)
-        self.portal.catch_up()  # type: ignore[attr-defined]
-        future = asyncio.run_coroutine_threadsafe(method(self, *args, **kwargs), home)
-        return await asyncio.wrap_future(future)
-
-    return call
-
-
-class Facade(Protocol):
-    """A synchronous view of an asynchronous object."""
-
-    aio: Any
-
-
-def bridged(
-    method: Callable[Concatenate[A, P], Awaitable[R]],
-) -> Callable[Concatenate[Any, P], R]:
-    """The synchronous form of an async method, for a class whose ``aio`` has that method."""
-
-    @functools.wraps(method)
-    def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        async def go() -> R:
-            return await method(self.aio, *args, **kwargs)
-
-        go.__qualname__ = method.__name__  # for the message of Portal.call
-        return self.aio.portal.call(go)  # type: ignore[no-any-return]
-
-    return call

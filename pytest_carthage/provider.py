@@ -1,21 +1,26 @@
 """The seam between a plan and the world: what a provider promises.
 
-A provider turns one planned machine into a live one. It has five members; everything
+A provider turns one planned machine into a live one. It has six members; everything
 else is a capability of the machine's *means* (what it hands to the layout's handle).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkable
 
 from pytest_carthage.errors import Problem
+from pytest_carthage.handles.channel import Channel
+from pytest_carthage.planning.targets import GROUP
+from pytest_carthage.planning.traits import Traits
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
+    from pytest_carthage.fabric.spec import PlaceKind, RootSpec
     from pytest_carthage.model.image import Image, ImageConfig
     from pytest_carthage.planning.plan import Plan, PlannedMachine
 
@@ -23,13 +28,20 @@ __all__ = [
     "BuiltImage",
     "Channel",
     "Context",
+    "End",
+    "Ends",
+    "Freezes",
     "Identity",
     "Logs",
     "Means",
+    "Places",
     "Powered",
+    "PreparesEnvironments",
+    "PrintsLogs",
     "Problem",
     "Provider",
     "StartsFromImages",
+    "Traits",
     "load_providers",
 ]
 
@@ -40,26 +52,36 @@ class Identity:
 
     #: kind of the provider that owns it
     kind: str
+    #: identity of the run, which no other run has, on this host or another: what a provider
+    #: marks its resources with
     run: str
     environment: str
     #: unique within the environment, as in a machine's name
     name: str
-    #: provider's own text values, as in ``{"id": "3f2a..."}``
+    #: provider's own text values, as in ``("id", "3f2a...")``
     detail: tuple[tuple[str, str], ...] = ()
+    #: whether it outlives the fabric, see :class:`Traits`; what the journal has is set by the
+    #: provider's traits
+    outside: bool = False
+
+    def with_detail(self, **detail: str) -> Identity:
+        """The same thing, with more that is known of it; what was known of another name stays."""
+        return replace(self, detail=tuple((dict(self.detail) | detail).items()))
+
+    def __str__(self) -> str:
+        known = ", ".join(f"{key}={value}" for key, value in self.detail)
+        return f"{self.kind} {self.environment}/{self.name}" + (f" ({known})" if known else "")
 
 
-class Channel(Protocol):
-    """A connection to an agent, or to the fabric's init process: one question, one answer.
+class Places(Protocol):
+    """Has the fabric make what is planned, see :attr:`Context.place`."""
 
-    The operations and their fields are listed in ``pytest_carthage.fabric.wire``.
-    """
+    async def __call__(
+        self, planned: PlannedMachine, kind: PlaceKind, root: RootSpec | None = None, /
+    ) -> Mapping[str, Any]:
+        """Place a machine.
 
-    async def request(
-        self, op: str, /, *, fds: Sequence[int] = (), **fields: object
-    ) -> tuple[dict[str, Any], list[int]]:
-        """Ask; returns the reply and the descriptors that came with it (the caller closes them).
-
-        :raises FabricError: refused, with the reason; or the other end is gone.
+        :raises FabricError: it could not be made.
         """
         ...
 
@@ -68,23 +90,32 @@ class Channel(Protocol):
 class Context:
     """What a provider is given to create one machine."""
 
-    run: str
-    environment: str
+    #: what the machine is called in the journal, where it is already if its target is outside
+    #: of the fabric; more ``detail`` is added by :attr:`intend`
+    identity: Identity
     plan: Plan
     #: the environment's fabric
     fabric: Channel
     #: gives a planned machine its network in the fabric, with all its links: of kind
-    #: "process" it is also the whole machine, of kind "namespace" an empty network namespace
-    #: for somebody to live in. Returns ``pid`` and ``netns``, a path that holds in the fabric.
+    #: "process" it is also the whole machine (a system container, with ``root=``, a
+    #: :class:`pytest_carthage.fabric.spec.RootSpec`), of kind "namespace" an empty network
+    #: namespace for somebody to live in, and of kind "tap" a tap device on its network's bridge
+    #: for each cable, under the name of the link's ``port``, for somebody who brings a kernel of
+    #: its own. Returns ``pid`` and ``netns``, a path that holds in the fabric.
     #: What is asked for in one turn of the event loop is made in one batch.
-    place: Callable[[PlannedMachine, str], Awaitable[Mapping[str, Any]]]
+    place: Places
     #: opens a channel to the agent of a machine of the fabric
     channel: Callable[[str], Awaitable[Channel]]
+    #: starts a command outside of the fabric that answers for a machine in place of an agent
+    #: (see :mod:`pytest_carthage.channels.deputy`); returns a channel to it. It ends with the
+    #: environment, or when another one is started for the same machine
+    deputy: Callable[[str, Sequence[str]], Awaitable[Channel]]
     #: private folder of the environment, removed with it
     folder: Path
     #: folder for the machine's logs
     logs: Path
-    #: writes an identity to the journal *before* the thing exists; returns when it is on disk
+    #: writes an identity to the journal, *before* the thing exists or once more is known of it;
+    #: returns when it is on disk. Of the same name, what is told later adds to the detail
     intend: Callable[[Identity], Awaitable[None]]
     #: tells a person how far things are, as in ``note("web", "starting")``
     note: Callable[[str, str], None]
@@ -112,6 +143,76 @@ class Powered(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """How a machine ended that nobody had asked to."""
+
+    #: it is started again by itself; it has switched itself off; its first process ended with a
+    #: status, or by a signal; it could not be started again; or it goes on without what ended: its
+    #: main process, which may run again later, or its agent, which has a successor. Or its main
+    #: process ended, which was the first one
+    how: Literal["reboot", "off", "exit", "killed", "lost", "main", "again", "agent", "over"]
+    #: its status, or the number of the signal
+    status: int
+    #: seconds since the epoch
+    at_s: float
+    #: what it printed last
+    last: str
+    #: seconds after which the main process is started again; None: it is not
+    again_s: float | None = None
+    #: how often it was, since the machine was started
+    restarts: int = 0
+
+    def __str__(self) -> str:
+        at = time.strftime("%H:%M:%S", time.localtime(self.at_s))
+        text = {
+            "reboot": f"it reboots since {at}",
+            "off": f"it powered itself off at {at}",
+            "exit": f"its first process ended at {at} with status {self.status}",
+            "killed": f"its first process was killed at {at} by signal {self.status}",
+            "lost": f"it was to start again at {at}, and did not",
+            "main": f"its main process ended at {at} with status {self.status}",
+            "over": f"its main process ended at {at} with status {self.status}",
+            "again": f"its main process runs again since {at}",
+            "agent": f"something in it has ended the agent at {at}, and another one answers",
+        }[self.how]
+        if self.again_s is not None:
+            text += f", and is started again in {self.again_s:g} s"
+        return f"{text} (last line: {self.last})" if self.last else text
+
+
+@runtime_checkable
+class Ends(Protocol):
+    """Can end by itself, as by ``poweroff``, and come back by itself, as by ``reboot``."""
+
+    async def ended(self) -> End:
+        """Return when it has ended by itself, however often it is stopped until then.
+
+        :raises FabricError: it is gone for good.
+        """
+        ...
+
+    async def back(self) -> None:
+        """Return when it has come back after a reboot, or when its main process runs again.
+
+        :raises FabricError: it has not in time.
+        """
+        ...
+
+
+@runtime_checkable
+class Freezes(Protocol):
+    """Stops and continues the machine by itself, where it is none of the fabric's processes."""
+
+    async def freeze(self) -> None:
+        """Stop everything in it, until :meth:`thaw`."""
+        ...
+
+    async def thaw(self) -> None:
+        """Have it go on."""
+        ...
+
+
 @runtime_checkable
 class Logs(Protocol):
     """Keeps what the machine's main process and init printed."""
@@ -121,11 +222,22 @@ class Logs(Protocol):
         ...
 
 
+@runtime_checkable
+class PrintsLogs(Protocol):
+    """A provider whose machines' log files hold more than what was printed."""
+
+    def printed(self, log: bytes) -> bytes:
+        """What a machine printed, of what is in its log file."""
+        ...
+
+
 class Provider(Protocol):
     """Turns planned machines of one target into live ones."""
 
-    #: the target's name: netns, podman, ...
+    #: the target's name, as in ``on=``
     kind: str
+    #: what its machines are like
+    traits: Traits
 
     def check(self, plan: Plan | None = None) -> Sequence[Problem]:
         """List what this host lacks (for this plan), without side effects."""
@@ -139,16 +251,45 @@ class Provider(Protocol):
         ...
 
     async def destroy(self, identity: Identity) -> None:
-        """Destroy from identity alone; nothing to do is not an error."""
+        """Destroy from identity alone; nothing to do is not an error.
+
+        It is asked again, by whatever process, until it returns. Details that were told to
+        :attr:`Context.intend` are there, as far as the creation has come.
+        """
         ...
 
     async def leftovers(self, run: str) -> Sequence[Identity]:
-        """What still exists of a run."""
+        """What still exists of a run; asked where its journal cannot tell all.
+
+        :param run: identity of the run, see :attr:`Identity.run`.
+        """
+        ...
+
+
+@runtime_checkable
+class PreparesEnvironments(Protocol):
+    """A provider with something to do before its first machine in an environment: a service in
+    the fabric, a key pair, a network of a cloud.
+
+    What outlives the fabric is written to the journal first, under a name of its own, and is
+    destroyed as machines are, after them.
+    """
+
+    async def prepare(self, context: Context) -> None:
+        """Prepare an environment, once; its first machine is created when this returns.
+
+        :param context: its identity has no name.
+        :raises CarthageError: the machines of this target cannot be created.
+        """
+        ...
+
+    async def end(self, context: Context) -> None:
+        """Let go of a prepared environment, whose machines are gone."""
         ...
 
 
 class BuiltImage(Protocol):
-    """An image that exists, see :class:`pytest_carthage.images.store.Built`."""
+    """An image that exists, see :class:`pytest_carthage.store.built.Built`."""
 
     @property
     def image(self) -> Image:
@@ -185,5 +326,5 @@ def load_providers() -> Mapping[str, Callable[[], Provider]]:
     """
     return {
         entry.name: cast("Callable[[], Provider]", lambda entry=entry: entry.load()())
-        for entry in entry_points(group="pytest_carthage.providers")
+        for entry in entry_points(group=GROUP)
     }

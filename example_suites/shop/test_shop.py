@@ -2,15 +2,13 @@
 
 import json
 import socket
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pyroute2 import IPRoute
 
-from pytest_carthage import command, port
-from pytest_carthage.access.ansible import PlaybookResult
-from pytest_carthage.access.handle import MachineHandle
+from pytest_carthage import MachineHandle, PlaybookResult, command, port
 from pytest_carthage_fixtures.shop import PLAYBOOK, Shop
 
 pytestmark = pytest.mark.usefixtures("production")
@@ -26,8 +24,9 @@ def ask(machine: MachineHandle, path: str, order: dict[str, Any] | None = None) 
 
 
 def addresses_of_the_host() -> set[str]:
-    with IPRoute() as ip:
-        return {address.get_attr("IFA_ADDRESS") for address in ip.get_addr(family=socket.AF_INET)}
+    done = subprocess.run(["ip", "-json", "-4", "address"], check=True, stdout=subprocess.PIPE)
+    links = json.loads(done.stdout)
+    return {address["local"] for link in links for address in link.get("addr_info", ())}
 
 
 def tills(shop: Shop) -> list[MachineHandle]:

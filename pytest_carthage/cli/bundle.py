@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_carthage.cli import reference
-from pytest_carthage.cli.lock import locked, many
-from pytest_carthage.cli.output import size
+from pytest_carthage.cli.lock import locked
+from pytest_carthage.cli.output import count, size
 from pytest_carthage.cli.policy import folder_of
 from pytest_carthage.cli.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pytest_carthage.images.bundle import Manifest, Suite
-    from pytest_carthage.images.lock import Lock
-    from pytest_carthage.images.store import Built
+    from pytest_carthage.images.bundles.manifest import Manifest
+    from pytest_carthage.images.bundles.suite import Suite
+    from pytest_carthage.images.locks.lock import Lock
+    from pytest_carthage.store.built import Built
 
 
 def add(commands: Any) -> None:
@@ -59,29 +60,31 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Build, and pack."""
-    from pytest_carthage.images import bundle
-    from pytest_carthage.images import lock as locks
+    from pytest_carthage.images.bundles.compression import compressor
+    from pytest_carthage.images.bundles.writing import write
+    from pytest_carthage.images.locks.finding import find
+    from pytest_carthage.images.locks.lock import NAME
 
     layout = reference.layout(arguments.layout)
     plan = reference.planned(arguments.layout, arguments.target)
-    bundle.compressor(arguments.output)
+    compressor(arguments.output)
     if arguments.suite is None and ".py" not in arguments.layout:
         raise Usage(f"{arguments.layout} is in no folder of tests; try: --suite DIR, with yours")
     root = (arguments.suite or folder_of(arguments.layout, layout)).absolute()
     if not root.is_dir():
         raise Usage(f"--suite {arguments.suite}: there is no such folder")
     more = [_built(name) for name in arguments.image]
-    path = root / locks.NAME
-    known = locks.find(layout, [], folder=root, places=[root]) if path.exists() else None
+    path = root / NAME
+    kept = find(layout, [], folder=root, places=[root]) if path.exists() else None
     written: list[tuple[Manifest, Suite]] = []
 
     async def pack(lock: Lock, built: dict[str, Built], note: Callable[[str, str], None]) -> None:
         written.append(
-            await bundle.write(
+            await write(
                 arguments.output,
                 layout,
                 plan,
-                known or lock,
+                kept or lock,
                 built,
                 root,
                 more=more,
@@ -89,25 +92,27 @@ def run(arguments: argparse.Namespace) -> int:
             )
         )
 
-    locked(layout, plan, path, quiet=arguments.quiet, known=known, then=pack)
+    locked(layout, plan, path, quiet=arguments.quiet, like=kept, then=pack)
     ((manifest, suite),) = written
     for outside in suite.outside:
         print(f"not in it: {outside}, which a task reads; the other host must have the same")
-    files = sum(one.kind == "file" for one in manifest.members.values()) - 2 * len(manifest.layers)
-    packed = f"{many(len(manifest.images), 'image')} of {many(len(manifest.layers), 'layer')}"
+    members = manifest.members.values()
+    files = sum(member.kind == "file" for member in members) - 2 * len(manifest.layers)
+    packed = f"{count(len(manifest.images), 'image')} of {count(len(manifest.layers), 'layer')}"
     weight = size(arguments.output.stat().st_size)
-    print(f"{arguments.output}: {weight}: {packed}, {many(files, 'file')} of tests")
+    print(f"{arguments.output}: {weight}: {packed}, {count(files, 'file')} of tests")
     print(f"on the other host:  pytest-carthage unbundle {arguments.output.name}")
     return 0
 
 
 def _built(name: str) -> Built:
     """An image that was built before, the last one of its name."""
-    from pytest_carthage.images.inventory import Inventory, recall
-    from pytest_carthage.images.store import Store
+    from pytest_carthage.store.built import recall
+    from pytest_carthage.store.inventory import Inventory
+    from pytest_carthage.store.root import Store
 
     store = Store()
-    found = Inventory(store).find(name)
-    if not found:
+    built = Inventory(store).find(name)
+    if not built:
         raise Usage(f"--image {name}: no such image was built; see: pytest-carthage images ls")
-    return recall(store, found[0].record)
+    return recall(store, built[0].record)

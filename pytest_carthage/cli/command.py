@@ -19,9 +19,12 @@ from typing import TYPE_CHECKING, Any
 from pytest_carthage.errors import CarthageError
 
 if TYPE_CHECKING:
-    from pytest_carthage.fabric.client import Client
+    from pytest_carthage.fabric.wire.client import Client
 
-__all__ = ["CannotRun", "exit_status", "run_on_streams", "run_on_terminal"]
+__all__ = ["SHELL", "CannotRun", "exit_status", "run_on_streams", "run_on_terminal"]
+
+#: the best shell that there is; the prompt of a login shell says the host name
+SHELL = ("/bin/sh", "-c", "if command -v bash >/dev/null; then exec bash -l; fi; exec sh -l")
 
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
@@ -102,8 +105,8 @@ def run_on_terminal(
 def _start(
     client: Client, argv: Sequence[str], fds: Sequence[int], **fields: Any
 ) -> tuple[dict[str, Any], list[int]]:
-    from pytest_carthage.fabric.client import Refused
-    from pytest_carthage.fabric.wire import Closed
+    from pytest_carthage.fabric.wire.client import Refused
+    from pytest_carthage.fabric.wire.frames import Closed
 
     try:
         return client.request("run", fds=fds, argv=list(argv), **fields)
@@ -115,14 +118,14 @@ def _start(
 
 def _wait(client: Client, job: int) -> int:
     """Wait for the job; other answers that come meanwhile are to signals passed on."""
-    from pytest_carthage.fabric.wire import Closed
+    from pytest_carthage.fabric.wire.frames import Closed
 
-    wanted = client.send("wait", job=job)
+    number = client.send("wait", job=job)
     try:
         while True:
-            reply, _ = client.receive()
-            if reply["id"] == wanted:
-                return int(reply["status"])
+            answer = client.receive_for(number)
+            if answer is not None:
+                return int(answer[0]["status"])
     except Closed as error:
         raise CarthageError("the machine is gone") from error
 

@@ -1,4 +1,4 @@
-"""``pytest-carthage doctor``: what this host lacks for each target."""
+"""``pytest-carthage doctor``: what this host lacks for each target, and what is left on it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,28 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
 from pytest_carthage.cli import reference
 from pytest_carthage.cli.output import add_json, print_json
 from pytest_carthage.errors import CarthageError, Problem
+from pytest_carthage.fabric.container import delegation
+from pytest_carthage.fabric.host import subids, sysctl
+from pytest_carthage.fabric.host.privilege import is_privileged
+from pytest_carthage.placing import quotas
 
-#: what is told of beside targets
+#: what is looked at beside targets
 _IMAGES = "images"
+_LIMITS = "limits"
+_RUNS = "runs"
+_USER = "user"
+#: what is said where there is no problem, and where there are some
+_WORDS = {
+    _RUNS: ("nothing is left", "not destroyed"),
+    _LIMITS: ("high enough", "too low"),
+    _USER: ("needs no root", "needed without root"),
+}
 
 
 def add(commands: Any) -> None:
@@ -23,24 +36,54 @@ def add(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "doctor",
         help="tell what this host lacks, and install it",
-        description="Tell for each target what this host lacks, with its remedy; the exit "
-        "status is 1 when anything is missing. Looking changes nothing.",
+        description="Tell for each target what this host lacks, with its remedy, and what runs "
+        "could not destroy; the exit status is 1 when there is anything to tell. Looking changes "
+        "nothing.",
     )
     parser.add_argument(
-        "targets", metavar="TARGET", nargs="*", help="only these targets, or 'images'"
+        "targets",
+        metavar="TARGET",
+        nargs="*",
+        help="only these targets, 'images', 'runs' or 'user'",
     )
-    parser.add_argument("--fix", action="store_true", help="install the packages that are missing")
+    parser.add_argument(
+        "--machines",
+        metavar="N",
+        type=_count,
+        help="look, too, whether the kernel's limits do for N machines with systemd",
+    )
+    parser.add_argument(
+        "--user",
+        metavar="NAME",
+        help="look, as root, at what this user needs for machines without root",
+    )
+    parser.add_argument(
+        "--fix",
+        action="store_true",
+        help="install the packages that are missing, and give the user subordinate ids; with"
+        " --machines raise the limits, too, now and in /etc/sysctl.d",
+    )
     add_json(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Look, install where asked to, and look again."""
-    problems = _look(arguments.targets)
+    problems = _look(arguments)
     packages = sorted({name for each in problems.values() for p in each for name in p.packages})
+    settings = {
+        name: v for each in problems.values() for p in each for name, v in p.settings.items()
+    }
+    commands = dict.fromkeys(p.command for each in problems.values() for p in each if p.command)
     if arguments.fix and packages:
         _install(packages)
-        problems = _look(arguments.targets)
+    if arguments.fix and settings:
+        _raise(settings)
+    if arguments.fix:
+        for command in commands:
+            _run_as_root([command], command)
+    if arguments.fix and (packages or settings or commands):
+        problems = _look(arguments)
     if arguments.json:
         print_json({target: [_row(p) for p in each] for target, each in problems.items()})
     else:
@@ -48,23 +91,82 @@ def run(arguments: argparse.Namespace) -> int:
         left = sorted({name for each in problems.values() for p in each for name in p.packages})
         if left and not arguments.fix:
             print(f"pytest-carthage doctor --fix installs: {', '.join(left)}")
+        if commands and not arguments.fix:
+            texts = "; ".join(" ".join(command) for command in commands)
+            print(f"pytest-carthage doctor --fix runs as root: {texts}")
     return 1 if any(problems.values()) else 0
 
 
-def _look(targets: Sequence[str]) -> dict[str, Sequence[Problem]]:
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of machines")
+    return int(text)
+
+
+def _look(arguments: argparse.Namespace) -> dict[str, Sequence[Problem]]:
+    targets, machines, user = arguments.targets, arguments.machines, arguments.user
     providers = reference.providers()
-    return {
-        target: _missing_to_images() if target == _IMAGES else providers[target].check()
-        for target in targets or (*providers.kinds, _IMAGES)
+    others: dict[str, Callable[[], Sequence[Problem]]] = {
+        _IMAGES: _missing_to_images,
+        _RUNS: _left_of_runs,
     }
+    if user is not None or not is_privileged():
+        others[_USER] = lambda: _missing_to_user(user)
+    if machines is not None:
+        demand = quotas.Demand.servers(machines, is_apart=is_privileged())
+        others[_LIMITS] = lambda: quotas.problems(_LIMITS, demand)
+    problems = {
+        target: others[target]() if target in others else providers[target].check()
+        for target in targets or (*providers.kinds, *others)
+    }
+    for name, asked in ((_LIMITS, machines), (_USER, user)):
+        if targets and asked is not None:
+            problems[name] = others[name]()
+    if not targets and not problems[_RUNS]:
+        del problems[_RUNS]  # that is nothing that a host has to be made ready for
+    return problems
+
+
+def _missing_to_user(name: str | None) -> Sequence[Problem]:
+    """What an ordinary user lacks for machines with images.
+
+    :param name: None: who asks. Whether another has a control group is not known.
+    :raises CarthageError: there is no such user.
+    """
+    if name is not None:
+        try:
+            return subids.problems(_USER, whose=name)
+        except KeyError as error:
+            raise CarthageError(f"--user: there is no user {name!r} on this host") from error
+    return [*subids.problems(_USER), *delegation.problems(_USER, "machines with systemd")]
+
+
+def _left_of_runs() -> Sequence[Problem]:
+    """What should be gone from this host, and from wherever machines outlive it."""
+    from pytest_carthage.cli.leftovers import sentence
+    from pytest_carthage.state.leftovers import leftovers
+
+    try:
+        left = leftovers()
+    except OSError as error:
+        return [Problem(who=_RUNS, what=str(error), remedy="CARTHAGE_STATE=FOLDER")]
+    return [
+        Problem(
+            who=_RUNS,
+            what=sentence(leftover),
+            remedy=f"pytest-carthage gc; log: {leftover.folder / 'supervisor.log'}",
+        )
+        for leftover in left
+    ]
 
 
 def _missing_to_images() -> Sequence[Problem]:
     """What this host lacks to build images of any kind, and to make something of them."""
-    from pytest_carthage.images import bases, export
+    from pytest_carthage.images.bases import tools as base_tools
+    from pytest_carthage.images.exports import tools
     from pytest_carthage.model.image import Kind
 
-    return [*bases.check_tools(get_args(Kind)), *export.check_tools()]
+    return [*base_tools.check_tools(get_args(Kind)), *tools.check_tools()]
 
 
 def _row(problem: Problem) -> dict[str, Any]:
@@ -73,13 +175,16 @@ def _row(problem: Problem) -> dict[str, Any]:
         "what": problem.what,
         "remedy": problem.remedy,
         "packages": list(problem.packages),
+        "settings": dict(problem.settings),
+        "command": list(problem.command),
     }
 
 
 def _print(problems: Mapping[str, Sequence[Problem]]) -> None:
     for target, each in problems.items():
         how = f", built {_how()}" if target == _IMAGES else ""
-        print(f"{target}: {'ready' if not each else f'{len(each)} missing'}{how}")
+        good, bad = _WORDS.get(target, ("ready", "missing"))
+        print(f"{target}: {f'{len(each)} {bad}' if each else good}{how}")
         for problem in each:
             print(f"  {problem.what}")
             print(f"    try: {problem.remedy}")
@@ -87,9 +192,21 @@ def _print(problems: Mapping[str, Sequence[Problem]]) -> None:
 
 def _how() -> str:
     """How this user builds images."""
-    from pytest_carthage.fabric.privilege import is_privileged
-
     return "as root" if is_privileged() else "without root, in user namespaces"
+
+
+def _raise(settings: Mapping[str, int]) -> None:
+    """Raise settings of the kernel, for good.
+
+    :raises CarthageError: there is no right to.
+    """
+    try:
+        done = sysctl.keep(settings)
+    except OSError as error:
+        words = " ".join(f"{name}={value}" for name, value in settings.items())
+        raise CarthageError(f"--fix needs root ({error}); as root: sysctl -w {words}") from error
+    for line in done:
+        print(line, file=sys.stderr)
 
 
 def _install(packages: Sequence[str]) -> None:
@@ -109,17 +226,28 @@ def _install(packages: Sequence[str]) -> None:
         [apt, "update", "--quiet"],
         [apt, "install", "--quiet", "--yes", "--no-install-recommends", *wait, *packages],
     ]
+    # lists that could not all be fetched may still do
+    _run_as_root(commands, commands[-1])
+
+
+def _run_as_root(commands: Sequence[Sequence[str]], needed: Sequence[str]) -> None:
+    """Run commands in a row, by sudo where this user is not root.
+
+    :param needed: the one that must succeed.
+    :raises CarthageError: there is no right to do that, or it failed.
+    """
+    by: list[str] = []
     if os.geteuid() != 0:
         sudo = shutil.which("sudo")
         if sudo is None:
-            install = " ".join(commands[-1])
-            raise CarthageError(f"--fix needs root; as root: apt-get update; {install}")
-        commands = [[sudo, *command] for command in commands]
+            texts = "; ".join(" ".join(command) for command in commands)
+            raise CarthageError(f"--fix needs root; as root: {texts}")
+        by = [sudo]
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for command in commands:
-        print(" ".join(command), file=sys.stderr)
+        argv = [*by, *command]
+        print(" ".join(argv), file=sys.stderr)
         # our standard output may be JSON
-        done = subprocess.run(command, env=environment, stdout=sys.stderr, check=False)
-        # lists that could not all be fetched may still do
-        if done.returncode and command is commands[-1]:
-            raise CarthageError(f"{' '.join(command)}: exited with status {done.returncode}")
+        done = subprocess.run(argv, env=environment, stdout=sys.stderr, check=False)
+        if done.returncode and command is needed:
+            raise CarthageError(f"{' '.join(argv)}: exited with status {done.returncode}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from pytest_carthage.cli.output import add_json, print_json
@@ -13,25 +14,26 @@ def add(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "gc",
         help="remove what dead runs left",
-        description="Remove what runs left whose supervisor was killed. What is alive or kept "
-        "stays as it is.",
+        description="Remove what runs left whose supervisor was killed, and try again to destroy "
+        "what could not be destroyed. What is alive or kept stays as it is. The exit status is 1 "
+        "when something is left.",
     )
     add_json(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Remove it, and say what it was."""
-    import asyncio
+    """Remove it, and say what it was, and what is left."""
+    from pytest_carthage.state.leftovers import collect_garbage
 
-    from pytest_carthage.state.run import collect_garbage
-
-    removed = asyncio.run(collect_garbage())
+    collected = collect_garbage()
     if arguments.json:
-        print_json(removed)
-        return 0
-    for line in removed:
-        print(f"removed {line}")
-    if not removed:
-        print("nothing to remove")
-    return 0
+        print_json(collected.removed)
+    else:
+        for line in collected.removed:
+            print(f"removed {line}")
+        if not collected.removed and not collected.failed:
+            print("nothing to remove")
+    for line in collected.failed:
+        print(f"pytest-carthage: not removed: {line}", file=sys.stderr)
+    return 1 if collected.failed else 0

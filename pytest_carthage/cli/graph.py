@@ -26,7 +26,7 @@ def add(commands: Any) -> None:
         "that is not built: as text, Mermaid or SVG.",
     )
     parser.add_argument(
-        "what",
+        "subject",
         metavar="ENVIRONMENT|LAYOUT",
         nargs="?",
         help="name of a live environment, or PATH.py:Class, dotted.name.Class",
@@ -45,7 +45,7 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw it."""
-    plan = _plan(arguments.what, arguments.target)
+    plan = _plan(arguments.subject, arguments.target)
     output: Path | None = arguments.output
     form = arguments.format or (_BY_SUFFIX.get(output.suffix, "text") if output else "text")
     text = _draw(plan, form)
@@ -60,32 +60,32 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _draw(plan: Plan, form: str) -> str:
-    from pytest_carthage.report import graph
+    from pytest_carthage.report import drawing
 
     if form == "svg":
-        return graph.svg(plan)
+        return drawing.svg(plan)
     if form == "mermaid":
-        return graph.mermaid(plan)
+        return drawing.mermaid(plan)
     if form == "markdown":
-        return f"```mermaid\n{graph.mermaid(plan).rstrip()}\n```\n"
-    return graph.text(plan)
+        return f"```mermaid\n{drawing.mermaid(plan).rstrip()}\n```\n"
+    return drawing.text(plan)
 
 
-def _plan(what: str | None, on: str | None) -> Plan:
-    if what is not None and (".py" in what or ":" in what or "." in what):
-        return reference.planned(what, on)
-    from pytest_carthage.plugin import layouts
-    from pytest_carthage.report.sketch import recall
-    from pytest_carthage.state.run import list_environments
+def _plan(subject: str | None, on: str | None) -> Plan:
+    if subject is not None and (".py" in subject or ":" in subject or "." in subject):
+        return reference.planned(subject, on)
+    from pytest_carthage.planning.sketch import recall
+    from pytest_carthage.reference import layouts
+    from pytest_carthage.state.listing import list_environments
 
-    alive = [one.name for one in list_environments()]
-    if what is not None and not any(name.startswith(what) for name in alive):
+    alive = [environment.name for environment in list_environments()]
+    if subject is not None and not any(name.startswith(subject) for name in alive):
         registered = layouts.of_distributions()
-        if what in registered:
-            return reference.planned(what, on)
+        if subject in registered:
+            return reference.planned(subject, on)
         raise Usage(
-            f"{what!r} is no live environment (alive: {', '.join(alive) or 'none'}) and no "
+            f"{subject!r} is no live environment (alive: {', '.join(alive) or 'none'}) and no "
             f"registered layout ({', '.join(sorted(registered)) or 'none'}); "
             "try PATH.py:Class for a layout in a file"
         )
-    return recall(target.environment(what).description)
+    return recall(target.environment(subject).description)

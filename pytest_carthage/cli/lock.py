@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_carthage.cli import reference
+from pytest_carthage.cli.output import count
 from pytest_carthage.cli.policy import folder_of
 from pytest_carthage.cli.progress import showing
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from pytest_carthage.images.lock import Lock
-    from pytest_carthage.images.store import Built
-    from pytest_carthage.model.layout import Layout
+    from pytest_carthage.images.locks.lock import Lock
+    from pytest_carthage.live.layout import Layout
     from pytest_carthage.planning.plan import Plan
+    from pytest_carthage.store.built import Built
 
     Then = Callable[[Lock, dict[str, Built], Callable[[str, str], None]], Awaitable[None]]
 
-__all__ = ["locked", "many"]
+__all__ = ["locked"]
 
 
 def add(commands: Any) -> None:
@@ -49,7 +49,7 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Build, and write it."""
-    from pytest_carthage.images.lock import NAME
+    from pytest_carthage.images.locks.lock import NAME
 
     layout = reference.layout(arguments.layout)
     plan = reference.planned(arguments.layout, arguments.target)
@@ -57,8 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
     made = locked(layout, plan, path, offline=arguments.offline, quiet=arguments.quiet)
     made.save()
     packages = {name for image in made.images.values() for name in image.packages}
-    counts = f"{many(len(made.images), 'image')}, {many(len(packages), 'package')}"
-    print(f"{path}: {counts}, {many(len(made.files), 'file')}")
+    counts = f"{count(len(made.images), 'image')}, {count(len(packages), 'package')}"
+    print(f"{path}: {counts}, {count(len(made.files), 'file')}")
     return 0
 
 
@@ -69,32 +69,31 @@ def locked(
     *,
     quiet: bool,
     offline: bool = False,
-    known: Lock | None = None,
+    like: Lock | None = None,
     then: Then | None = None,
 ) -> Lock:
     """Build a layout's images with progress in sight; returns their lock, which is not saved.
 
-    :param known: what is built must be like it.
-    :param then: is awaited with the lock, the images by name, and what is told of progress.
+    :param like: what is built must be like it.
+    :param then: is awaited with the lock, the images by name, and what is called with a subject
+        and how far that is.
     """
-    from pytest_carthage.images.lock import lock_layout
+    from pytest_carthage.events import Work
+    from pytest_carthage.images.locking import lock_layout
     from pytest_carthage.images.policy import Policy
     from pytest_carthage.images.preflight import check_layout
     from pytest_carthage.portal import Portal
-    from pytest_carthage.report.events import Event
 
     portal = Portal()
     try:
         with showing(quiet=quiet) as reporter:
 
-            def note(who: str, text: str) -> None:
-                subject = f"image {who}" if who else layout.__name__
-                reporter.event(
-                    Event(at_s=time.time(), environment="", subject=subject, kind="note", text=text)
-                )
+            def note(image: str, text: str) -> None:
+                subject = f"image {image}" if image else layout.__name__
+                Work(reporter, subject).note(text)
 
             async def work() -> Lock:
-                policy = Policy(offline=offline, lock=known)
+                policy = Policy(offline=offline, lock=like)
                 await check_layout(layout, plan, policy, note=note)
                 made, built = await lock_layout(
                     layout, plan, path, portal=portal, note=note, policy=policy
@@ -106,8 +105,3 @@ def locked(
             return portal.call(work)
     finally:
         portal.close()
-
-
-def many(number: int, what: str) -> str:
-    """Write how many there are."""
-    return f"{number} {what}{'' if number == 1 else 's'}"

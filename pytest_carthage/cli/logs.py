@@ -7,15 +7,15 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pytest_carthage.cli import target
 from pytest_carthage.errors import CarthageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from pytest_carthage.state.run import Listed
+    from pytest_carthage.state.listing import Listed
 
 
 def add(commands: Any) -> None:
@@ -47,16 +47,16 @@ def run(arguments: argparse.Namespace) -> int:
     if not path.exists() or (path.stat().st_size == 0 and not arguments.follow):
         print(f"(machine {machine!r} has printed nothing)", file=sys.stderr)
         return 0
-    clean: Callable[[bytes], bytes] = bytes
-    if environment.machines[machine].get("target") == "podman":
-        clean = _without_stamps
-    return _print_file(path, environment, arguments, clean)
+    return _print_file(path, environment, arguments, _reader(environment.machines[machine]))
 
 
-def _without_stamps(text: bytes) -> bytes:
-    from pytest_carthage.providers.podman.printed import without_stamps
+def _reader(machine: Mapping[str, Any]) -> Callable[[bytes], bytes] | None:
+    """What finds in lines of a log file what was printed; None: they are that."""
+    from pytest_carthage.provider import PrintsLogs, load_providers
 
-    return without_stamps(text.decode(errors="replace")).encode()
+    make = load_providers().get(str(machine.get("target")))
+    provider: object = None if make is None else make()
+    return provider.printed if isinstance(provider, PrintsLogs) else None
 
 
 def _journal(environment: Listed, machine: str, arguments: argparse.Namespace) -> int:
@@ -72,22 +72,51 @@ def _print_file(
     path: Path,
     environment: Listed,
     arguments: argparse.Namespace,
-    clean: Callable[[bytes], bytes],
+    printed: Callable[[bytes], bytes] | None,
 ) -> int:
     try:
         with path.open("rb") as file:
-            text = clean(file.read())
+            log = _Log(file, printed)
+            data = log.read(last=not arguments.follow)
             if arguments.lines is not None:
-                kept = text.splitlines(keepends=True)[-arguments.lines :] if arguments.lines else []
-                text = b"".join(kept)
-            _print(text)
+                kept = data.splitlines(keepends=True)[-arguments.lines :] if arguments.lines else []
+                data = b"".join(kept)
+            _print(data)
             # the file has no other way to tell that it grew than to be looked at
             while arguments.follow and environment.folder.exists():
-                _print(clean(file.read()))
+                _print(log.read())
                 time.sleep(0.2)
+            _print(log.read(last=True))
     except OSError as error:
         raise CarthageError(f"log {path}: {error.strerror}") from error
     return 0
+
+
+class _Log:
+    """A log file that grows.
+
+    :param printed: finds in whole lines what was printed; None: they are that.
+    """
+
+    def __init__(self, file: BinaryIO, printed: Callable[[bytes], bytes] | None) -> None:
+        self._file = file
+        self._printed = printed
+        #: the beginning of a line whose end is not written yet
+        self._rest = b""
+
+    def read(self, *, last: bool = False) -> bytes:
+        """What was printed since the last call.
+
+        :param last: no more is to come: a line without an end is one, too.
+        """
+        data = self._rest + self._file.read()
+        self._rest = b""
+        if self._printed is None:
+            return data
+        if not last:
+            end = data.rfind(b"\n") + 1
+            data, self._rest = data[:end], data[end:]
+        return self._printed(data)
 
 
 def _print(data: bytes) -> None:

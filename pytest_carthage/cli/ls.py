@@ -1,16 +1,19 @@
-"""``pytest-carthage ls``: what is alive."""
+"""``pytest-carthage ls``: what is alive, and what should not be."""
 
 from __future__ import annotations
 
 import argparse
-import os
+import sys
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from pytest_carthage.cli.leftovers import sentence
+from pytest_carthage.cli.listing import ended_records, has_owner, record
 from pytest_carthage.cli.output import add_json, print_json, print_table
 
 if TYPE_CHECKING:
-    from pytest_carthage.state.run import Listed
+    from pytest_carthage.state.listing import Listed
 
 
 def add(commands: Any) -> None:
@@ -19,7 +22,8 @@ def add(commands: Any) -> None:
         "ls",
         help="list live environments",
         description="List live environments: name, layout, machines, age, how long they stay, "
-        "and the process that built them.",
+        "and the process that built them; and what is left of others that could not be "
+        "destroyed. The exit status is 1 when a run does not say what it has.",
     )
     add_json(parser)
     parser.set_defaults(run=run)
@@ -27,70 +31,49 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print them, oldest first."""
-    from pytest_carthage.report.kept import age, expiry
-    from pytest_carthage.state.run import list_environments
+    from pytest_carthage.state.leftovers import leftovers
+    from pytest_carthage.state.listing import look
 
-    there = list_environments()
-    now_s = time.time()
+    listing, left = look(), leftovers()
+    for complaint in listing.silent:
+        print(f"pytest-carthage: {complaint}", file=sys.stderr)
+    status = 1 if listing.silent else 0
     if arguments.json:
-        print_json([row(one) for one in there])
-        return 0
-    if not there:
+        alive = [record(environment) for environment in listing.environments]
+        print_json([*alive, *ended_records(left)])
+        return status
+    _print_alive(listing.environments)
+    if left:
+        print("not destroyed yet:")
+        for leftover in left:
+            print(f"  {sentence(leftover)}")
+        print("try again: pytest-carthage gc")
+    return status
+
+
+def _print_alive(environments: Sequence[Listed]) -> None:
+    from pytest_carthage.report.kept import age, expiry
+
+    now_s = time.time()
+    if not environments:
         print("no environment is alive")
-        return 0
+        return
     print_table(
         ("ENVIRONMENT", "LAYOUT", "MACHINES", "AGE", "STAYS", "OWNER"),
         [
             (
-                one.name,
-                one.layout,
-                _several(list(one.machines)),
-                age(now_s - one.created_at),
-                expiry(kept=one.kept, expires_at=one.expires_at, now_s=now_s),
-                _owner(one),
+                environment.name,
+                environment.layout,
+                _several(list(environment.machines)),
+                age(now_s - environment.created_at),
+                expiry(kept=environment.kept, expires_at=environment.expires_at, now_s=now_s),
+                f"pid {environment.owner_pid}" if has_owner(environment) else "gone",
             )
-            for one in there
+            for environment in environments
         ],
     )
-    return 0
 
 
 def _several(names: list[str], most: int = 6) -> str:
     shown = ", ".join(names[:most])
     return f"{shown}, and {len(names) - most} more" if len(names) > most else shown or "-"
-
-
-def _owner_alive(one: Listed) -> bool:
-    return one.owned and _exists(one.owner_pid)
-
-
-def _owner(one: Listed) -> str:
-    return f"pid {one.owner_pid}" if _owner_alive(one) else "gone"
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def row(one: Listed) -> dict[str, Any]:
-    """Describe an environment for programs."""
-    return {
-        "name": one.name,
-        "run": one.run,
-        "layout": one.layout,
-        "machines": one.machines,
-        "networks": one.description.get("networks", {}),
-        "created_at": one.created_at,
-        "kept": one.kept,
-        "expires_at": one.expires_at,
-        "owner_pid": one.owner_pid,
-        "owner_alive": _owner_alive(one),
-        "folder": str(one.folder),
-        "socket": str(one.socket),
-    }

@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-__all__ = ["add_json", "print_json", "print_table", "size"]
+__all__ = ["add_json", "count", "print_json", "print_table", "size"]
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -38,3 +38,8 @@ def size(count: int) -> str:
         del units[0]
     unit = units[0]
     return f"{amount:.1f} {unit}" if amount < 10 and unit != "B" else f"{amount:.0f} {unit}"
+
+
+def count(number: int, noun: str) -> str:
+    """Write how many there are: ``1 layer``, ``2 layers``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pytest_carthage.images.policy import Policy
-    from pytest_carthage.model.layout import Layout
+    from pytest_carthage.live.layout import Layout
 
 __all__ = ["add_policy", "folder_of", "policy"]
 
@@ -36,19 +36,19 @@ def policy(
     :param text: how the layout was named; by default the argument ``layout``.
     :raises pytest_carthage.errors.LockError: there is no lock of the layout.
     """
-    from pytest_carthage.images import lock
+    from pytest_carthage.images.locks.finding import find
     from pytest_carthage.images.policy import Policy
 
-    found = None
+    chosen = None
     if arguments.locked is not None:
         here = Path.cwd()
-        found = lock.find(
+        chosen = find(
             layout,
             [arguments.locked] if arguments.locked else [],
             folder=here,
             places=[folder_of(text or arguments.layout, layout), here],
         )
-    return Policy(offline=arguments.offline, lock=found)
+    return Policy(offline=arguments.offline, lock=chosen)
 
 
 def folder_of(text: str, layout: type[Layout]) -> Path:

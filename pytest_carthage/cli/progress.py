@@ -7,15 +7,16 @@ import os
 import sys
 from collections.abc import Iterator
 
-from pytest_carthage.report.events import Kind, Reporter, Silent
-from pytest_carthage.report.progress import Lines, Table
+from pytest_carthage.events import Kind, Reporter, Silent
+from pytest_carthage.report.sentences import Lines
+from pytest_carthage.report.table import Table
 
 __all__ = ["showing"]
 
 
 @contextlib.contextmanager
 def showing(*, quiet: bool) -> Iterator[Reporter]:
-    """Show what the yielded reporter is told: a table on a terminal, lines elsewhere."""
+    """Show the events that the yielded reporter gets: a table on a terminal, lines elsewhere."""
     lines = Lines(_write)
     if quiet:
         yield Silent()

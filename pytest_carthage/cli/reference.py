@@ -12,10 +12,10 @@ from pytest_carthage.cli.usage import Usage
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from pytest_carthage.live.layout import Layout
     from pytest_carthage.model.image import Image
-    from pytest_carthage.model.layout import Layout
     from pytest_carthage.planning.plan import Plan
-    from pytest_carthage.realisation import Providers
+    from pytest_carthage.providing import Providers
 
 __all__ = ["add_layout", "images", "is_image", "layout", "module", "planned", "providers"]
 
@@ -37,7 +37,7 @@ def layout(text: str) -> type[Layout]:
 
     :raises pytest_carthage.errors.LayoutError: there is none; says what there is.
     """
-    from pytest_carthage.plugin import layouts
+    from pytest_carthage.reference import layouts
 
     return layouts.find(text, registered=layouts.of_distributions(), folder=Path.cwd())
 
@@ -45,7 +45,7 @@ def layout(text: str) -> type[Layout]:
 def providers() -> Providers:
     """All targets that installed distributions offer."""
     from pytest_carthage.provider import load_providers
-    from pytest_carthage.realisation import Providers
+    from pytest_carthage.providing import Providers
 
     return Providers(load_providers())
 
@@ -57,7 +57,7 @@ def planned(text: str, target: str | None) -> Plan:
     """
     from pytest_carthage.planning import make_plan
 
-    return make_plan(layout(text), target=target, known_targets=providers().kinds)
+    return make_plan(layout(text), target=target, targets=providers().traits)
 
 
 def module(text: str) -> ModuleType:
@@ -67,7 +67,7 @@ def module(text: str) -> ModuleType:
     """
     path = _file(text)
     if path is not None:
-        from pytest_carthage.plugin import layouts
+        from pytest_carthage.reference import layouts
 
         return layouts.load_file(path)
     return sys.modules[layout(text).__module__]
@@ -82,20 +82,20 @@ def images(text: str, target: str | None) -> list[Image]:
     path = _file(text)
     name = text.rpartition(":")[2] if ":" in text else ""
     if path is not None and name:
-        there = module(text)
-        found = getattr(there, name, None)
-        image = _image_in(found)
+        imported = module(text)
+        value = getattr(imported, name, None)
+        image = _image_in(value)
         if image is not None:
-            for fault in image.faults:
-                raise fault.error(f"image {image.name!r}")
+            for mistake in image.mistakes:
+                raise mistake.error(f"image {image.name!r}")
             return [image]
-        if found is None:
-            known = [key for key, value in vars(there).items() if _image_in(value) is not None]
+        if value is None:
+            there = [key for key, other in vars(imported).items() if _image_in(other) is not None]
             raise Usage(
-                f"{text}: {path} has no {name!r}; its images are: {', '.join(known) or 'none'}; "
-                f"its layouts are: {', '.join(_layouts(there)) or 'none'}"
+                f"{text}: {path} has no {name!r}; its images are: {', '.join(there) or 'none'}; "
+                f"its layouts are: {', '.join(_layouts(imported)) or 'none'}"
             )
-    from pytest_carthage.images.lock import images_of
+    from pytest_carthage.images.locks.images import images_of
 
     cls = layout(text)
     every = list(images_of(cls, planned(text, target)).values())
@@ -114,16 +114,16 @@ def _image_in(value: object) -> Image | None:
     """The image that a value is, or is the fixture of."""
     from pytest_carthage.model.image import ATTRIBUTE, Image
 
-    found = value if isinstance(value, Image) else getattr(value, ATTRIBUTE, None)
-    return found if isinstance(found, Image) else None
+    image = value if isinstance(value, Image) else getattr(value, ATTRIBUTE, None)
+    return image if isinstance(image, Image) else None
 
 
-def _layouts(there: ModuleType) -> list[str]:
-    from pytest_carthage.model.layout import Layout
+def _layouts(imported: ModuleType) -> list[str]:
+    from pytest_carthage.live.layout import Layout
 
     return [
         key
-        for key, value in vars(there).items()
+        for key, value in vars(imported).items()
         if isinstance(value, type) and issubclass(value, Layout) and value is not Layout
     ]
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from pytest_carthage.cli import target
 from pytest_carthage.cli.usage import Usage
+from pytest_carthage.errors import StateError
 
 
 def add(commands: Any) -> None:
@@ -24,17 +26,23 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Destroy them; all names are looked up before the first one goes."""
-    from pytest_carthage.state.run import destroy_environment, list_environments
+    from pytest_carthage.state.listing import destroy, list_environments
 
     if bool(arguments.names) == arguments.all:
         raise Usage("name the environments to destroy, or give --all (see: pytest-carthage ls)")
     if arguments.all:
-        names = [one.name for one in list_environments() if one.kept]
+        environments = [environment for environment in list_environments() if environment.kept]
     else:
-        names = [target.environment(name).name for name in arguments.names]
-    for name in dict.fromkeys(names):
-        destroy_environment(name)
-        print(f"removed {name}")
-    if not names:
+        environments = [target.environment(name) for name in arguments.names]
+    status = 0
+    for environment in {environment.folder: environment for environment in environments}.values():
+        try:
+            destroy(environment)
+        except StateError as error:
+            print(f"pytest-carthage: {error}", file=sys.stderr)
+            status = 1
+        else:
+            print(f"removed {environment.name}")
+    if not environments:
         print("no environment is kept")
-    return 0
+    return status

@@ -9,9 +9,6 @@ from typing import Any
 from pytest_carthage.cli import target
 from pytest_carthage.cli.usage import Usage
 
-#: the best shell that the machine has; the prompt of a login shell tells the host name
-SHELL = ["/bin/sh", "-c", "if command -v bash >/dev/null; then exec bash -l; fi; exec sh -l"]
-
 
 def add(commands: Any) -> None:
     """Add the command."""
@@ -25,7 +22,7 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Open it; returns its exit status."""
-    from pytest_carthage.cli.command import exit_status, run_on_terminal
+    from pytest_carthage.cli.command import SHELL, exit_status, run_on_terminal
 
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise Usage(

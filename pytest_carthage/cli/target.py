@@ -9,8 +9,8 @@ from pytest_carthage.cli.usage import Usage
 from pytest_carthage.errors import CarthageError, StateError
 
 if TYPE_CHECKING:
-    from pytest_carthage.fabric.client import Client
-    from pytest_carthage.state.run import Listed
+    from pytest_carthage.fabric.wire.client import Client
+    from pytest_carthage.state.listing import Listed
 
 __all__ = ["add_machine", "connect", "environment", "machine"]
 
@@ -29,7 +29,7 @@ def environment(name: str | None) -> Listed:
 
     :raises Usage: there is none, or several are meant.
     """
-    from pytest_carthage.state.run import find_environment, list_environments
+    from pytest_carthage.state.listing import find_environment, list_environments
 
     if not list_environments():
         raise Usage(f"no environment is alive; {_HINT}")
@@ -46,24 +46,26 @@ def machine(text: str) -> tuple[Listed, str]:
     """
     where, slash, name = text.rpartition("/")
     if slash:
-        found = environment(where)
-        if name not in found.machines:
-            raise Usage(_unknown(name, found))
-        return found, name
-    from pytest_carthage.state.run import list_environments
+        named = environment(where)
+        if name not in named.machines:
+            raise Usage(_unknown(name, named))
+        return named, name
+    from pytest_carthage.state.listing import list_environments
 
-    there = list_environments()
-    if not there:
+    alive = list_environments()
+    if not alive:
         raise Usage(f"machine {name!r}: no environment is alive; {_HINT}")
-    having = [one for one in there if name in one.machines]
+    having = [candidate for candidate in alive if name in candidate.machines]
     if len(having) == 1:
         return having[0], name
     if having:
-        several = ", ".join(f"{one.name}/{name}" for one in having)
+        several = ", ".join(f"{candidate.name}/{name}" for candidate in having)
         raise Usage(f"machine {name!r}: which one? there are: {several}")
-    if len(there) == 1:
-        raise Usage(_unknown(name, there[0]))
-    every = ", ".join(f"{one.name}/{each}" for one in there for each in one.machines)
+    if len(alive) == 1:
+        raise Usage(_unknown(name, alive[0]))
+    every = ", ".join(
+        f"{candidate.name}/{other}" for candidate in alive for other in candidate.machines
+    )
     raise Usage(f"no machine {name!r} is alive; there are: {every}")
 
 
@@ -77,11 +79,11 @@ def connect(environment: Listed, machine: str) -> Client:
 
     :raises CarthageError: it does not answer.
     """
-    from pytest_carthage.fabric import client, wire
+    from pytest_carthage.fabric.wire import client, frames
 
     try:
         return client.connect(str(environment.socket), machine)
-    except (OSError, client.Refused, wire.Closed) as error:
+    except (OSError, client.Refused, frames.Closed) as error:
         raise CarthageError(
             f"machine {machine!r} of environment {environment.name!r} does not answer: {error}; "
             f"try: pytest-carthage logs {environment.name}/{machine}"

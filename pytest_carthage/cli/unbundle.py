@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import shlex
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from pytest_carthage.cli import reference
 from pytest_carthage.cli.progress import showing
 
 if TYPE_CHECKING:
-    from pytest_carthage.images.unbundle import Unbundled
+    from pytest_carthage.images.bundles.unbundle import Unbundled
 
 
 def add(commands: Any) -> None:
@@ -40,23 +39,12 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Unpack it, and say what to do next."""
-    from pytest_carthage.images.unbundle import unbundle
-    from pytest_carthage.report.events import Event
+    from pytest_carthage.events import Work
+    from pytest_carthage.images.bundles.unbundle import unbundle
 
     with showing(quiet=arguments.quiet) as reporter:
-
-        def note(text: str) -> None:
-            reporter.event(
-                Event(
-                    at_s=time.time(),
-                    environment="",
-                    subject=arguments.bundle.name,
-                    kind="note",
-                    text=text,
-                )
-            )
-
-        done = asyncio.run(unbundle(arguments.bundle, arguments.folder, note=note))
+        work = Work(reporter, arguments.bundle.name)
+        done = asyncio.run(unbundle(arguments.bundle, arguments.folder, note=work.note))
     total = len(done.manifest.layers)
     print(f"{done.folder}: the tests of layout {done.manifest.layout!r}")
     print(f"images: {len(done.manifest.images)}, of {total} layers, {done.new} of them new here")
@@ -70,12 +58,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _lacks(done: Unbundled) -> Iterator[str]:
     """What this host lacks to run the tests, each with its remedy."""
-    from pytest_carthage.images.requirements import missing
+    from pytest_carthage.images.bundles.requirements import missing
 
-    for one, there in missing(done.manifest.requires):
-        seen = f"it has {there}" if there else "it has none"
-        wanted = f"{one.name}=={one.version}"
-        yield f"python: {one.name} {one.version}: {seen}; try: pip install {wanted}"
+    for package, there in missing(done.manifest.requires):
+        having = f"it has {there}" if there else "it has none"
+        pinned = f"{package.name}=={package.version}"
+        yield f"python: {package.name} {package.version}: {having}; try: pip install {pinned}"
     providers = reference.providers()
     for target in done.manifest.targets:
         if target not in providers.kinds:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import time
 from typing import TYPE_CHECKING, Any
 
 from pytest_carthage.cli import reference
-from pytest_carthage.cli.ls import row
+from pytest_carthage.cli.listing import record
 from pytest_carthage.cli.output import add_json, print_json
 from pytest_carthage.cli.policy import add_policy, policy
 from pytest_carthage.cli.progress import showing
 from pytest_carthage.cli.usage import Usage
 
 if TYPE_CHECKING:
+    from pytest_carthage.events import Reporter
     from pytest_carthage.images.policy import Policy
-    from pytest_carthage.model.layout import Layout
+    from pytest_carthage.live.environment import AsyncLayout
+    from pytest_carthage.live.layout import Layout
     from pytest_carthage.planning.plan import Plan
-    from pytest_carthage.realisation import AsyncEnvironment
-    from pytest_carthage.report.events import Reporter
 
 
 def add(commands: Any) -> None:
@@ -42,12 +41,12 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Build it, and say how to get in."""
-    from pytest_carthage.plugin import names
-    from pytest_carthage.plugin.durations import duration_s
+    from pytest_carthage.events import Fanout
     from pytest_carthage.portal import Portal
-    from pytest_carthage.report.events import Fanout
+    from pytest_carthage.reference import names
+    from pytest_carthage.reference.durations import duration_s
     from pytest_carthage.report.kept import expiry
-    from pytest_carthage.state.run import alive_run, find_environment
+    from pytest_carthage.state.listing import alive_run, find_environment
     from pytest_carthage.state.timings import Stopwatch, machine_id
 
     try:
@@ -76,11 +75,11 @@ def run(arguments: argparse.Namespace) -> int:
         portal.close()
     built = find_environment(name)
     if arguments.json:
-        print_json(row(built))
+        print_json(record(built))
         return 0
     print(f"{name}: {expiry(kept=built.kept, expires_at=built.expires_at)}")
-    for machine, known in built.machines.items():
-        addresses = ", ".join(f"{i} {address}" for i, address in known["addresses"].items())
+    for machine, values in built.machines.items():
+        addresses = ", ".join(f"{name} {address}" for name, address in values["addresses"].items())
         print(f"  {machine}: {addresses or 'no address'}")
     first = next(iter(built.machines), "MACHINE")
     print(f"get in:  pytest-carthage shell {name}/{first}")
@@ -98,23 +97,21 @@ async def _build(
     reporter: Reporter,
     keep_for_s: float,
 ) -> None:
+    from pytest_carthage.events import Work
     from pytest_carthage.images.preflight import check_layout
-    from pytest_carthage.realisation import AsyncEnvironment
-    from pytest_carthage.report.events import Event
+    from pytest_carthage.live.environment import AsyncLayout
     from pytest_carthage.state.run import Run
 
-    def note(who: str, text: str) -> None:
-        reporter.event(
-            Event(at_s=time.time(), environment=name, subject=who, kind="note", text=text)
-        )
+    def note(subject: str, text: str) -> None:
+        Work(reporter, subject, environment=name).note(text)
 
     await check_layout(layout, plan, policy, note=note)
-    joined = await Run.join(run_name)
+    run = await Run.join(run_name)
     try:
-        environment: AsyncEnvironment = await AsyncEnvironment.build(
+        environment: AsyncLayout = await AsyncLayout.build(
             plan,
             name=name,
-            run=joined,
+            run=run,
             providers=reference.providers(),
             portal=portal,
             reporter=reporter,
@@ -122,6 +119,5 @@ async def _build(
             policy=policy,
         )
         await environment.keep(for_s=keep_for_s)
-        environment.detach()
     finally:
-        joined.close()
+        run.close()

@@ -12,13 +12,13 @@ import os
 import signal
 import socket
 import struct
-import subprocess
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pytest_carthage.fabric import machine as machines
-from pytest_carthage.fabric import netlink, qdisc, relay
+from pytest_carthage.fabric import birth, netlink, nft, qdisc, relay
 from pytest_carthage.fabric import syscalls as sys_
+from pytest_carthage.fabric.bridges import until_up
+from pytest_carthage.fabric.wire.steps import Steps, Turn, readable
 
 #: what happens in one direction, or None; see :meth:`.relay._Way.treat`
 Fields = dict[str, Any]
@@ -32,26 +32,6 @@ _RELAYED = ("delay_s", "jitter_s", "duplicate", "corrupt")
 def lacks(what: str) -> OSError:
     """The refusal of what this kernel cannot do."""
     return OSError(errno.EOPNOTSUPP, what)
-
-
-def nft(rules: str) -> None:
-    """Load a ruleset in the network namespace of the caller, all or nothing.
-
-    :raises OSError: there is no nft, or it refused.
-    """
-    try:
-        done = subprocess.run(
-            ["nft", "-f", "-"],
-            input=rules.encode(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
-        )
-    except FileNotFoundError:
-        raise lacks("there is no nft (Debian package nftables)") from None
-    if done.returncode:
-        text = done.stdout.decode(errors="replace").strip()
-        raise OSError(f"nft: {text}")
 
 
 def splice_names(port: str) -> tuple[str, str]:
@@ -73,22 +53,25 @@ class Cable:
         self.to: Fields | None = None
         self.from_: Fields | None = None
         self.mechanism = ""
-        self._undo: list[Callable[[], None]] = []
+        #: one at a time treats it
+        self.turn = Turn()
+        self._undo: list[Callable[[], Steps[None]]] = []
+        #: the relay, as a descriptor since its number may become another's, and its control
         self._relay: tuple[int, socket.socket] | None = None
 
-    def treat(self) -> None:
+    def treat(self) -> Steps[None]:
         """Put what is wanted now into force.
 
         :raises OSError: with EOPNOTSUPP: nothing here can do it.
         """
         wanted = [spec for spec in (self.to, self.from_) if spec]
         if not wanted:
-            self.clear()
+            yield from self.clear()
             return
         if self._relay is not None:
-            self._tell_relay()
+            yield from self._tell_relay()
             return
-        self.clear()
+        yield from self.clear()
         steps = [self._by_netem]
         plain = not any(spec.get(key) for spec in wanted for key in _RELAYED)
         steps += [self._by_filter] if plain else []
@@ -96,25 +79,25 @@ class Cable:
         seen = []
         for step in steps:
             try:
-                step()
+                yield from step()
             except OSError as error:
-                self.clear()
+                yield from self.clear()
                 seen.append(str(error.strerror or error))
             else:
                 return
         raise lacks("; ".join(seen))
 
-    def clear(self) -> None:
+    def clear(self) -> Steps[None]:
         """Be an ordinary cable again."""
         if self._relay is not None:
             try:
-                self._tell_relay()  # what waits there goes on
+                yield from self._tell_relay()  # what waits there goes on
             except OSError:
                 pass
         undo, self._undo = self._undo, []
         for step in reversed(undo):
             try:
-                step()
+                yield from step()
             except OSError:
                 pass  # it went with its machine
         self.mechanism = ""
@@ -132,10 +115,11 @@ class Cable:
         batch.qdisc(interface, kind, options)
         batch.commit()
 
-    def _unqueue(self) -> None:
+    def _unqueue(self) -> Steps[None]:
         batch = qdisc.Batch()
         batch.no_qdisc(self.port)
         batch.commit()
+        yield from ()
 
     def _new_ifb(self) -> str:
         name = f"cgi{self.index}"
@@ -143,15 +127,16 @@ class Cable:
         batch.ifb(name)
         batch.commit()
 
-        def delete() -> None:
+        def delete() -> Steps[None]:
             gone = qdisc.Batch()
             gone.delete(name)
             gone.commit()
+            yield from ()
 
         self._undo.append(delete)
         return name
 
-    def _filter(self, ingress: Sequence[str], egress: Sequence[str]) -> None:
+    def _filter(self, ingress: Sequence[str], egress: Sequence[str]) -> Steps[None]:
         table = f"cg{self.index}"
         chains = [
             f'chain {hook} {{ type filter hook {hook} device "{self.port}" priority 0; '
@@ -160,10 +145,10 @@ class Cable:
             if rules
         ]
         if chains:
-            nft(f"table netdev {table} {{\n{''.join(chains)}}}\n")
-            self._undo.append(lambda: nft(f"delete table netdev {table}\n"))
+            yield from nft.load(f"table netdev {table} {{\n{''.join(chains)}}}\n")
+            self._undo.append(lambda: nft.load(f"delete table netdev {table}\n"))
 
-    def _by_netem(self) -> None:
+    def _by_netem(self) -> Steps[None]:
         """Both directions by netem; what comes from the machine passes an ifb first."""
         ingress = []
         if self.to:
@@ -173,10 +158,10 @@ class Cable:
             ifb = self._new_ifb()
             self._queue(ifb, "netem", qdisc.netem_options(self.from_))
             ingress = [f'fwd to "{ifb}"']
-        self._filter(ingress, ())
+        yield from self._filter(ingress, ())
         self.mechanism = "netem"
 
-    def _by_filter(self) -> None:
+    def _by_filter(self) -> Steps[None]:
         """Loss by nftables, rate by a token bucket; from the machine, behind an ifb."""
         chains: dict[str, list[str]] = {"ingress": [], "egress": []}
         for spec, chain in ((self.to, "egress"), (self.from_, "ingress")):
@@ -194,12 +179,12 @@ class Cable:
                     interface = self._new_ifb()
                     chains[chain].append(f'fwd to "{interface}"')
                 self._queue(interface, "tbf", qdisc.tbf_options(spec["rate_bps"], self._mtu()))
-        self._filter(chains["ingress"], chains["egress"])
+        yield from self._filter(chains["ingress"], chains["egress"])
         self.mechanism = "nft and tbf"
 
     # by the relay
 
-    def _by_relay(self) -> None:
+    def _by_relay(self) -> Steps[None]:
         near, far = splice_names(self.port)
         batch = qdisc.Batch()
         batch.splice(near, far, mtu=self._mtu())
@@ -208,7 +193,8 @@ class Cable:
         batch.up(near)
         batch.commit()
 
-        def end() -> None:
+        def end() -> Steps[None]:
+            yield from ()
             self._end_relay()
             back = qdisc.Batch()
             back.delete(far)
@@ -217,7 +203,7 @@ class Cable:
         # undone from the end: never are there two ways for a frame
         self._undo += [lambda: self._join(self.port), end]
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.settimeout(_ANSWER_S)
+        ours.setblocking(False)
         port, splice = relay.tap(self.port), relay.tap(near)
         try:
 
@@ -225,20 +211,20 @@ class Cable:
                 sys_.set_process_name(f"cg-relay:{self.port}")
                 relay.serve(theirs, port, splice)
 
-            pid = machines.fork(body, keep=(theirs.fileno(), port.fileno(), splice.fileno()))
-            self._relay = pid, ours
+            pid = birth.fork(body, keep=(theirs.fileno(), port.fileno(), splice.fileno()))
+            self._relay = os.pidfd_open(pid), ours
         finally:
             for sock in (theirs, port, splice):
                 sock.close()
-        self._join(far)
+        yield from self._join(far)
         # from here to the relay's answer nothing passes: a frame must not go both ways
         leave = qdisc.Batch()
         leave.on_bridge(self.port, None)
         leave.commit()
-        self._tell_relay()
+        yield from self._tell_relay()
         self.mechanism = "relay"
 
-    def _join(self, interface: str) -> None:
+    def _join(self, interface: str) -> Steps[None]:
         batch = qdisc.Batch()
         batch.on_bridge(interface, self.bridge)
         batch.commit()
@@ -246,22 +232,26 @@ class Cable:
             batch = qdisc.Batch()
             batch.wire_port(interface)
             batch.commit()
-        netlink.wait_until_up([interface])
+        yield from until_up([interface])
 
-    def _tell_relay(self) -> None:
+    def _tell_relay(self) -> Steps[None]:
         assert self._relay is not None
         _, control = self._relay
         control.send(json.dumps({"to": self.to, "from": self.from_}).encode())
+        if not (yield from readable(control.fileno(), _ANSWER_S)):
+            raise OSError(f"the relay does not answer within {_ANSWER_S:g} s")
         if control.recv(16) != b"ok":
             raise OSError("the relay is gone")
 
     def _end_relay(self) -> None:
         if self._relay is None:
             return
-        pid, control = self._relay
+        process, control = self._relay
         self._relay = None
         control.close()
         try:
-            os.kill(pid, signal.SIGKILL)  # reaped by the fabric's loop
+            signal.pidfd_send_signal(process, signal.SIGKILL)  # reaped by the fabric's loop
         except ProcessLookupError:
             pass
+        finally:
+            os.close(process)

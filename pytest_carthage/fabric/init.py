@@ -3,601 +3,315 @@
 It is forked by the run's supervisor and lives in its own network, mount, PID and IPC
 namespaces (and user namespace, without privileges). When the pipe from the supervisor
 closes, it exits, and the kernel removes all that is in those namespaces.
+
+It serves everybody in one thread, and waits for nobody: what takes its time is done step by step
+(see :mod:`.wire.steps`), and each machine is worked on by one at a time.
 """
 
 from __future__ import annotations
 
-import fcntl
+import faulthandler
 import os
-import select
 import signal
 import socket
-import subprocess
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NoReturn
 
-from pytest_carthage.fabric import links, netlink, rootfs, wire
-from pytest_carthage.fabric import machine as machines
+from pytest_carthage.fabric import netlink, record, roots, taps
 from pytest_carthage.fabric import syscalls as sys_
-from pytest_carthage.fabric.agent import new_socket
-from pytest_carthage.fabric.server import Connection, Reply, Server
-from pytest_carthage.fabric.wires import Wires
+from pytest_carthage.fabric.agent import Agent, new_socket
+from pytest_carthage.fabric.bridges import Bridges
+from pytest_carthage.fabric.callers import Callers
+from pytest_carthage.fabric.errands import Errands
+from pytest_carthage.fabric.namespaces import Home, leave_host
+from pytest_carthage.fabric.population import Population
+from pytest_carthage.fabric.roots import Roots
+from pytest_carthage.fabric.underlay import Underlays
+from pytest_carthage.fabric.wire import frames
+from pytest_carthage.fabric.wire.server import Connection, Reply, Server
+from pytest_carthage.fabric.wire.steps import Steps
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
-
     from pytest_carthage.fabric.disturb import Disturbances
-    from pytest_carthage.fabric.underlay import Underlays
+    from pytest_carthage.fabric.machine import Machine
 
-_READY_S = 30.0
-#: where root file systems of machines with an image are mounted
-ROOTS = "/run/carthage-roots"
-
-
-class _Machine:
-    """A machine as the fabric knows it."""
-
-    def __init__(self, spec: Mapping[str, Any]) -> None:
-        self.spec = dict(spec)
-        self.name: str = spec["name"]
-        #: process id of its agent in the fabric's PID namespace, while there is one
-        self.pid: int | None = None
-        self.control: socket.socket | None = None
-        #: descriptor of its network namespace, kept while the machine is stopped
-        self.namespace: int = -1
-        #: what its first process is born with: its end of ``control``, and its log
-        self.birth: tuple[socket.socket, int] | None = None
-        #: where its root file system is mounted, and what keeps its image from being removed
-        self.root: tuple[str, int] | None = None
-
-    @property
-    def ports(self) -> list[str]:
-        """The fabric's ends of its links."""
-        return [port for link in self.spec["links"] for port in links.ports(link)]
+__all__ = ["Fabric", "furnish", "leave_host"]
 
 
 class Fabric:
-    """Serves the operations that :mod:`pytest_carthage.fabric.wire` lists for fabrics."""
+    """Serves the operations that :mod:`pytest_carthage.fabric.wire.frames` lists for fabrics."""
 
     def __init__(self, listener: socket.socket, lifeline: int, *, unprivileged: bool) -> None:
-        self._machines: dict[str, _Machine] = {}
-        self._bridges: dict[str, int] = {}
-        #: MTU of each bridge that has one of its own
-        self._mtus: dict[str, int | None] = {}
-        #: bridges of point-to-point networks
-        self._wire_bridges: set[str] = set()
-        #: bridge to the interface that the macvlans of its network are made of
-        self._parents: dict[str, int] = {}
-        self._children: set[int] = set()
-        self._template: str | None = None
-        #: text of ``/etc/hosts`` of machines that start
-        self._names = ""
-        self._unprivileged = unprivileged
-        self._own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-        self._own_network = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self.server = server = Server()
-        server.on_child = self._ended
-        self._underlays: Underlays | None = None
-        #: takes ports in and out of service
-        self.wires = Wires(server.watch)
+        self._home = Home()
+        self._bridges = Bridges(server.watch)
+        self._roots = Roots(unprivileged=unprivileged)
+        self._population = Population(
+            self._home, self._bridges, self._roots, server, unprivileged=unprivileged
+        )
+        self._errands = Errands()
+        #: what any agent can be asked for
+        self._operations = Agent.operations()
+        #: faults, from the first one on
+        self._disturbances: Disturbances | None = None
+        server.on_child = self._child_ended
         server.handlers = {
+            "hello": lambda c, m, f: Reply(operations=sorted(server.handlers)),
             "channel": self._channel,
             "networks": self._networks,
             "machines": self._make,
             "attach": self._attach,
+            "deputy": self._deputy,
             "stop": self._stop,
             "start": self._start,
+            "booted": self._booted,
+            "ended": self._ended,
             "plug": self._plug,
-            "underlay": self._underlay,
-            "cable": self._cable,
-            "tunnel": self._tunnel,
-            "untunnel": self._untunnel,
+            "tap": self._tap,
             "root": self._root,
             "remove": self._remove,
-            "spawn": self._spawn,
+            "spawn": lambda c, m, f: self._errands.spawn(c, m),
             "inside": self._inside,
             "socket": self._socket,
             "hosts": self._hosts,
             "status": self._status,
             "disturb": self._disturb,
             "heal": self._heal,
+            "cancel": self._cancel,
+            **Underlays(self._home, self._bridges.index).handlers,
         }
         server.listen(listener)
-        self._listener = listener
-        self._lifeline = lifeline
-        server.watch(lifeline, lambda: os._exit(0))
-        self._inside_jobs: dict[int, tuple[Connection, int]] = {}
-        #: faults, from the first one on
-        self._disturbances: Disturbances | None = None
+        server.watch(lifeline, lambda: _end("its owner has let go of it, or is gone"))
+        signal.signal(signal.SIGTERM, lambda number, frame: _end("somebody has sent it SIGTERM"))
+        faulthandler.enable()
 
-    def _ended(self, pid: int, status: int) -> None:
-        job = self._inside_jobs.pop(pid, None)
-        if job is not None:
-            job[0].answer(job[1], Reply(status=os.waitstatus_to_exitcode(status)))
-            return
-        for machine in self._machines.values():
-            if machine.pid == pid:
-                machine.pid = None
+    def _child_ended(self, pid: int, status: int) -> None:
+        if not self._errands.child_ended(pid, status):
+            self._population.child_ended(pid, status)
 
-    def _find(self, message: wire.Message) -> _Machine:
-        try:
-            return self._machines[message["machine"]]
-        except KeyError:
-            known = ", ".join(self._machines) or "none"
-            raise LookupError(f"no machine {message['machine']!r}; there are: {known}") from None
+    def _cancel(self, connection: Connection, message: frames.Message, fds: list[int]) -> None:
+        """Nobody waits for a request any more: a program or a fault that it began ends."""
+        request = message["request"]
+        self._errands.cancel(connection, request)
+        for machine in self._population:
+            machine.news.remove_watcher(connection, request)
+        if self._disturbances is not None:
+            for number in self._disturbances.unwanted((connection, request)):
+                self.server.work(self._disturbances.heal(number))
+
+    def _is_pulled(self, port: str) -> bool:
+        return self._disturbances is not None and self._disturbances.is_down(port)
 
     # networks
 
-    def _networks(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
-        batch = netlink.Batch()
-        for network in message["networks"]:
-            is_wire = network.get("kind") == "point-to-point"
-            batch.bridge(network["bridge"], mtu=network.get("mtu"), is_wire=is_wire)
-            if is_wire:
-                self._wire_bridges.add(network["bridge"])
-        batch.commit()
-        for network in message["networks"]:
-            self._bridges[network["bridge"]] = netlink.index_of(network["bridge"])
-            self._mtus[network["bridge"]] = network.get("mtu")
-        for bridge in self._wire_bridges.intersection(n["bridge"] for n in message["networks"]):
-            try:
-                batch = netlink.Batch()
-                batch.quiet_bridge(bridge)
-                batch.commit()
-            except OSError:
-                pass  # this kernel's bridges have no multicast snooping
+    def _networks(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
+        self._bridges.add(message["networks"])
         return Reply()
-
-    def _bridge_index(self, bridge: str) -> int:
-        try:
-            return self._bridges[bridge]
-        except KeyError:
-            known = ", ".join(self._bridges) or "none"
-            raise LookupError(f"no network on bridge {bridge!r}; there are: {known}") from None
-
-    def _parent_index(self, link: Mapping[str, Any]) -> int:
-        """The one interface of a network that is the parent of all its macvlans."""
-        bridge = link["bridge"]
-        if bridge not in self._parents:
-            index = self._bridge_index(bridge)
-            batch = netlink.Batch()
-            # names of links and bridges have no dot
-            batch.veth(
-                f"port.{index}",
-                bridge_index=index,
-                peer=f"macvlan.{index}",
-                peer_namespace_fd=-1,
-                mac=None,
-                mtu=self._mtus.get(bridge) or link.get("mtu"),
-            )
-            batch.commit()
-            batch = netlink.Batch()
-            batch.up(f"macvlan.{index}")
-            batch.commit()
-            netlink.wait_until_up([f"port.{index}"])
-            self._parents[bridge] = netlink.index_of(f"macvlan.{index}")
-        return self._parents[bridge]
 
     # machines
 
-    def _new_network(self) -> int:
-        """Make a network namespace; returns its descriptor."""
-        sys_.unshare(sys_.CLONE_NEWNET)
-        try:
-            return os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        finally:
-            sys_.setns(self._own_network, sys_.CLONE_NEWNET)
+    def _make(
+        self, connection: Connection, message: frames.Message, fds: list[int]
+    ) -> Steps[Reply]:
+        self._population.names = message.get("hosts", self._population.names)
+        return Reply(**(yield from self._population.make(message["machines"])))
 
-    def _connect(self, new: Collection[_Machine]) -> None:
-        """Make all links of new machines."""
-        batch = netlink.Batch()
-        try:
-            for machine in new:
-                for link in machine.spec["links"]:
-                    links.connect(
-                        batch,
-                        link,
-                        namespace_fd=machine.namespace,
-                        bridge_index=self._bridge_index,
-                    )
-            batch.commit()
-            batch = netlink.Batch()
-            for machine in new:
-                for link in machine.spec["links"]:
-                    links.complete(
-                        batch,
-                        link,
-                        namespace_fd=machine.namespace,
-                        bridge_index=self._bridge_index,
-                        parent_index=self._parent_index,
-                        is_wire=self._wire_bridges.__contains__,
-                    )
-            batch.commit()
-        except (OSError, LookupError):
-            for machine in list(new):
-                self._forget(machine)
-            raise
-
-    def _configure(self, machine: _Machine) -> None:
-        """Configure a machine's network."""
-        sys_.setns(machine.namespace, sys_.CLONE_NEWNET)
-        try:
-            machines.configure_network(machine.spec)
-        finally:
-            sys_.setns(self._own_network, sys_.CLONE_NEWNET)
-
-    def _prepare(self, machine: _Machine) -> None:
-        """Get all that :meth:`_fork` needs."""
-        if machine.spec["kind"] != "process":
-            return
-        if self._unprivileged and self._template is None:
-            self._template = "/run/carthage-template"
-            rootfs.prepare_template(self._template)
-        log = os.open(
-            machine.spec["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
-        )
-        machine.control, theirs = socket.socketpair()
-        machine.control.settimeout(_READY_S)
-        machine.birth = theirs, log
-
-    def _fork(self, machine: _Machine) -> None:
-        """Fork a machine's first process, into its network and a new PID namespace."""
-        if machine.birth is None:
-            return
-        theirs, log = machine.birth
-        machine.birth = None
-        try:
-            sys_.setns(machine.namespace, sys_.CLONE_NEWNET)
-            sys_.unshare(sys_.CLONE_NEWPID)  # for the next child alone
-            machine.pid = machines.fork(
-                lambda: machines.become_process(
-                    machine.spec,
-                    theirs,
-                    log,
-                    hosts=machine.spec.get("hosts") or self._names,
-                    template=self._template,
-                ),
-                keep=(theirs.fileno(), log),
+    def _root(
+        self, connection: Connection, message: frames.Message, fds: list[int]
+    ) -> Steps[Reply]:
+        def work(machine: Machine) -> Steps[Reply]:
+            path = yield from self._roots.mount(
+                machine.name,
+                lower=message["lower"],
+                upper=message["upper"],
+                work=message["work"],
             )
-        finally:
-            sys_.setns(self._own_pids, sys_.CLONE_NEWPID)
-            sys_.setns(self._own_network, sys_.CLONE_NEWNET)
-            theirs.close()
-            os.close(log)
+            return Reply(path=path)
 
-    def _await_ready(self, machine: _Machine) -> None:
-        if machine.spec["kind"] != "process":
-            return
-        assert machine.control is not None
-        answer, _ = wire.receive(machine.control)
-        if answer["step"] != "ready":
-            raise OSError(answer["error"])
+        return self._population.in_turn(message["machine"], work)
 
-    def _make(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
-        made: dict[str, _Machine] = {}
-        failed: dict[str, str] = {}
-        self._names = message.get("hosts", self._names)
-        for spec in message["machines"]:
-            name = spec["name"]
-            if name in self._machines:
-                failed[name] = "there is a machine of this name already"
-                continue
-            machine = _Machine(spec)
-            try:
-                machine.namespace = self._new_network()
-            except OSError as error:
-                failed[name] = str(error)
-                continue
-            self._machines[name] = made[name] = machine
-        self._connect(made.values())
-        # one step after the other: forks in a row have the most memory in common
-        for step in (self._configure, self._prepare, self._fork, self._await_ready):
-            for name, machine in list(made.items()):
-                try:
-                    step(machine)
-                except (OSError, ValueError) as error:
-                    del made[name]
-                    failed[name] = str(error)
-                    self._forget(machine)
-        netlink.wait_until_up([port for machine in made.values() for port in machine.ports])
-        for machine in made.values():
-            for link in machine.spec["links"]:
-                if link.get("bridge") in self._wire_bridges:
-                    for port in links.ports(link):
-                        self.wires.add(port, link["bridge"])
-        return Reply(
-            made={
-                name: {"pid": machine.pid, "netns": f"/proc/1/fd/{machine.namespace}"}
-                for name, machine in made.items()
-            },
-            failed=failed,
-        )
+    def _attach(
+        self, connection: Connection, message: frames.Message, fds: list[int]
+    ) -> Steps[Reply]:
+        def work(machine: Machine) -> Steps[Reply]:
+            word = yield from machine.attach(message)
+            return Reply(pid=machine.pid, warning=str(word.get("warning", "")))
 
-    def _root(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
-        """Mount a machine's root: layers of an image, with a layer of its own above."""
-        machine = self._find(message)
-        top = os.open(os.path.dirname(message["lower"][0]), os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(top, fcntl.LOCK_SH)
-            path = f"{ROOTS}/{machine.name}"
-            os.makedirs(path, exist_ok=True)
-            layers = [f"upperdir={message['upper']}", f"workdir={message['work']}"]
-            # nobody reads a machine's own layer after a crash of this host
-            options = [*layers, "redirect_dir=off", "index=off", "volatile"]
-            sys_.mount_overlay(path, message["lower"], options)
-        except BaseException:
-            os.close(top)
-            raise
-        machine.root = (path, top)
-        return Reply(path=path)
+        return self._population.in_turn(message["machine"], work)
 
-    def _attach(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
-        machine = self._find(message)
-        self._end_agent(machine)
-        target = os.open(f"/proc/{message['pid']}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-        ours, theirs = socket.socketpair()
-        ours.settimeout(_READY_S)
-        try:
-            sys_.setns(target, sys_.CLONE_NEWPID)  # for the next child alone
-            try:
-                machine.pid = machines.fork(
-                    lambda: machines.become_guest(message, theirs),
-                    keep=(theirs.fileno(),),
-                )
-            finally:
-                sys_.setns(self._own_pids, sys_.CLONE_NEWPID)
-        finally:
-            os.close(target)
-            theirs.close()
-        answer, _ = wire.receive(ours)
-        if answer["step"] != "ready":
-            ours.close()
-            raise OSError(answer["error"])
-        machine.control = ours
-        return Reply(pid=machine.pid)
+    def _deputy(
+        self, connection: Connection, message: frames.Message, fds: list[int]
+    ) -> Steps[Reply]:
+        """Have somebody outside answer for a machine, which may be unknown here until now."""
+
+        def work(machine: Machine) -> Steps[Reply]:
+            yield from ()
+            machine.appoint(fds[0])
+            return Reply()
+
+        name = self._population.elsewhere(message["machine"]).name
+        return self._population.in_turn(name, work)
 
     def _channel(
-        self, connection: Connection, message: wire.Message, fds: list[int]
-    ) -> Reply | None:
-        machine = self._find(message)
-        if machine.control is None or machine.pid is None:
-            raise LookupError(f"machine {machine.name!r} is stopped")
-        if self._disturbances is not None and self._disturbances.is_frozen(machine.name):
-            raise LookupError(f"machine {machine.name!r} is frozen")
-        sock = self.server.release(connection)
-        try:
-            wire.send(machine.control, {"id": message["id"]}, (sock.fileno(),))
-        finally:
-            sock.close()
-        return None
-
-    def _wait_gone(self, pid: int, timeout_s: float) -> bool:
-        try:
-            fd = os.pidfd_open(pid)
-        except ProcessLookupError:
-            return True
-        try:
-            return bool(select.select([fd], [], [], timeout_s)[0])
-        finally:
-            os.close(fd)
-
-    def _end_agent(self, machine: _Machine, timeout_s: float = 0.0) -> None:
-        pid = machine.pid
-        if pid is not None:
-            if timeout_s and machine.control is not None and machine.spec.get("command"):
-                wire.send(machine.control, {"op": "terminate", "timeout_s": timeout_s})
-                self._wait_gone(pid, timeout_s + 1)
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-            self._wait_gone(pid, 10.0)
-            machine.pid = None
-        if machine.control is not None:
-            machine.control.close()
-            machine.control = None
-        if machine.birth is not None:
-            machine.birth[0].close()
-            os.close(machine.birth[1])
-            machine.birth = None
-
-    def _stop(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
-        machine = self._find(message)
-        self._end_agent(machine, message.get("timeout_s", 0.0))
-        if machine.spec["kind"] == "process":
-            self._set_links(machine, up=False)
-        return Reply()
-
-    def _plug(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
-        self._set_links(self._find(message), up=message["up"])
-        return Reply()
-
-    def _set_links(self, machine: _Machine, *, up: bool) -> None:
-        """A machine that is off must not answer or forward, although its namespace is kept."""
-        pulled = self._disturbances.is_down if up and self._disturbances else lambda port: False
-        self.wires.set_ports([port for port in machine.ports if not pulled(port)], up=up)
-        shared = [link for link in machine.spec["links"] if links.kind_of(link) == "macvlan"]
-        if not shared:
-            return
-        # these have no port of their own
-        sys_.setns(machine.namespace, sys_.CLONE_NEWNET)
-        try:
-            batch = netlink.Batch()
-            if up:
-                machines.set_up_links(batch, machine.spec, shared, again=True)
+        self, connection: Connection, message: frames.Message, fds: list[int]
+    ) -> Steps[Reply | None]:
+        def work(machine: Machine) -> Steps[Reply | None]:
+            yield from ()
+            if self._disturbances is not None and self._disturbances.is_frozen(machine.name):
+                raise LookupError(f"machine {machine.name!r} is frozen")
+            if connection.sock.fileno() < 0:
+                return None  # it went away meanwhile
+            if machine.is_asleep:
+                self._let_wait(machine, connection, message["id"])
             else:
-                for link in shared:
-                    batch.down(link["interface"])
-            batch.commit()
-        finally:
-            sys_.setns(self._own_network, sys_.CLONE_NEWNET)
+                machine.hand_over(connection.sock.fileno(), message["id"])
+                self.server.release(connection).close()
+            return None
 
-    def _start(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
-        machine = self._find(message)
-        if machine.spec["kind"] != "process":
-            raise ValueError("only a machine of kind 'process' is started by the fabric")
-        if machine.pid is not None:
-            raise ValueError(f"machine {machine.name!r} runs already")
-        self._set_links(machine, up=True)
+        return self._population.in_turn(message["machine"], work)
+
+    def _let_wait(self, machine: Machine, connection: Connection, request: int) -> None:
+        """Answer who has come to a machine's agent, which is started when he wants something."""
+
+        def wake() -> None:
+            self.server.work(self._population.in_turn(machine.name, self._population.wake))
+
+        if machine.callers is None:
+            machine.callers = Callers(wake)
+        connection.answer(request, Reply(operations=self._operations))
+        machine.callers.add(connection)
+
+    def _stop(
+        self, connection: Connection, message: frames.Message, fds: list[int]
+    ) -> Steps[Reply]:
+        def work(machine: Machine) -> Steps[Reply]:
+            yield from machine.end(message.get("timeout_s", 0.0))
+            if machine.spec["kind"] == "process":
+                machine.place.plug(self._bridges.pairs, up=False, pulled=self._is_pulled)
+            return Reply()
+
+        return self._population.in_turn(message["machine"], work)
+
+    def _plug(
+        self, connection: Connection, message: frames.Message, fds: list[int]
+    ) -> Steps[Reply]:
+        def work(machine: Machine) -> Steps[Reply]:
+            yield from ()
+            machine.place.plug(self._bridges.pairs, up=message["up"], pulled=self._is_pulled)
+            return Reply()
+
+        return self._population.in_turn(message["machine"], work)
+
+    def _start(
+        self, connection: Connection, message: frames.Message, fds: list[int]
+    ) -> Steps[Reply]:
+        def work(machine: Machine) -> Steps[Reply]:
+            if machine.spec["kind"] != "process":
+                raise ValueError("only a machine of kind 'process' is started by the fabric")
+            if machine.pid is not None or machine.is_asleep:
+                raise ValueError(f"machine {machine.name!r} runs already")
+            machine.place.plug(self._bridges.pairs, up=True, pulled=self._is_pulled)
+            yield from self._population.start(machine)
+            return Reply(pid=machine.pid)
+
+        return self._population.in_turn(message["machine"], work)
+
+    def _ended(self, connection: Connection, message: frames.Message, fds: list[int]) -> None:
+        """Is answered when the machine ends by itself, however often it is stopped until then."""
+        self._population.find(message["machine"]).news.add_watcher(connection, message["id"])
+
+    def _booted(
+        self, connection: Connection, message: frames.Message, fds: list[int]
+    ) -> Steps[Reply]:
+        # not in turn: whoever stops it must not wait for its start
+        machine = self._population.find(message["machine"])
+        return Reply(booted=(yield from machine.booted(message["timeout_s"])))
+
+    def _remove(
+        self, connection: Connection, message: frames.Message, fds: list[int]
+    ) -> Steps[Reply]:
+        def work(machine: Machine) -> Steps[Reply]:
+            if self._disturbances is not None:
+                yield from self._disturbances.forget(machine.name)
+            yield from self._population.remove(machine)
+            return Reply()
+
         try:
-            self._prepare(machine)
-            self._fork(machine)
-            self._await_ready(machine)
-        except OSError:
-            self._end_agent(machine)
-            raise
-        return Reply(pid=machine.pid)
+            return (yield from self._population.in_turn(message["machine"], work))
+        except LookupError:
+            return Reply()  # somebody else was faster
 
-    def _forget(self, machine: _Machine) -> None:
-        if self._disturbances is not None:
-            self._disturbances.forget(machine.spec)
-        self._end_agent(machine)
-        if machine.namespace >= 0:
-            os.close(machine.namespace)
-        self._machines.pop(machine.name, None)
-        if machine.root is not None:
-            path, top = machine.root
-            machine.root = None
-            sys_.umount(path)
-            os.close(top)
-
-    def _remove(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
-        machine = self._machines.get(message["machine"])
-        if machine is not None:
-            self._forget(machine)
-            # the namespace ends with its last user, the ports need not wait for that
-            for port in machine.ports:
-                batch = netlink.Batch()
-                try:
-                    batch.delete(port)
-                    batch.commit()
-                except OSError:
-                    pass  # went with the namespace
-        return Reply()
+    def _tap(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
+        machine = self._population.find(message["machine"])
+        if machine.spec["kind"] != "tap" or message["port"] not in machine.place.ports:
+            raise LookupError(f"machine {machine.name!r} has no tap {message['port']!r}")
+        return Reply((taps.open_device(message["port"], offloads=bool(message.get("offloads"))),))
 
     # faults
 
-    def _disturb(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
+    def _disturb(
+        self, connection: Connection, message: frames.Message, fds: list[int]
+    ) -> Steps[Reply]:
         if self._disturbances is None:
             from pytest_carthage.fabric.disturb import Disturbances
 
-            def namespace_of(name: str) -> tuple[int, int | None]:
-                machine = self._find({"machine": name})
-                return machine.namespace, machine.pid
+            self._disturbances = Disturbances(self._population, self._bridges.pairs, self._home)
+        origin = connection, message["id"]
+        return Reply(**(yield from self._disturbances.begin(message, origin)))
 
-            self._disturbances = Disturbances(namespace_of, self.wires.set_ports)
-        return Reply(**self._disturbances.begin(message))
-
-    def _heal(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
+    def _heal(
+        self, connection: Connection, message: frames.Message, fds: list[int]
+    ) -> Steps[Reply]:
         if self._disturbances is not None:
-            self._disturbances.heal(message["number"])
+            yield from self._disturbances.heal(message["number"])
         return Reply()
 
-    # networks that span two fabrics
+    # programs of the host, and sockets
 
-    @property
-    def _spans(self) -> Underlays:
-        if self._underlays is None:
-            from pytest_carthage.fabric.underlay import Underlays
+    def _network_of(self, message: frames.Message) -> int | None:
+        """Descriptor of the network namespace of a request's machine; None: it names none.
 
-            self._underlays = Underlays(self._own_network)
-        return self._underlays
-
-    def _underlay(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
-        return Reply((self._spans.make(message["name"]),))
-
-    def _cable(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
-        self._spans.connect(message["name"], fds[0], message["mtu"])
-        return Reply()
-
-    def _tunnel(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
-        bridge_index = self._bridge_index(message["bridge"])
-        return Reply(interface=self._spans.tunnel(message, bridge_index))
-
-    def _untunnel(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
-        self._spans.remove(message["name"])
-        return Reply()
-
-    # programs of the host
-
-    def _spawn(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
-        log = os.open(message["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        try:
-            process = subprocess.Popen(
-                message["argv"],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=message["env"],
-                cwd=message.get("cwd") or "/",
-                start_new_session=True,
-            )
-        finally:
-            os.close(log)
-        process.returncode = 0  # reaped by this process's loop
-        return Reply(pid=process.pid)
-
-    def _inside(
-        self, connection: Connection, message: wire.Message, fds: list[int]
-    ) -> Reply | None:
-        namespace = self._find(message).namespace if message.get("machine") else -1
-        argv, env = message["argv"], message["env"]
-
-        def body() -> None:
-            if namespace >= 0:
-                sys_.setns(namespace, sys_.CLONE_NEWNET)
-            for number, fd in enumerate(fds[:3]):
-                os.dup2(fd, number)
-            os.execvpe(argv[0], argv, env)
-
-        pid = machines.fork(body, keep=[*fds, *([namespace] if namespace >= 0 else [])])
-        self._inside_jobs[pid] = (connection, message["id"])
-        return None
-
-    def _socket(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
+        :raises LookupError: there is no such machine, or it has no network namespace here.
+        """
         if not message.get("machine"):
-            return Reply((new_socket(message),))
-        machine = self._find(message)
-        sys_.setns(machine.namespace, sys_.CLONE_NEWNET)
-        try:
-            return Reply((new_socket(message),))
-        finally:
-            sys_.setns(self._own_network, sys_.CLONE_NEWNET)
+            return None
+        machine = self._population.find(message["machine"])
+        if machine.place.namespace < 0:
+            raise LookupError(f"machine {machine.name!r} has its network in a kernel of its own")
+        return machine.place.namespace
 
-    def _hosts(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
-        self._names = message["text"]
+    def _inside(self, connection: Connection, message: frames.Message, fds: list[int]) -> None:
+        self._errands.inside(connection, message, fds, network=self._network_of(message))
+
+    def _socket(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
+        network = self._network_of(message)
+        if network is None:
+            return Reply((new_socket(message),))
+        with self._home.visit(network):
+            return Reply((new_socket(message),))
+
+    # looking
+
+    def _hosts(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
+        self._population.names = message["text"]
         return Reply()
 
-    def _status(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
+    def _status(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
         return Reply(
-            machines={m.name: {"pid": m.pid} for m in self._machines.values()},
-            networks=list(self._bridges),
+            machines={
+                machine.name: {"pid": machine.pid, "asleep": machine.is_asleep}
+                for machine in self._population
+            },
+            networks=self._bridges.names,
+            faults=self._disturbances.all if self._disturbances is not None else [],
             at_s=time.time(),
         )
 
 
-def map_user(uid: int, gid: int) -> None:
-    """Be root in the user namespace that the caller is in, which is new."""
-    with open("/proc/self/setgroups", "w") as file:
-        file.write("deny")
-    with open("/proc/self/uid_map", "w") as file:
-        file.write(f"0 {uid} 1")
-    with open("/proc/self/gid_map", "w") as file:
-        file.write(f"0 {gid} 1")
-
-
-def leave_host(*, unprivileged: bool) -> None:
-    """Leave for the fabric's own namespaces; the PID namespace is that of the next child.
-
-    :raises OSError: the kernel refused, named in the message.
-    """
-    uid, gid = os.getuid(), os.getgid()
-    flags = sys_.CLONE_NEWNET | sys_.CLONE_NEWNS | sys_.CLONE_NEWPID | sys_.CLONE_NEWIPC
-    if unprivileged:
-        sys_.unshare(flags | sys_.CLONE_NEWUSER)
-        map_user(uid, gid)
-    else:
-        sys_.unshare(flags)
+def _end(reason: str) -> NoReturn:
+    """End the fabric, and all that is in it, with a last word in its log."""
+    record.write(f"the fabric ends: {reason}")
+    os._exit(0)
 
 
 def furnish() -> None:
@@ -619,11 +333,7 @@ def furnish() -> None:
                 file.write(value)
         except OSError:
             pass  # a kernel without IPv6, or without br_netfilter
-    # what is mounted there is seen by programs of the fabric that live in mount namespaces of
-    # their own
-    os.mkdir(ROOTS)
-    sys_.mount("tmpfs", ROOTS, "tmpfs", sys_.MS_NODEV, "mode=0711")
-    sys_.mount("none", ROOTS, None, sys_.MS_SHARED)
+    roots.furnish()
     batch = netlink.Batch()
     batch.up("lo")
     batch.commit()

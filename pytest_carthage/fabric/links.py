@@ -1,60 +1,47 @@
 """Links by kind: what the fabric makes of each, and what is made inside the machine.
 
-A link is a mapping as in a machine's specification; its kind is one of *bridged*, *macvlan*,
-*bond*, *trunk*, *vlan*, *vxlan* and *gre*.
+Its kind is one of *bridged*, *macvlan*, *bond*, *trunk*, *vlan*, *vxlan* and *gre*. A cable leads
+into a network namespace (a veth), or to whoever opens the other end (a tap, see :mod:`.taps`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, TypeVar
 
 from pytest_carthage.fabric import netlink
 
-Link = Mapping[str, Any]
+if TYPE_CHECKING:
+    from pytest_carthage.fabric.spec import LinkSpec, MachineSpec, RouteSpec
+
+T = TypeVar("T")
 
 #: what is made in the machine, of cables that are there
 _IN_MACHINE = frozenset({"bond", "gre", "vlan", "vxlan"})
 
 
-def kind_of(link: Link) -> str:
-    """Kind of a link, bridged where nothing is said."""
-    return str(link.get("kind") or "bridged")
-
-
-def ports(link: Link) -> list[str]:
+def ports(link: LinkSpec) -> list[str]:
     """The fabric's ends of a link: none, where it stands on another link or shares a cable."""
-    kind = kind_of(link)
-    if kind == "bond":
+    if link["kind"] == "bond":
         return [member["port"] for member in link["members"]]
-    return [link["port"]] if kind in ("bridged", "trunk") else []
+    return [link["port"]] if link["kind"] in ("bridged", "trunk") else []
 
 
-def addresses(link: Link) -> list[str]:
-    """Addresses of a link, as in ``10.0.0.1/24``."""
-    if link.get("addresses") is not None:
-        return list(link["addresses"])
-    return [link["address"]] if link.get("address") else []
-
-
-def has_ipv6(link: Link) -> bool:
+def has_ipv6(link: LinkSpec) -> bool:
     """Whether a link speaks IPv6 at all."""
-    return bool(
-        link.get("accept_ra")
-        or link.get("ipv6")
-        or any(":" in address for address in addresses(link))
-    )
+    return link["accept_ra"] or any(":" in address for address in link["addresses"])
 
 
-def lowest_first(links: Iterable[Link]) -> list[Link]:
+def lowest_first(links: Iterable[LinkSpec]) -> list[LinkSpec]:
     """Links in an order in which none comes before what it stands on.
 
     :raises ValueError: they stand on each other in a circle, or on nothing.
     """
-    waiting, done = list(links), list[Link]()
+    waiting = list(links)
+    done: list[LinkSpec] = []
     while waiting:
         there = {link["interface"] for link in done}
-        possible = [link for link in waiting if there.issuperset(link.get("over") or ())]
+        possible = [link for link in waiting if there.issuperset(link["over"])]
         if not possible:
             stuck = ", ".join(
                 f"{link['interface']} over {' and '.join(link['over'])}" for link in waiting
@@ -65,15 +52,15 @@ def lowest_first(links: Iterable[Link]) -> list[Link]:
     return done
 
 
-def those_down(links: Iterable[Link]) -> set[str]:
+def those_down(links: Iterable[LinkSpec]) -> set[str]:
     """Interfaces that are not set up when their machine starts.
 
     The kernel sets up an 802.1Q sub-interface only when what it stands on is up, and then with it.
     """
     down: set[str] = set()
     for link in lowest_first(links):
-        rests = kind_of(link) == "vlan" and not down.isdisjoint(link.get("over") or ())
-        if rests or not link.get("up", True):
+        rests = link["kind"] == "vlan" and not down.isdisjoint(link["over"])
+        if rests or not link["up"]:
             down.add(link["interface"])
     return down
 
@@ -82,11 +69,10 @@ def those_down(links: Iterable[Link]) -> set[str]:
 
 
 def connect(
-    batch: netlink.Batch, link: Link, *, namespace_fd: int, bridge_index: Callable[[str], int]
+    batch: netlink.Batch, link: LinkSpec, *, namespace_fd: int, bridge_index: Callable[[str], int]
 ) -> None:
     """Make the cables of a link that have an end in the machine, to a new machine's namespace."""
-    kind = kind_of(link)
-    if kind == "bond":
+    if link["kind"] == "bond":
         for member in link["members"]:
             batch.veth(
                 member["port"],
@@ -94,30 +80,30 @@ def connect(
                 peer=member["interface"],
                 peer_namespace_fd=namespace_fd,
                 mac=None,  # the bond's, once it is a member
-                mtu=link.get("mtu"),
+                mtu=link["mtu"],
             )
-    elif kind in ("bridged", "trunk"):
+    elif link["kind"] in ("bridged", "trunk"):
         batch.veth(
             link["port"],
-            bridge_index=bridge_index(link["bridge"]) if kind == "bridged" else 0,
+            bridge_index=bridge_index(link["bridge"]) if link["kind"] == "bridged" else 0,
             peer=link["interface"],
             peer_namespace_fd=namespace_fd,
-            mac=link.get("mac"),
-            mtu=link.get("mtu"),
+            mac=link["mac"],
+            mtu=link["mtu"],
         )
 
 
 def complete(
     batch: netlink.Batch,
-    link: Link,
+    link: LinkSpec,
     *,
     namespace_fd: int,
     bridge_index: Callable[[str], int],
-    parent_index: Callable[[Link], int],
+    parent_index: Callable[[str], int],
     is_wire: Callable[[str], bool],
 ) -> None:
     """Make what needs those cables to be there."""
-    kind = kind_of(link)
+    kind = link["kind"]
     if kind == "trunk":
         carrier = netlink.index_of(link["port"])
         for vlan in link["vlans"]:
@@ -130,10 +116,10 @@ def complete(
     elif kind == "macvlan":
         batch.macvlan(
             link["interface"],
-            parent_index=parent_index(link),
+            parent_index=parent_index(link["bridge"]),
             namespace_fd=namespace_fd,
-            mac=link.get("mac"),
-            mtu=link.get("mtu"),
+            mac=link["mac"],
+            mtu=link["mtu"],
         )
     elif kind == "bridged" and is_wire(link["bridge"]):
         batch.wire_port(link["port"])
@@ -142,14 +128,14 @@ def complete(
 # the machine's side
 
 
-def build(links: Iterable[Link]) -> None:
+def build(links: Iterable[LinkSpec]) -> None:
     """Make what a machine's links need in its own namespace, in which the caller is.
 
     :raises ValueError: as :func:`lowest_first`.
     :raises OSError: the kernel refused, named in the message.
     """
     for link in lowest_first(links):
-        kind = kind_of(link)
+        kind = link["kind"]
         if kind not in _IN_MACHINE:
             continue
         batch = netlink.Batch()
@@ -160,35 +146,42 @@ def build(links: Iterable[Link]) -> None:
             for member in link["members"]:
                 batch.enslave(member["interface"], link["interface"])
         elif kind == "vxlan":
-            for remote in link.get("remotes") or ():
+            for remote in link["remotes"]:
                 batch.flood(link["interface"], remote)
         batch.commit()
 
 
-def _create(batch: netlink.Batch, link: Link) -> None:
-    name, kind, mtu = link["interface"], kind_of(link), link.get("mtu")
-    over = next(iter(link.get("over") or ()), None)
+def _create(batch: netlink.Batch, link: LinkSpec) -> None:
+    name, kind, mtu = link["interface"], link["kind"], link["mtu"]
+    over = next(iter(link["over"]), None)
     if kind == "bond":
-        batch.bond(name, mac=link.get("mac"), mtu=mtu)
+        batch.bond(name, mac=link["mac"], mtu=mtu)
     elif kind == "vlan":
         batch.vlan(
             name,
             parent_index=netlink.index_of(over or ""),
-            vlan_id=link["vlan"],
-            mac=link.get("mac"),
+            vlan_id=_given(link, "vlan", link["vlan"]),
+            mac=link["mac"],
             mtu=mtu,
         )
     elif kind == "vxlan":
         batch.vxlan(
             name,
-            vni=link["vni"],
-            local=link.get("local"),
+            vni=_given(link, "vni", link["vni"]),
+            local=link["local"],
             over=over,
-            mac=link.get("mac"),
+            mac=link["mac"],
             mtu=mtu,
         )
     else:
-        batch.gre(name, local=link["local"], remote=link["remotes"][0], over=over, mtu=mtu)
+        local = _given(link, "local", link["local"])
+        batch.gre(name, local=local, remote=link["remotes"][0], over=over, mtu=mtu)
+
+
+def _given(link: LinkSpec, name: str, value: T | None) -> T:
+    if value is None:
+        raise ValueError(f"link {link['interface']!r} of kind {link['kind']}: no {name}")
+    return value
 
 
 def _switch(interface: str, name: str, value: str) -> None:
@@ -197,7 +190,7 @@ def _switch(interface: str, name: str, value: str) -> None:
 
 
 def configure(
-    batch: netlink.Batch, link: Link, *, up: bool, forward: bool, again: bool = False
+    batch: netlink.Batch, link: LinkSpec, *, up: bool, forward: bool, again: bool = False
 ) -> None:
     """Give a link of the namespace that the caller is in its addresses, and set it up.
 
@@ -210,7 +203,7 @@ def configure(
     interface, six = link["interface"], has_ipv6(link)
     try:
         # 2: also on a router, which else would not listen to others (ip-sysctl)
-        accepts = ("2" if forward else "1") if link.get("accept_ra") else "0"
+        accepts = ("2" if forward else "1") if link["accept_ra"] else "0"
         _switch(interface, "accept_ra", accepts)
         if six:
             _switch(interface, "accept_dad", "0")
@@ -219,37 +212,28 @@ def configure(
         pass  # a kernel without IPv6
     if up:
         batch.up(interface)
-    for address in addresses(link):
+    for address in link["addresses"]:
         batch.address(interface, address, again=again)
 
 
-def routes(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Routes of a machine that can be set: those by links that are set down cannot.
-
-    Gateways of links come first, in the form of routes.
-    """
+def routes(spec: MachineSpec) -> list[RouteSpec]:
+    """Routes of a machine that can be set: those by links that are set down cannot."""
     from ipaddress import ip_address, ip_interface
 
-    wanted: list[Mapping[str, Any]] = [
-        {"destination": None, "via": link["gateway"], "interface": link["interface"]}
-        for link in spec["links"]
-        if link.get("gateway")
-    ]
-    wanted += spec.get("routes", ())
     down = those_down(spec["links"])
     if not down:
-        return wanted
+        return spec["routes"]
 
-    def leads_down(route: Mapping[str, Any]) -> bool:
-        if route.get("interface"):
+    def leads_down(route: RouteSpec) -> bool:
+        if route["interface"] or route["via"] is None:
             return route["interface"] in down
         hop = ip_address(route["via"])
         reachable = [
             link["interface"] not in down
             for link in spec["links"]
-            for address in addresses(link)
+            for address in link["addresses"]
             if hop in ip_interface(address).network
         ]
         return bool(reachable) and not any(reachable)
 
-    return [route for route in wanted if not leads_down(route)]
+    return [route for route in spec["routes"] if not leads_down(route)]

@@ -1,269 +1,315 @@
-"""How the fabric makes a machine: its network, and the forked child that becomes it.
-
-The fabric makes the network namespaces, the links and their configuration. A child that is
-forked into such a namespace leaves for the others, enters its file system, and serves.
-"""
+"""A machine as the fabric knows it: its agent, its switch, and its links in and out of service."""
 
 from __future__ import annotations
 
-import gc
-import os
-import select
 import signal
-import socket
-import subprocess
-import sys
-import traceback
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NoReturn
+import time
+from typing import TYPE_CHECKING, Any
 
-from pytest_carthage.fabric import limits, links, netlink, rootfs, wire
-from pytest_carthage.fabric import syscalls as sys_
-from pytest_carthage.fabric.agent import Agent
+from pytest_carthage.fabric import guest, processes, record, shares
+from pytest_carthage.fabric.contact import Contact
+from pytest_carthage.fabric.container import groups
+from pytest_carthage.fabric.container.ending import Ending, last_line, words
+from pytest_carthage.fabric.container.voice import Voice
+from pytest_carthage.fabric.delivery import Delivery
+from pytest_carthage.fabric.news import News
+from pytest_carthage.fabric.place import Place
+from pytest_carthage.fabric.wire import frames
+from pytest_carthage.fabric.wire.steps import Steps, Turn, Wait, readable
 
-Spec = Mapping[str, Any]
+if TYPE_CHECKING:
+    from pytest_carthage.fabric.callers import Callers
+    from pytest_carthage.fabric.namespaces import Home
+    from pytest_carthage.fabric.shares import Shares
+    from pytest_carthage.fabric.spec import MachineSpec
+    from pytest_carthage.fabric.wire.server import Server
 
-#: a main process that fails within this time is told as a failed creation
-_AT_ONCE_S = 0.02
+_READY_S = 30.0
+#: asks systemd to halt in good order, see systemd(1)
+_HALT = signal.SIGRTMIN + 3
+#: the longest that the kernel may take to end all that is in a PID namespace
+_END_S = 10.0
+#: what systemd becomes to go off: its name, as the kernel cuts it off
+_SHUTDOWN = "systemd-shutdow"
 
 
-def fork(body: Callable[[], None], *, keep: Iterable[int]) -> int:
-    """Fork a child that runs ``body`` and ends; returns its process id.
-
-    Of our descriptors it has the standard ones and ``keep``: all others are closed, however
-    many machines there are.
-    """
-    pid = os.fork()
-    if pid:
-        return pid
-    status = 1
+def _name_of(pid: int) -> str:
     try:
-        gc.freeze()
-        signal.set_wakeup_fd(-1)
-        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_DFL)
-        sys_.close_all_but((0, 1, 2, *keep))
-        body()
-        status = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(status)
-
-
-def configure_network(spec: Spec) -> None:
-    """Configure the network namespace that the caller is in, for a machine whose links are there.
-
-    :raises OSError: the kernel refused, named in the message.
-    """
-    set_forwarding(spec)
-    links.build(spec["links"])
-    batch = netlink.Batch()
-    batch.up("lo")
-    set_up_links(batch, spec, spec["links"])
-    batch.commit()
-    if any(link.get("masquerade") for link in spec["links"]) or spec.get("forwards"):
-        from pytest_carthage.fabric import nat
-
-        nat.load(spec)
-
-
-def set_up_links(
-    batch: netlink.Batch, spec: Spec, which: Iterable[Mapping[str, Any]], *, again: bool = False
-) -> None:
-    """Set links of a machine up, with their addresses and all of the machine's routes."""
-    # all addresses before the first route: a route's next hop must be on a link
-    down = links.those_down(spec["links"])
-    for link in links.lowest_first(spec["links"]):
-        if link in which:
-            up, forward = link["interface"] not in down, bool(spec.get("forward"))
-            links.configure(batch, link, up=up, forward=forward, again=again)
-    for route in links.routes(spec):
-        batch.route(
-            route["destination"],
-            route.get("via"),
-            route.get("interface"),
-            route.get("metric"),
-            again=again,
-            onlink=bool(route.get("onlink")),
-        )
-
-
-def _set(name: str, value: str) -> None:
-    with open(f"/proc/sys/net/{name}", "w") as file:
-        file.write(value)
-
-
-def set_forwarding(spec: Spec) -> None:
-    """Set the kernel's switches of the network namespace that the caller is in."""
-    try:
-        _set("ipv4/ping_group_range", "0 2147483647")
+        with open(f"/proc/{pid}/comm") as file:
+            return file.read().strip()
     except OSError:
-        _set("ipv4/ping_group_range", "0 0")  # a user namespace knows only its own groups
-    # a new namespace has the host's setting (ip-sysctl: devconf_inherit_init_net)
-    _set("ipv4/ip_forward", "1" if spec.get("forward") else "0")
-    if spec.get("forward"):
+        return ""
+
+
+class Machine:
+    """One machine; what changes it is done by one at a time, in :attr:`turn`."""
+
+    def __init__(self, spec: MachineSpec, home: Home, server: Server) -> None:
+        self.spec = spec
+        self.name = spec["name"]
+        self.turn = Turn()
+        #: process id of its agent in the fabric's PID namespace, while there is one
+        self.pid: int | None = None
+        #: where it lives, kept while it is stopped
+        self.place = Place(spec, home)
+        #: whether it was removed
+        self.is_gone = False
+        #: whether its agent is started only when somebody wants something of it
+        self.is_asleep = False
+        #: those who have come while it was asleep; None: nobody has
+        self.callers: Callers | None = None
+        #: whether a deputy outside of the fabric answers for it
+        self.has_deputy = False
+        #: how it ended, which nobody here had asked for; None: it has not
+        self.ending: Ending | None = None
+        #: whether it is ended by us
+        self.is_expected_to_end = False
+        #: its ends, for those who want to know
+        self.news = News()
+        #: what makes it a system container
+        self.root = spec.get("root")
+        #: what somebody else has made, and our agent is a guest in
+        self._container: guest.Container | None = None
+        #: process id of its agent, as the machine counts
+        self._inner: int | None = None
+        self._is_new = True
+        self._voice = Voice(spec["log"], server)
+        #: what tells its programs of what it has of the host
+        self._shares: Shares | None = None
+        self._home = home
+        self._server = server
+        self._contact = Contact(self.name, server)
+        #: the birth of its first process, which is about to come
+        self._delivery: Delivery | None = None
+
+    # a machine of namespaces
+
+    def prepare(self) -> None:
+        """Get all that :meth:`fork` needs."""
+        self._delivery = Delivery(self.spec, self._contact.begin())
+
+    def fork(self, *, hosts: str, template: str | None) -> None:
+        """Fork its first process, into its network and a new PID namespace."""
+        assert self._delivery is not None
+        delivery, self._delivery = self._delivery, None
+        self.ending = None
+        self.news.forget()
+        self.is_expected_to_end = False
+        self._shares = shares.begin(self.spec, self._server)
         try:
-            _set("ipv6/conf/all/forwarding", "1")
-        except FileNotFoundError:
-            pass  # a kernel without IPv6
+            self.pid = delivery.fork(
+                self.place,
+                self._home,
+                hosts=hosts,
+                template=template,
+                is_new=self._is_new,
+                own=self._shares,
+            )
+        finally:
+            delivery.close()
 
+    @property
+    def is_mortal(self) -> bool:
+        """Whether it is ours, and somebody wants to know when something of it ends by itself."""
+        is_ours = self.spec["kind"] == "process"
+        return is_ours and bool(self.root is not None or self.spec["command"])
 
-def become_process(
-    spec: Spec,
-    control: socket.socket,
-    log: int,
-    *,
-    hosts: str,
-    template: str | None,
-) -> NoReturn:
-    """Child, PID 1 of a new PID namespace: a whole machine over the host's file system.
+    def until_ready(self, *, is_joined: bool = False) -> Steps[dict[str, Any]]:
+        """Wait for the word of its agent that it is there; returns that.
 
-    It is in its network namespace already.
-    """
-    try:
-        os.setsid()
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        if spec.get("limits"):
-            limits.enter(spec["control_group"], spec["limits"])
-        sys_.unshare(sys_.CLONE_NEWNS | sys_.CLONE_NEWUTS | sys_.CLONE_NEWIPC)
-        socket.sethostname(spec["hostname"])
-        rootfs.enter(
-            hostname=spec["hostname"],
-            hosts=hosts,
-            resolv=spec.get("resolv", ""),
-            template=template,
-        )
-        os.chdir("/")
-        os.umask(0o022)
-        agent = Agent(env=spec.get("env", {}))
-        main = _start_main(spec, log)
-        if main is not None:
-            _refuse_what_ended(main)
-    except OSError as error:
-        wire.send(control, {"step": "failed", "error": str(error)})
-        os._exit(1)
-    agent.on_other_child = lambda pid, status: _main_ended(pid, status, main)
-    wire.send(control, {"step": "ready"})
-    os.set_inheritable(log, False)
-    sys_.set_process_name(f"cg:{spec['name']}")
-    agent.serve(control, lambda message: _goodbye(message, main))
-    os._exit(0)
-
-
-def _start_main(spec: Spec, log: int) -> int | None:
-    command = spec.get("command")
-    if not command:
-        return None
-    env = {
-        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        "HOME": "/root",
-        "LANG": "C.UTF-8",
-        **spec.get("env", {}),
-    }
-    null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-    process = subprocess.Popen(
-        list(command), stdin=null, stdout=log, stderr=log, env=env, cwd="/", start_new_session=True
-    )
-    os.close(null)
-    process.returncode = 0  # reaped by the agent's loop
-    return process.pid
-
-
-def _refuse_what_ended(main: int) -> None:
-    """Refuse a main process that fails at once: nobody meant that.
-
-    :raises OSError: it has ended with a status other than 0.
-    """
-    fd = os.pidfd_open(main)
-    try:
-        if select.select([fd], [], [], _AT_ONCE_S)[0]:
-            info = os.waitid(os.P_PIDFD, fd, os.WEXITED | os.WNOWAIT)
-            if info is not None and info.si_status:
-                raise OSError(f"its main process ended at once with status {info.si_status}")
-    finally:
-        os.close(fd)
-
-
-def _main_ended(pid: int, status: int, main: int | None) -> None:
-    if pid == main:
-        code = os.waitstatus_to_exitcode(status)
-        print(f"main process ended with status {code}", file=sys.stderr, flush=True)
-
-
-def _goodbye(message: wire.Message, main: int | None) -> None:
-    """Orderly stop: the main process is asked first; the kernel ends the rest with PID 1."""
-    if message.get("op") != "terminate":
-        return
-    if main is not None:
-        try:
-            os.kill(main, signal.SIGTERM)
-            deadline = signal.SIGALRM
-            signal.signal(deadline, lambda number, frame: os._exit(0))
-            signal.alarm(max(1, int(message.get("timeout_s", 5))))
-            os.waitpid(main, 0)
-        except (ProcessLookupError, ChildProcessError):
-            pass
-    os._exit(0)
-
-
-def become_guest(message: Mapping[str, Any], control: socket.socket) -> None:
-    """Child: enter the container whose first process is ``pid``, and serve there.
-
-    Order matters: control groups and capabilities are read while /proc and /sys are still
-    the fabric's, the mount namespace comes last.
-    """
-    pid = message["pid"]
-    try:
-        with open(f"/proc/{pid}/status") as file:
-            status = dict(line.split(":\t", 1) for line in file if ":\t" in line)
-        _join_control_groups(pid)
-        namespaces = [
-            (sys_.CLONE_NEWUTS, "uts"),
-            (sys_.CLONE_NEWIPC, "ipc"),
-            (sys_.CLONE_NEWNET, "net"),
-            (sys_.CLONE_NEWCGROUP, "cgroup"),
-            (sys_.CLONE_NEWNS, "mnt"),
-        ]
-        opened = [
-            (kind, os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC))
-            for kind, name in namespaces
-        ]
-        for kind, fd in opened:
-            sys_.setns(fd, kind)
-            os.close(fd)
-        os.setsid()
-        os.chdir("/")
-        os.umask(0o022)
-        agent = Agent(env=message.get("env", {}), user=message.get("user") or "root")
-        # the first process may have dropped capabilities for itself: the bounding set is
-        # what the container may have
-        sys_.limit_capabilities(int(status["CapBnd"], 16))
-    except (OSError, KeyError) as error:
-        wire.send(control, {"step": "failed", "error": f"attach to process {pid}: {error}"})
-        return
-    wire.send(control, {"step": "ready"})
-    sys_.set_process_name(f"cg:{message['machine']}")
-    agent.serve(control, lambda _: None)
-
-
-def _join_control_groups(pid: int) -> None:
-    with open(f"/proc/{pid}/cgroup") as file:
-        lines = [line.rstrip("\n").split(":", 2) for line in file]
-    for _, controllers, path in lines:
-        for folder in _mounts_of(controllers):
+        :raises OSError: it could not become one, in its own words.
+        """
+        while True:
+            if not (yield from readable(self._contact.fileno(), _READY_S)):
+                raise OSError(f"no word of its agent within {_READY_S:g} s")
             try:
-                with open(f"{folder}{path}/cgroup.procs", "w") as procs:
-                    procs.write("0")
-            except OSError:
+                word, fds = self._contact.receive()
+            except frames.Closed as error:
+                if not is_joined and self._voice.is_init:  # closed by the exec of its init
+                    return (yield from self._join_init())
+                raise OSError(f"its agent ended before it was ready ({error})") from error
+            if fds and self.root is not None and self._voice.take(str(word.get("step")), fds[0]):
                 continue
-            break
+            frames.close_all(fds)
+            if word.get("step") == "mounted" and self._shares is not None:
+                self._shares.listen()
+                continue
+            if word.get("step") != "ready":
+                raise OSError(str(word.get("error", "its agent said nothing that makes sense")))
+            self._is_new = False
+            self._inner = word.get("pid")
+            if self.is_mortal or self._container is not None:
+                self._contact.listen(self._hear)
+            return word
 
+    def _hear(self) -> None:
+        """Take in what its agent says by itself, or that it is no more."""
+        try:
+            word, fds = self._contact.receive()
+        except BlockingIOError:
+            return
+        except OSError:
+            self._contact.close()
+            if self._voice.is_init or self._container is not None:
+                self._server.work(self.turn.hold(self._join_again(time.time())))
+            return
+        frames.close_all(fds)
+        if word.get("step") == "main":
+            last = last_line(self.spec["log"])
+            status, again_s = word["status"], word["again_s"]
+            self.news.tell(
+                Ending(how="main", status=status, at_s=word["at_s"], last=last, again_s=again_s)
+            )
+        elif word.get("step") == "again":
+            self.news.tell(Ending(how="again", at_s=word["at_s"], restarts=word["restarts"]))
 
-def _mounts_of(controllers: str) -> list[str]:
-    if not controllers:
-        return ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]
-    names = controllers.removeprefix("name=")
-    return [f"/sys/fs/cgroup/{names}", *(f"/sys/fs/cgroup/{n}" for n in names.split(","))]
+    def _join_again(self, at_s: float) -> Steps[None]:
+        """Have another agent join its init, since something in the machine has ended the last.
+
+        :param at_s: when that has hung up.
+        """
+        if self.is_expected_to_end or self._contact.is_open:
+            return
+        if self._container is not None:
+            if self.pid is not None:  # else it was faster than its hanging up
+                self.note_end((yield Wait(pid=self.pid, limit_s=_END_S)))
+            if self._container.is_ending():
+                yield from self._container.until_ended(_END_S)
+                self.news.tell(Ending(how="over", at_s=at_s))
+                return
+        if self._container is None:
+            if self.pid is None or _name_of(self.pid).startswith(_SHUTDOWN):
+                return  # which ends all that there is
+            moment = time.strftime("%H:%M:%S", time.gmtime(at_s))
+            seen = guest.fate(self.pid, self._inner or 0)
+            record.write(f"machine {self.name!r}: its agent has hung up at {moment}; {seen}")
+        last = ""
+        try:
+            yield from self._join_init()
+        except OSError as error:
+            self._contact.close()
+            last = f"no other one could be started: {error}"
+        self.news.tell(Ending(how="agent", status=int(bool(last)), at_s=at_s, last=last))
+
+    def note_end(self, status: int | None) -> None:
+        """Take in that the child which was its agent has ended; nobody had asked for it.
+
+        :param status: of wait(2); None: it has hung up, and does not end.
+        """
+        self.pid = None
+        who = "agent" if self._container is not None else "first process"
+        how = "hung up, and does not end" if status is None else f"ended {words(status)}"
+        record.write(f"machine {self.name!r}: its {who} has {how}")
+
+    def _join_init(self) -> Steps[dict[str, Any]]:
+        """Have an agent join an init that has just been started; returns its word."""
+        if self._container is not None:
+            self.pid = guest.bear(self._container.message, self._contact, self._home)
+        elif self.pid is None:
+            raise OSError("its init ended at once")
+        else:
+            self._is_new = False
+            guest.bear(guest.beside(self.pid, self.spec), self._contact, self._home)
+        return (yield from self.until_ready(is_joined=True))
+
+    def booted(self, limit_s: float) -> Steps[bool]:
+        """Wait until its init has started all that it should; returns whether it has, in time."""
+        return (yield from self._voice.booted(limit_s))
+
+    # a machine that somebody else has made
+
+    def attach(self, message: frames.Message) -> Steps[dict[str, Any]]:
+        """Have an agent enter the container whose first process is ``pid``; returns its word.
+
+        :raises OSError: it cannot.
+        """
+        yield from self.end()
+        try:
+            self._container = guest.Container(message)
+            word = yield from self._join_init()
+            self.is_expected_to_end = False
+            return word
+        except OSError:
+            yield from self.end()
+            raise
+
+    # a machine that is elsewhere
+
+    def appoint(self, control: int) -> None:
+        """Have a deputy answer for it, behind the other end of this descriptor; it stays yours.
+
+        :raises ValueError: it has an agent of its own.
+        """
+        if self.pid is not None:
+            raise ValueError(f"machine {self.name!r} has an agent of its own")
+        self._contact.appoint(control)
+        self.has_deputy = True
+
+    # all of them
+
+    def hand_over(self, connection: int, request: int | None) -> None:
+        """Give a client's connection to the agent.
+
+        :param request: that with which it came, to be answered; None: it is.
+        :raises OSError: it takes none.
+        :raises LookupError: there is no agent.
+        """
+        if self.pid is None and not self.has_deputy:
+            raise LookupError(f"machine {self.name!r} is stopped")
+        self._contact.hand_over(connection, request)
+
+    def end(self, timeout_s: float = 0.0) -> Steps[None]:
+        """End its agent, and with a first process of its own all that runs in it.
+
+        :param timeout_s: the main process is asked to end before, and has this time for it.
+        :raises OSError: they do not end.
+        """
+        self.is_expected_to_end = True
+        self.is_asleep = False
+        if self.callers is not None:
+            self.callers.hang_up()
+        if self.pid is not None:
+            is_over = yield from processes.end(
+                self.pid, lambda process: self._ask_to_end(process, timeout_s), _END_S
+            )
+            if not is_over:
+                text = f"process {self.pid} does not end within {_END_S:g} s"
+                raise OSError(f"machine {self.name!r}: {text}")
+            self.pid = None
+        self.let_go()
+
+    def tell_end(self, ending: Ending) -> None:
+        """Tell who wants to know that it has ended by itself."""
+        self.ending = ending
+        self.news.tell(ending)
+
+    def let_go(self) -> None:
+        """Let go of what was the first process's, which has ended."""
+        self._contact.close()
+        self._voice.close()
+        if self._shares is not None:
+            self._shares.close()
+            self._shares = None
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+        if self.root is not None:
+            groups.remove(self.spec["control_group"])
+        if self._delivery is not None:
+            self._delivery.close()
+            self._delivery = None
+
+    def _ask_to_end(self, process: int, timeout_s: float) -> Steps[None]:
+        """Ask for an end in good order, and give it time.
+
+        :param process: descriptor of the first process.
+        """
+        if timeout_s > 0 and self.root is not None and self.root["init"]:
+            signal.pidfd_send_signal(process, _HALT)
+            yield from readable(process, timeout_s)
+        elif timeout_s > 0 and self._contact.is_open and self.spec["command"]:
+            try:
+                self._contact.tell({"op": "terminate", "timeout_s": timeout_s})
+            except OSError:
+                return  # it takes nothing any more
+            yield from readable(process, timeout_s + 1)

@@ -15,7 +15,7 @@ _RTM_NEWNEIGH, _RTM_DELNEIGH, _RTM_GETNEIGH = 28, 29, 30
 _NDA_DST, _NDA_LLADDR = 1, 2
 _NUD_INCOMPLETE, _NUD_STALE = 0x01, 0x04
 _ERROR, _DONE = 2, 3
-_DUMP, _CHANGE, _REPLACE = 0x301, 0x5, 0x105
+DUMP, CHANGE, _REPLACE = 0x301, 0x5, 0x105
 _LISTENING = 10
 _WAIT_S = 1.0
 
@@ -26,13 +26,14 @@ _DIAG = struct.Struct("=BBBxI48s")
 _NEIGHBOUR = struct.Struct("=BxxxiHBB")
 
 
-def _open(protocol: int) -> socket.socket:
+def opened(protocol: int) -> socket.socket:
+    """A netlink socket of the network namespace that the caller is in."""
     sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
     sock.settimeout(_WAIT_S)
     return sock
 
 
-def _ask(sock: socket.socket, kind: int, flags: int, body: bytes) -> list[bytes]:
+def ask(sock: socket.socket, kind: int, flags: int, body: bytes) -> list[bytes]:
     """All answers to a dump, or none to a change, whose refusal is ignored."""
     sock.send(_HEADER.pack(_HEADER.size + len(body), kind, flags, 1, 0) + body)
     found: list[bytes] = []
@@ -52,18 +53,18 @@ def forget_connections() -> None:
     What the kernel would still say of those whose processes were killed, that they have ended,
     no crashed machine says.
     """
-    with _open(_NETLINK_SOCK_DIAG) as sock:
+    with opened(_NETLINK_SOCK_DIAG) as sock:
         for family in (socket.AF_INET, socket.AF_INET6):
             wanted = _DIAG.pack(family, socket.IPPROTO_TCP, 0, 0xFFFFFFFF, b"")
-            for answer in _ask(sock, _SOCK_DIAG_BY_FAMILY, _DUMP, wanted):
+            for answer in ask(sock, _SOCK_DIAG_BY_FAMILY, DUMP, wanted):
                 # inet_diag_msg: family, state, timer, retransmissions, inet_diag_sockid
                 if answer[1] != _LISTENING:
                     one = _DIAG.pack(family, socket.IPPROTO_TCP, 0, 0xFFFFFFFF, answer[4:52])
-                    _ask(sock, _SOCK_DESTROY, _CHANGE, one)
+                    ask(sock, _SOCK_DESTROY, CHANGE, one)
 
 
-def _attributes(body: bytes) -> Iterator[tuple[int, bytes]]:
-    at = _NEIGHBOUR.size
+def attributes(body: bytes, at: int = _NEIGHBOUR.size) -> Iterator[tuple[int, bytes]]:
+    """Attributes of a message, kind and value; those of a neighbour, or from ``at`` on."""
     while at + 4 <= len(body):
         size, kind = struct.unpack_from("=HH", body, at)
         if size < 4:
@@ -72,7 +73,8 @@ def _attributes(body: bytes) -> Iterator[tuple[int, bytes]]:
         at += size + 3 & ~3
 
 
-def _attribute(kind: int, value: bytes) -> bytes:
+def attribute(kind: int, value: bytes) -> bytes:
+    """An attribute of a message."""
     return struct.pack("=HH", 4 + len(value), kind) + value + b"\0" * (-len(value) % 4)
 
 
@@ -81,12 +83,12 @@ def forget_neighbours() -> None:
 
     Else the last words of killed processes would be sent as soon as the links live again.
     """
-    with _open(0) as sock:
-        for body in _ask(sock, _RTM_GETNEIGH, _DUMP, bytes(_NEIGHBOUR.size)):
-            destination = dict(_attributes(body)).get(_NDA_DST)
+    with opened(0) as sock:
+        for body in ask(sock, _RTM_GETNEIGH, DUMP, bytes(_NEIGHBOUR.size)):
+            destination = dict(attributes(body)).get(_NDA_DST)
             if destination is not None:
-                request = body[: _NEIGHBOUR.size] + _attribute(_NDA_DST, destination)
-                _ask(sock, _RTM_DELNEIGH, _CHANGE, request)
+                request = body[: _NEIGHBOUR.size] + attribute(_NDA_DST, destination)
+                ask(sock, _RTM_DELNEIGH, CHANGE, request)
 
 
 def meet_again(known: Mapping[str, str]) -> None:
@@ -94,15 +96,15 @@ def meet_again(known: Mapping[str, str]) -> None:
 
     :param known: address to hardware address.
     """
-    with _open(0) as sock:
-        for body in _ask(sock, _RTM_GETNEIGH, _DUMP, bytes(_NEIGHBOUR.size)):
+    with opened(0) as sock:
+        for body in ask(sock, _RTM_GETNEIGH, DUMP, bytes(_NEIGHBOUR.size)):
             family, index, state, _, _ = _NEIGHBOUR.unpack_from(body)
-            destination = dict(_attributes(body)).get(_NDA_DST)
+            destination = dict(attributes(body)).get(_NDA_DST)
             if destination is None or not state & _NUD_INCOMPLETE:
                 continue
             mac = known.get(str(ip_address(destination)))
             if mac is not None:
                 request = _NEIGHBOUR.pack(family, index, _NUD_STALE, 0, 0)
-                request += _attribute(_NDA_DST, destination)
-                request += _attribute(_NDA_LLADDR, bytes.fromhex(mac.replace(":", "")))
-                _ask(sock, _RTM_NEWNEIGH, _REPLACE, request)
+                request += attribute(_NDA_DST, destination)
+                request += attribute(_NDA_LLADDR, bytes.fromhex(mac.replace(":", "")))
+                ask(sock, _RTM_NEWNEIGH, _REPLACE, request)

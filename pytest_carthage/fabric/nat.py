@@ -1,25 +1,28 @@
 """Address translation in a machine's network namespace, by nftables (nft(8)).
 
 A router hides what leaves by an interface behind its own address there (masquerade), and hands
-on what is asked for at a port of an interface to another machine (forward). One call of ``nft``
-loads both.
+on what is asked for at a port of an interface to another machine (forward), also by those inside
+("hairpin", RFC 4787, section 6). One ruleset has all that.
 """
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-Spec = Mapping[str, Any]
+if TYPE_CHECKING:
+    from pytest_carthage.fabric.spec import ForwardSpec, LinkSpec, MachineSpec
 
 _FAMILIES = {4: "ipv4", 6: "ipv6"}
 
 
-def rules(spec: Spec) -> str:
+def rules(spec: MachineSpec) -> str:
     """The nftables ruleset of a machine."""
-    forwards = "\n".join(f"        {_forward(one)}" for one in spec.get("forwards", ()))
-    hides = "\n".join(f"        {rule}" for link in spec["links"] for rule in _masquerades(link))
+    pairs = [(one, _addresses(spec, one)) for one in spec["forwards"]]
+    forwards = "\n".join(f"        {rule}" for pair in pairs for rule in _forward(*pair))
+    hiding = [rule for link in spec["links"] for rule in _masquerades(link)]
+    hiding += [rule for pair in pairs for rule in _hairpin(*pair)]
+    hides = "\n".join(f"        {rule}" for rule in hiding)
     return (
         "table inet carthage {\n"
         "    chain prerouting {\n"
@@ -34,38 +37,47 @@ def rules(spec: Spec) -> str:
     )
 
 
-def _forward(forward: Mapping[str, Any]) -> str:
-    to = forward["to"]
+def _addresses(spec: MachineSpec, forward: ForwardSpec) -> list[str]:
+    """Planned addresses of the interface that is asked, of the family of who answers."""
+    return [
+        address.partition("/")[0]
+        for link in spec["links"]
+        for address in link["addresses"]
+        if link["interface"] == forward["interface"] and (":" in address) == (":" in forward["to"])
+    ]
+
+
+def _forward(forward: ForwardSpec, addresses: list[str]) -> Iterator[str]:
+    """Rules of what is asked from outside, and from inside."""
+    to, interface = forward["to"], forward["interface"]
     version, family, target = (6, "ip6", f"[{to}]") if ":" in to else (4, "ip", to)
+    port = f"{forward['protocol']} dport {forward['port']}"
+    leads = f"dnat {family} to {target}:{forward['to_port']}"
     # what only passes this router is not asked of it, whatever its port
-    return (
-        f'iifname "{forward["interface"]}" fib daddr type local '
-        f"meta nfproto {_FAMILIES[version]} {forward['protocol']} dport {forward['port']} "
-        f"dnat {family} to {target}:{forward['to_port']}"
+    yield (
+        f'iifname "{interface}" fib daddr type local '
+        f"meta nfproto {_FAMILIES[version]} {port} {leads}"
     )
+    for address in addresses:
+        yield f'iifname != "{interface}" {family} daddr {address} {port} {leads}'
 
 
-def _masquerades(link: Mapping[str, Any]) -> Iterator[str]:
-    """Rules of one link, whose ``masquerade`` is true, or a list of IP versions."""
-    versions = link.get("masquerade") or ()
-    if versions is True:
-        yield f'oifname "{link["interface"]}" masquerade'
-        return
-    for version in versions:
+def _hairpin(forward: ForwardSpec, addresses: list[str]) -> Iterator[str]:
+    """Rules by which who is asked from inside answers by this router, and not past it."""
+    family = "ip6" if ":" in forward["to"] else "ip"
+    for address in addresses:
+        yield (
+            f'iifname != "{forward["interface"]}" ct status dnat '
+            f"ct original {family} daddr {address} {family} daddr {forward['to']} masquerade"
+        )
+
+
+def _masquerades(link: LinkSpec) -> Iterator[str]:
+    """Rules of one link."""
+    for version in link["masquerade"]:
         yield f'oifname "{link["interface"]}" meta nfproto {_FAMILIES[version]} masquerade'
 
 
-def load(spec: Spec) -> None:
-    """Load a machine's rules into the network namespace that the caller is in.
-
-    :raises OSError: there is no nft, or it refused the rules.
-    """
-    done = subprocess.run(
-        ["nft", "-f", "-"],
-        input=rules(spec).encode(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
-    )
-    if done.returncode:
-        raise OSError(f"nft: {done.stdout.decode(errors='replace').strip()}")
+def is_needed(spec: MachineSpec) -> bool:
+    """Whether a machine translates anything."""
+    return bool(spec["forwards"]) or any(link["masquerade"] for link in spec["links"])

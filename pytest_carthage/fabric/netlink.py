@@ -13,12 +13,11 @@ import errno
 import os
 import socket
 import struct
-import time
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
 _RTM_NEWADDR, _RTM_GETADDR = 20, 22
@@ -112,8 +111,8 @@ def index_of(interface: str) -> int:
     return socket.if_nametoindex(interface)
 
 
-class Batch:
-    """Changes to the network namespace that the caller is in, carried out together."""
+class _Requests:
+    """What is asked of the kernel for the network namespace that the caller is in, together."""
 
     def __init__(self) -> None:
         self._messages: list[bytes] = []
@@ -129,6 +128,45 @@ class Batch:
         header = _HEADER.pack(size, kind, _REQUEST | flags, sequence, 0)
         self._messages.append(header + body + b"\0" * (-size % 4))
         self._subjects.append(subject)
+
+    def commit(self) -> None:
+        """Carry everything out.
+
+        :raises OSError: the first failure, naming what it was about.
+        """
+        if not self._messages:
+            return
+        last = bytearray(self._messages[-1])
+        struct.pack_into("=H", last, 6, struct.unpack_from("=H", last, 6)[0] | _ACK)
+        messages = [*self._messages[:-1], bytes(last)]
+        with _open() as sock:
+            sock.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
+            chunk: list[bytes] = []
+            size = 0
+            for message in messages:
+                if size + len(message) > _CHUNK:
+                    sock.send(b"".join(chunk))
+                    chunk, size = [], 0
+                chunk.append(message)
+                size += len(message)
+            sock.send(b"".join(chunk))
+            while True:
+                data = sock.recv(1 << 16)
+                for kind, sequence, body in _split(data):
+                    if kind != 2:  # NLMSG_ERROR, which is also the acknowledgement
+                        continue
+                    (number,) = struct.unpack_from("=i", body)
+                    if number:
+                        reason = _REASONS.get(-number) or os.strerror(-number)
+                        said = kernels_words(body)
+                        reason += f" ({said})" if said else ""
+                        raise OSError(-number, f"{self._subjects[sequence]}: {reason}")
+                    if sequence == len(messages) - 1:
+                        return
+
+
+class _Devices(_Requests):
+    """Interfaces that come to be."""
 
     def _device(
         self,
@@ -322,6 +360,10 @@ class Batch:
         ours += _attribute(_IFLA_LINKINFO, info)
         self._add(f"link {port} to {peer}", _RTM_NEWLINK, _CREATE | _EXCL, ours)
 
+
+class Batch(_Devices):
+    """Changes to the network namespace that the caller is in, carried out together."""
+
     def link_local(self, interface: str, *, wanted: bool) -> None:
         """Tell whether an interface makes itself a link-local IPv6 address, from its MAC."""
         mode = _byte(_INET6_ADDR_GEN_MODE, _EUI64 if wanted else _NONE)
@@ -402,41 +444,6 @@ class Batch:
             body,
         )
 
-    def commit(self) -> None:
-        """Carry everything out.
-
-        :raises OSError: the first failure, naming what it was about.
-        """
-        if not self._messages:
-            return
-        last = bytearray(self._messages[-1])
-        struct.pack_into("=H", last, 6, struct.unpack_from("=H", last, 6)[0] | _ACK)
-        messages = [*self._messages[:-1], bytes(last)]
-        with _open() as sock:
-            sock.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
-            chunk: list[bytes] = []
-            size = 0
-            for message in messages:
-                if size + len(message) > _CHUNK:
-                    sock.send(b"".join(chunk))
-                    chunk, size = [], 0
-                chunk.append(message)
-                size += len(message)
-            sock.send(b"".join(chunk))
-            while True:
-                data = sock.recv(1 << 16)
-                for kind, sequence, body in _split(data):
-                    if kind != 2:  # NLMSG_ERROR, which is also the acknowledgement
-                        continue
-                    (number,) = struct.unpack_from("=i", body)
-                    if number:
-                        reason = _REASONS.get(-number) or os.strerror(-number)
-                        said = kernels_words(body)
-                        reason += f" ({said})" if said else ""
-                        raise OSError(-number, f"{self._subjects[sequence]}: {reason}")
-                    if sequence == len(messages) - 1:
-                        return
-
 
 def kernels_words(error: bytes) -> str:
     """What the kernel says beyond the number, in the body of an NLMSG_ERROR; may be empty."""
@@ -445,22 +452,16 @@ def kernels_words(error: bytes) -> str:
     return text.rstrip(b"\0").decode(errors="replace")
 
 
-def wait_until_up(interfaces: Sequence[str], timeout_s: float = 15.0) -> None:
-    """Wait until packets pass these interfaces, whose other ends have been set up.
+def not_yet_up(interfaces: Iterable[str]) -> list[str]:
+    """Those of these interfaces that packets do not pass yet, although they are set up.
 
     The kernel learns of a carrier in the background, and of no more than a hundred per second
     (net/core/link_watch.c): until then a bridge drops what comes and goes there. To be asked
     about one interface makes it look at once (linkwatch_sync_dev in net/core/rtnetlink.c, since
     Linux 6.8); an older one has to be waited for.
     """
-    deadline = time.monotonic() + timeout_s
     with _open() as sock:
-        waiting = list(interfaces)
-        while True:
-            waiting = [name for name in waiting if not _is_up(sock, name)]
-            if not waiting or time.monotonic() > deadline:
-                return
-            time.sleep(0.01)
+        return [name for name in interfaces if not _is_up(sock, name)]
 
 
 def _is_up(sock: socket.socket, interface: str) -> bool:
@@ -647,11 +648,8 @@ def try_discipline(interface: str, kind: str) -> None:
             raise
 
 
-def try_table(family: int) -> None:
-    """Make an nftables table of an address family (linux/netfilter.h).
-
-    :raises OSError: the kernel has no nftables, or not for this family.
-    """
+def _change_tables(kind: int, flags: int, family: int, attributes: bytes) -> None:
+    """Ask nftables for one change, see linux/netfilter/nf_tables.h."""
 
     def message(kind: int, flags: int, sequence: int, version: bytes, attributes: bytes) -> bytes:
         size = _HEADER.size + 4 + len(attributes)
@@ -659,15 +657,27 @@ def try_table(family: int) -> None:
 
     subsystem = 10  # NFNL_SUBSYS_NFTABLES
     edge = struct.pack("!BBH", 0, 0, subsystem)
+    version = struct.pack("!BBH", family, 0, 0)
     _send_and_check(
         12,  # NETLINK_NETFILTER
         message(0x10, 0, 1, edge, b"")  # NFNL_MSG_BATCH_BEGIN
-        + message(
-            subsystem << 8,  # NFT_MSG_NEWTABLE
-            _CREATE | _ACK,
-            2,
-            struct.pack("!BBH", family, 0, 0),
-            _text(1, "carthage-try"),
-        )
+        + message(subsystem << 8 | kind, flags | _ACK, 2, version, attributes)
         + message(0x11, 0, 3, edge, b""),  # NFNL_MSG_BATCH_END
     )
+
+
+def try_table(family: int) -> None:
+    """Make an nftables table of an address family (linux/netfilter.h).
+
+    :raises OSError: the kernel has no nftables, or not for this family.
+    """
+    _change_tables(0, _CREATE, family, _text(1, "carthage-try"))  # NFT_MSG_NEWTABLE
+
+
+def flush_tables() -> None:
+    """Remove all nftables of the network namespace that the caller is in, with what is in them."""
+    try:
+        _change_tables(2, 0, 0, b"")  # NFT_MSG_DELTABLE, of every family
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.EINVAL):
+            raise

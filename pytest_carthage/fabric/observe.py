@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import socket
 import struct
+from collections.abc import Collection
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from pytest_carthage.fabric import accounts, netlink
 
 _PAGE_KIB = os.sysconf("SC_PAGE_SIZE") // 1024
-_LISTEN, _CLOSED = "0A", "07"
+#: files of ``/proc/net`` to the state in them of a socket that waits for peers
+LISTS = {"tcp": "0A", "tcp6": "0A", "udp": "07", "udp6": "07"}
 
 
 def processes() -> list[dict[str, Any]]:
@@ -58,24 +60,25 @@ def _decoded(text: str) -> tuple[str, int]:
 
 def listening() -> list[dict[str, Any]]:
     """Sockets that wait for peers: protocol, address, port."""
-    found = []
-    for protocol, state in (
-        ("tcp", _LISTEN),
-        ("tcp6", _LISTEN),
-        ("udp", _CLOSED),
-        ("udp6", _CLOSED),
-    ):
+    rows = []
+    for protocol in LISTS:
         try:
             with open(f"/proc/net/{protocol}") as file:
-                lines = file.readlines()[1:]
+                rows += waiting(protocol, file.read())
         except OSError:
             continue
-        for line in lines:
-            fields = line.split()
-            if fields[3] == state:
-                address, port = _decoded(fields[1])
-                found.append({"protocol": protocol, "address": address, "port": port})
-    return found
+    return rows
+
+
+def waiting(protocol: str, text: str) -> list[dict[str, Any]]:
+    """Of a file of :data:`LISTS` the sockets that wait for peers: protocol, address, port."""
+    rows = []
+    for line in text.splitlines()[1:]:
+        fields = line.split()
+        if fields[3] == LISTS[protocol]:
+            address, port = _decoded(fields[1])
+            rows.append({"protocol": protocol, "address": address, "port": port})
+    return rows
 
 
 def everything() -> dict[str, Any]:
@@ -87,3 +90,35 @@ def everything() -> dict[str, Any]:
         "addresses": netlink.addresses(),
         "routes": netlink.routes(),
     }
+
+
+def holders(inodes: Collection[int]) -> list[dict[str, Any]]:
+    """Processes that can write to any of these pipes: pid, args, is_piped, is_ending.
+
+    Whether they read from a pipe themselves, and whether they read from nothing any more.
+    """
+    pipes = {f"pipe:[{inode}]" for inode in inodes}
+    found = []
+    for name in os.listdir("/proc"):
+        if not name.isdecimal() or int(name) == os.getpid():
+            continue
+        try:
+            links = {
+                fd: os.readlink(f"/proc/{name}/fd/{fd}") for fd in os.listdir(f"/proc/{name}/fd")
+            }
+            if pipes.isdisjoint(links.values()):
+                continue
+            with open(f"/proc/{name}/cmdline", "rb") as file:
+                args = file.read().rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue  # it has ended, or is not to be looked into
+        found.append(
+            {
+                "pid": int(name),
+                "args": args or "?",
+                "is_piped": links.get("0", "").startswith("pipe:"),
+                # cat(1) and others close their input first
+                "is_ending": "0" not in links,
+            }
+        )
+    return found

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import os
-import select
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+
+from pytest_carthage.fabric.wire.steps import Steps, gone, pause
 
 _NS_GET_PARENT = 0xB702
 _STOP_S = 5.0
@@ -19,26 +20,70 @@ def _fields(pid: int) -> list[str]:
         return file.read().rpartition(")")[2].split()
 
 
-class _Members:
-    """Finds the processes of a PID namespace and of those below it."""
+class _Process:
+    """A process by a descriptor: what is found out after this was made is about who it signals.
 
-    def __init__(self, namespace: tuple[int, int]) -> None:
-        self._belongs: dict[str, bool] = {f"pid:[{namespace[1]}]": True}
-        self._namespace = namespace
+    :raises ProcessLookupError: nobody has this number.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.fd = os.pidfd_open(pid)
+
+    def __enter__(self) -> _Process:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        os.close(self.fd)
+
+    def signal(self, number: int) -> None:
+        """Signal it, and nobody who has its number by now."""
+        signal.pidfd_send_signal(self.fd, number)
+
+
+class _Members:
+    """Finds the processes of the PID namespace of a first process, and of those below it.
+
+    An ordinary user's fabric may not look into processes with memory of the host's, as first
+    processes and agents are: these descend from the first one, agents beside an init included.
+    """
+
+    def __init__(self, first: int) -> None:
+        self._first = first
+        self._belongs: dict[str, bool] = {}
+        self._namespace: tuple[int, int] | None = None
+        try:
+            info = os.stat(f"/proc/{first}/ns/pid")
+        except PermissionError:
+            return
+        self._namespace = info.st_dev, info.st_ino
+        self._belongs[f"pid:[{info.st_ino}]"] = True
 
     def pids(self) -> list[int]:
         """All of them that there are now."""
-        return [int(name) for name in os.listdir("/proc") if name.isdecimal() and self._has(name)]
+        return [int(name) for name in os.listdir("/proc") if name.isdecimal() and self.has(name)]
 
-    def _has(self, pid: str) -> bool:
+    def has(self, pid: int | str) -> bool:
+        """Whether the process that has this number now is one of them."""
         path = f"/proc/{pid}/ns/pid"
         try:
+            if self._namespace is None:
+                return self._descends(int(pid))
             link = os.readlink(path)
             if link not in self._belongs:
                 self._belongs[link] = self._is_below(path)
             return self._belongs[link]
+        except PermissionError:
+            return self._descends(int(pid))
         except OSError:
             return False  # it ended meanwhile
+
+    def _descends(self, pid: int) -> bool:
+        try:
+            while pid not in (self._first, 0, 1):
+                pid = int(_fields(pid)[1])
+        except OSError:
+            return False  # it ended meanwhile
+        return pid == self._first
 
     def _is_below(self, path: str) -> bool:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -57,19 +102,35 @@ class _Members:
             os.close(fd)
 
 
-def _members_of(pid: int) -> _Members:
-    info = os.stat(f"/proc/{pid}/ns/pid")
-    return _Members((info.st_dev, info.st_ino))
+def end(pid: int, ask: Callable[[int], Steps[None]], limit_s: float) -> Steps[bool]:
+    """End one process; returns whether it has ended, or was gone, in this time.
+
+    :param ask: is given its descriptor, and may have it end in good order before.
+    """
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        yield from ask(process)
+        try:
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    except BaseException:
+        os.close(process)
+        raise
+    return (yield from gone(process, limit_s))
 
 
-def freeze(pid: int) -> list[tuple[int, str]]:
+def freeze(pid: int) -> Steps[list[tuple[int, str]]]:
     """Stop all processes of the PID namespace of ``pid``; returns them, each with its start.
 
     Who was stopped before is not among them.
 
     :raises OSError: some do not stop.
     """
-    members = _members_of(pid)
+    members = _Members(pid)
     stopped: dict[int, str] = {}
     met: set[int] = set()
     deadline = time.monotonic() + _STOP_S
@@ -77,19 +138,23 @@ def freeze(pid: int) -> list[tuple[int, str]]:
         running = []
         for member in members.pids():
             try:
-                fields = _fields(member)
-                if fields[0] in _STOPPED:
-                    met.add(member)
-                    continue
-                if member in met and fields[0] == "D":
-                    # it is in the kernel and stops before it does anything else; who waits for
-                    # a child of vfork(2) that was stopped before its exec waits until that goes on
-                    continue
-                running.append(member)
-                if member not in met:
-                    met.add(member)
-                    os.kill(member, signal.SIGSTOP)
-                    stopped[member] = fields[19]
+                with _Process(member) as process:
+                    fields = _fields(member)
+                    if fields[0] in _STOPPED:
+                        met.add(member)
+                        continue
+                    if member in met and fields[0] == "D":
+                        # it is in the kernel and stops before it does anything else; who waits
+                        # for a child of vfork(2) that was stopped before its exec waits until
+                        # that goes on
+                        continue
+                    if not members.has(member):
+                        continue  # the number is another's by now
+                    running.append(member)
+                    if member not in met:
+                        met.add(member)
+                        process.signal(signal.SIGSTOP)
+                        stopped[member] = fields[19]
             except (FileNotFoundError, ProcessLookupError):
                 continue
         if not running:
@@ -97,36 +162,40 @@ def freeze(pid: int) -> list[tuple[int, str]]:
         if time.monotonic() > deadline:
             thaw(list(stopped.items()))
             raise OSError(f"processes that do not stop within {_STOP_S:g} s: {running}")
-        time.sleep(0.0005)
+        yield from pause(0.0005)
 
 
 def thaw(stopped: Iterable[tuple[int, str]]) -> None:
     """Let processes go on that :func:`freeze` has stopped."""
     for pid, start in stopped:
         try:
-            if _fields(pid)[19] == start:
-                os.kill(pid, signal.SIGCONT)
+            with _Process(pid) as process:
+                if _fields(pid)[19] == start:
+                    process.signal(signal.SIGCONT)
         except (FileNotFoundError, ProcessLookupError):
             continue
 
 
-def kill_all(pid: int) -> None:
+def kill_all(pid: int) -> Steps[None]:
     """End all processes of the PID namespace of ``pid`` at once: the kernel does, with its first.
 
-    Returns when they are gone.
+    Returns when they are gone, or when they had their time for it.
     """
-    members = _members_of(pid)
+    members = _Members(pid)
     ending = []
     for member in members.pids():
         try:
+            process = _Process(member)
+            if not members.has(member):
+                os.close(process.fd)
+                continue
+            ending.append(process.fd)
             with open(f"/proc/{member}/status") as file:
                 numbers = next(line for line in file if line.startswith("NSpid:")).split()
-            ending.append(os.pidfd_open(member))
             if numbers[-1] == "1" or member == pid:
-                os.kill(member, signal.SIGKILL)
+                process.signal(signal.SIGKILL)
         except (OSError, StopIteration):
             continue
     deadline = time.monotonic() + _STOP_S
     for fd in ending:
-        select.select([fd], [], [], max(0.0, deadline - time.monotonic()))
-        os.close(fd)
+        yield from gone(fd, max(0.0, deadline - time.monotonic()))

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from pytest_carthage.fabric import netlink
-from pytest_carthage.fabric.relay import queue_bytes
 
 _RTM_NEWLINK, _RTM_NEWQDISC, _RTM_DELQDISC = 16, 36, 37
 _EXCL, _CREATE, _REPLACE = 0x200, 0x400, 0x100
@@ -26,6 +25,13 @@ _LINK = struct.Struct("=BxHiII")
 _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO = 3, 4, 10, 18
 _INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
 _IFF_UP = 1
+#: see :func:`queue_bytes`
+_QUEUE_S, _LEAST_QUEUE = 0.2, 1 << 16
+
+
+def queue_bytes(rate_bps: float) -> int:
+    """How many bytes wait before a narrow link until the next one is dropped."""
+    return max(_LEAST_QUEUE, int(rate_bps / 8 * _QUEUE_S))
 
 
 def _attribute(kind: int, value: bytes) -> bytes:
@@ -106,3 +112,15 @@ class Batch(netlink.Batch):
         body = _LINK.pack(0, 0, netlink.index_of(interface), 0, 0)
         body += _attribute(_IFLA_MASTER, struct.pack("=I", index))
         self._add(f"{interface} on {bridge}", _RTM_NEWLINK, 0, body)
+
+    def master(self, interface: str, index: int) -> None:
+        """Put an interface on the bridge of this index."""
+        body = _LINK.pack(0, 0, netlink.index_of(interface), 0, 0)
+        body += _attribute(_IFLA_MASTER, struct.pack("=I", index))
+        self._add(f"{interface} on its bridge", _RTM_NEWLINK, 0, body)
+
+    def mtu(self, interface: str, size: int) -> None:
+        """Set how much an interface carries at once, in bytes."""
+        body = _LINK.pack(0, 0, netlink.index_of(interface), 0, 0)
+        body += _attribute(_IFLA_MTU, struct.pack("=I", size))
+        self._add(f"MTU of {interface}", _RTM_NEWLINK, 0, body)

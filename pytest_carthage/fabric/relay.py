@@ -19,6 +19,8 @@ import struct
 import time
 from typing import Any, NoReturn
 
+from pytest_carthage.fabric.qdisc import queue_bytes
+
 _SOL_PACKET = 263
 _PACKET_AUXDATA, _PACKET_VNET_HDR, _PACKET_IGNORE_OUTGOING = 8, 15, 23
 _ETH_P_ALL = 0x0003
@@ -36,14 +38,6 @@ _VLAN = 0x8100
 _OFFLOADS = struct.Struct("=BBHHHH")
 _NEEDS_CSUM = 1
 _GSO_NONE, _GSO_TCPV4, _GSO_TCPV6, _GSO_ECN = 0, 1, 4, 0x80
-
-#: see :func:`queue_bytes`
-_QUEUE_S, _LEAST_QUEUE = 0.2, 1 << 16
-
-
-def queue_bytes(rate_bps: float) -> int:
-    """How many bytes wait before a narrow link until the next one is dropped."""
-    return max(_LEAST_QUEUE, int(rate_bps / 8 * _QUEUE_S))
 
 
 def tap(interface: str) -> socket.socket:

@@ -8,11 +8,16 @@ on the network's bridge. So no machine can reach the cable, and tunnels do not m
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from pytest_carthage.fabric import netlink
 from pytest_carthage.fabric import syscalls as sys_
+from pytest_carthage.fabric.wire.server import Reply
+
+if TYPE_CHECKING:
+    from pytest_carthage.fabric.namespaces import Home
+    from pytest_carthage.fabric.wire.server import Handler
 
 #: the cable, as seen from either end
 _CABLE = "cable"
@@ -21,20 +26,28 @@ _CABLE = "cable"
 class Underlays:
     """What the tunnels of one fabric run over."""
 
-    def __init__(self, own_network: int) -> None:
-        self._own_network = own_network
+    def __init__(self, home: Home, bridge_index: Callable[[str], int]) -> None:
+        self._own_network = home.network
+        self._home = home
+        self._bridge_index = bridge_index
         #: name to (descriptor of its namespace, the tunnel's end in the fabric)
         self._made: dict[str, tuple[int, str]] = {}
+
+    @property
+    def handlers(self) -> Mapping[str, Handler]:
+        """The operations that they answer."""
+        return {
+            "underlay": lambda c, m, f: Reply((self.make(m["name"]),)),
+            "cable": lambda c, m, f: self.connect(m["name"], f[0], m["mtu"]),
+            "tunnel": lambda c, m, f: Reply(interface=self.tunnel(m)),
+            "untunnel": lambda c, m, f: self.remove(m["name"]),
+        }
 
     def make(self, name: str) -> int:
         """Make an empty one; returns a descriptor of its namespace, for the other fabric."""
         if name in self._made:
             raise ValueError(f"there is a span {name!r} already")
-        sys_.unshare(sys_.CLONE_NEWNET)
-        try:
-            namespace = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        finally:
-            sys_.setns(self._own_network, sys_.CLONE_NEWNET)
+        namespace = self._home.new_network()
         # names of links and bridges have no dot
         self._made[name] = namespace, f"span.{namespace}"
         return os.dup(namespace)
@@ -47,7 +60,7 @@ class Underlays:
         sys_.setns(namespace, sys_.CLONE_NEWNET)
         return namespace, tunnel
 
-    def connect(self, name: str, other: int, mtu: int) -> None:
+    def connect(self, name: str, other: int, mtu: int) -> Reply:
         """Lay the cable to the namespace behind a descriptor, which is another fabric's."""
         try:
             self._enter(name)
@@ -58,9 +71,11 @@ class Underlays:
             batch.commit()
         finally:
             sys_.setns(self._own_network, sys_.CLONE_NEWNET)
+        return Reply()
 
-    def tunnel(self, message: Mapping[str, Any], bridge_index: int) -> str:
+    def tunnel(self, message: Mapping[str, Any]) -> str:
         """Address our end of the cable, and put a tunnel through it on a bridge."""
+        bridge_index = self._bridge_index(message["bridge"])
         try:
             _, tunnel = self._enter(message["name"])
             for switch in ("all", "default"):
@@ -88,11 +103,11 @@ class Underlays:
             sys_.setns(self._own_network, sys_.CLONE_NEWNET)
         return tunnel
 
-    def remove(self, name: str) -> None:
+    def remove(self, name: str) -> Reply:
         """Remove one with its tunnel; one that is gone already is not an error."""
         namespace, tunnel = self._made.pop(name, (-1, ""))
         if namespace < 0:
-            return
+            return Reply()
         for fd, interface in ((self._own_network, tunnel), (namespace, _CABLE)):
             try:
                 sys_.setns(fd, sys_.CLONE_NEWNET)
@@ -104,3 +119,4 @@ class Underlays:
             finally:
                 sys_.setns(self._own_network, sys_.CLONE_NEWNET)
         os.close(namespace)
+        return Reply()

@@ -18,19 +18,16 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
-from pytest_carthage.fabric import netlink
+from pytest_carthage.fabric import bounds, devices, netlink, refusals
 from pytest_carthage.fabric import syscalls as sys_
 from pytest_carthage.fabric.agent import Agent  # before the root changes
 from pytest_carthage.fabric.rootfs import protect_host_settings
-from pytest_carthage.fabric.server import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pytest_carthage.fabric.server import Connection
+    from pytest_carthage.fabric.wire.server import Connection, Reply
 
-_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
-_LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
 _NO_SUID = sys_.MS_NOSUID | sys_.MS_NODEV
 
 
@@ -89,10 +86,13 @@ def _become_first(spec: Mapping[str, Any], listener: socket.socket) -> None:
             batch.commit()
         _enter(spec)
         agent = Agent(env=spec["env"])
+        refusals.enter(groups=False)
+        if not spec["unprivileged"]:
+            bounds.enter(network=not spec["network"])
 
         def channel(connection: Connection, message: Mapping[str, Any], fds: list[int]) -> Reply:
             connection.on_close.append(lambda: agent._hang_up(connection))
-            return Reply()
+            return agent.greeting()
 
         # who comes through a fabric says first which machine is meant: there is only this one
         agent.server.handlers["channel"] = channel
@@ -122,6 +122,8 @@ def _enter(spec: Mapping[str, Any]) -> None:
     root = os.path.abspath("root")
     _mount_system(root, network=spec["network"])
     if not spec["unprivileged"]:  # a user namespace may not write there anyway
+        # nodes of devices in an image's other folders open nothing
+        sys_.set_mount(root, add=sys_.ATTR_NODEV)
         protect_host_settings(root, network=spec["network"])
     os.chdir(root)
     sys_.pivot_root(".", ".")
@@ -146,20 +148,7 @@ def _mount_system(root: str, *, network: bool) -> None:
         mode = "mode=1777" if name == "tmp" else "mode=0755"
         sys_.mount("tmpfs", folder(name), "tmpfs", _NO_SUID, mode)
     os.makedirs(f"{root}/run/lock", exist_ok=True)
-    dev = folder("dev")
-    sys_.mount("tmpfs", dev, "tmpfs", sys_.MS_NOSUID, "mode=0755")
-    for name in _DEVICES:
-        with open(f"{dev}/{name}", "w"):
-            pass
-        sys_.mount(f"/dev/{name}", f"{dev}/{name}", None, sys_.MS_BIND)
-    for name, target in _LINKS.items():
-        os.symlink(target, f"{dev}/{name}")
-    for name in ("pts", "shm"):
-        os.mkdir(f"{dev}/{name}")
-    sys_.mount("tmpfs", f"{dev}/shm", "tmpfs", _NO_SUID, "mode=1777")
-    options = "newinstance,ptmxmode=0666,mode=0620"
-    sys_.mount("devpts", f"{dev}/pts", "devpts", sys_.MS_NOSUID | sys_.MS_NOEXEC, options)
-    os.symlink("pts/ptmx", f"{dev}/ptmx")
+    devices.furnish(folder("dev"))
     if network:
         for path in ("/etc/resolv.conf", "/etc/hosts"):
             _lend(path, root)
@@ -188,4 +177,4 @@ def _lend(path: str, root: str) -> None:
     with open(path, "rb") as there, open(copy, "wb") as here:
         here.write(there.read())
     sys_.mount(copy, full, None, sys_.MS_BIND)
-    sys_.make_read_only(full)
+    sys_.set_mount(full, add=sys_.ATTR_RDONLY)

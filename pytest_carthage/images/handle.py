@@ -7,17 +7,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_carthage.access.filesystem import Filesystem
 from pytest_carthage.images import workshop
+from pytest_carthage.work.files.filesystem import Filesystem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_carthage.images.oci import HistoryEntry
-    from pytest_carthage.images.store import Built, Layer
+    from pytest_carthage.images.exports.oci.history import HistoryEntry
     from pytest_carthage.model.image import Healthcheck, Image
     from pytest_carthage.model.role import Role
     from pytest_carthage.portal import Portal
+    from pytest_carthage.store.built import Built
+    from pytest_carthage.store.layer import Layer
 
 __all__ = ["ImageHandle"]
 
@@ -47,7 +48,7 @@ class ImageHandle(Filesystem):
                 self.built.store,
                 self.built.lower,
                 name=self.name,
-                who=f"image {self.name!r}",
+                who=self.built.who,
                 portal=self._portal,
                 env=dict(self.built.config.env),
             )
@@ -89,9 +90,9 @@ class ImageHandle(Filesystem):
     @property
     def history(self) -> Sequence[HistoryEntry]:
         """How it was made, layer by layer, as the OCI image says it."""
-        from pytest_carthage.images import oci
+        from pytest_carthage.images.exports.oci.history import history
 
-        return oci.history(self.built)
+        return history(self.built)
 
     @property
     def packages(self) -> Mapping[str, str]:
@@ -143,7 +144,7 @@ class ImageHandle(Filesystem):
 
         :raises BuildError: it cannot be written.
         """
-        from pytest_carthage.images import results
+        from pytest_carthage.images.exports import results
 
         target = Path(path).absolute()
         self._portal.call(results.save, self.built, target, offline=self._offline)
@@ -154,9 +155,9 @@ class ImageHandle(Filesystem):
 
         :raises BuildError: the registry refused, with its words.
         """
-        from pytest_carthage.images import oci
+        from pytest_carthage.images.exports.oci.registry import push
 
-        self._portal.call(oci.push, self.built, destination)
+        self._portal.call(push, self.built, destination)
 
     def __repr__(self) -> str:
         return f"<image {self.name!r} of {len(self.layers)} layers>"

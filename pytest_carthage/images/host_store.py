@@ -54,6 +54,6 @@ def _table(usual: Sequence[str]) -> Mapping[str, Any]:
     chosen = os.environ.get("CONTAINERS_STORAGE_CONF")
     for candidate in (chosen,) if chosen else usual:
         with contextlib.suppress(OSError, ValueError):
-            found: Mapping[str, Any] = tomllib.loads(Path(candidate).read_text())["storage"]
-            return found
+            storage: Mapping[str, Any] = tomllib.loads(Path(candidate).read_text())["storage"]
+            return storage
     return {}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_carthage.images.lock import Lock
+    from pytest_carthage.images.locks.lock import Lock
 
 __all__ = ["Policy"]
 

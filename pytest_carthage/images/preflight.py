@@ -10,29 +10,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_carthage.errors import BuildError, LockError
-from pytest_carthage.images import lock as locks
 from pytest_carthage.images import recipe
-from pytest_carthage.images.store import Layer, Store
+from pytest_carthage.images.locks import comparison
+from pytest_carthage.images.locks.digests import states, versions_digest
+from pytest_carthage.images.locks.images import images_of
+from pytest_carthage.images.locks.making import ansible_here
+from pytest_carthage.store.layer import Layer
+from pytest_carthage.store.root import Store
+from pytest_carthage.work.debian.status import STATUS, architecture_of, suite_of
 
 if TYPE_CHECKING:
-    from pytest_carthage.images.apt import Apt
-    from pytest_carthage.images.lock import Lock, LockedImage
+    from pytest_carthage.images.locks.lock import Lock, LockedImage
     from pytest_carthage.images.policy import Policy
     from pytest_carthage.images.recipe import Wanted
     from pytest_carthage.model.image import Image
-    from pytest_carthage.model.layout import Layout
+    from pytest_carthage.planning.declaration import Declaration
     from pytest_carthage.planning.plan import Plan
+    from pytest_carthage.work.debian.apt import Apt
 
     #: is told who (an image) does what, in a few words
     Note = Callable[[str, str], None]
 
 __all__ = ["check", "check_layout"]
 
-_STATUS = "var/lib/dpkg/status"
-
 
 async def check_layout(
-    layout: type[Layout], plan: Plan, policy: Policy, *, note: Note, store: Store | None = None
+    layout: type[Declaration], plan: Plan, policy: Policy, *, note: Note, store: Store | None = None
 ) -> None:
     """Check what a layout's images need, before the first is built; nothing is changed.
 
@@ -41,7 +44,7 @@ async def check_layout(
     """
     if policy.lock is None and not policy.offline:
         return
-    images = locks.images_of(layout, plan)
+    images = images_of(layout, plan)
     await check(layout.__name__, images, policy, note=note, store=store)
 
 
@@ -76,11 +79,11 @@ async def _check_lock(
             f"layout {layout!r}: the lock {lock.path} is of another layout, {lock.layout!r}; "
             f"try: --carthage-locked=FILE, or pytest-carthage lock for {layout!r}"
         )
-    found = list(lock.declarations(layout, images))
-    found += await asyncio.to_thread(lambda: list(lock.changed_files()))
+    differences = list(comparison.declaration_differences(lock, layout, images))
+    differences += await asyncio.to_thread(lambda: list(comparison.file_differences(lock)))
     if lock.ansible is not None:
-        now = await asyncio.to_thread(locks.ansible_here, lock.path.parent)
-        found += lock.changed_ansible(now)
+        now = await asyncio.to_thread(ansible_here, lock.path.parent)
+        differences += comparison.ansible_differences(lock, now)
     stale: str | None = None
     for name, image in images.items():
         locked = lock.of(image)
@@ -89,47 +92,51 @@ async def _check_lock(
         try:
             wanted = await recipe.look(image, store, offline=offline)
         except BuildError as error:
-            found.append(f"image {name!r}: {error}")
+            differences.append(f"image {name!r}: {error}")
             continue
         there = _there(wanted)
         if not there and image.kind != "debian":
             inputs = await recipe.base_inputs(image, store, offline=offline)
             if recipe.base_key(image, inputs) != locked.layers[0].key:
-                what = ", ".join(inputs) or image.reference
-                found.append(f"image {name!r}: base: {what}: not what it was when it was locked")
+                origin = ", ".join(inputs) or image.reference
+                differences.append(
+                    f"image {name!r}: base: {origin}: not what it was when it was locked"
+                )
                 continue
-        differ = await asyncio.to_thread(lambda a, b: list(_of_layers(a, b)), locked, there)
-        stale = stale or (image.name if differ else None)
-        if not found and not differ and not offline and len(there) < len(wanted):
+        own = await asyncio.to_thread(_of_layers, locked, there)
+        stale = stale or (image.name if own else None)
+        if not differences and not own and not offline and len(there) < len(wanted):
             note(image.name, "comparing what is to be had with the lock")
-            differ = [one async for one in _to_come(image, locked, wanted, there, store)]
-        found += [f"image {name!r}: {one}" for one in differ]
-    if found:
-        many = len(set(found))
-        count = "one thing differs" if many == 1 else f"{many} things differ"
+            own = [line async for line in _to_come(image, locked, wanted, there, store)]
+        differences += [f"image {name!r}: {line}" for line in own]
+    if differences:
+        number = len(set(differences))
+        count = "one thing differs" if number == 1 else f"{number} things differ"
         raise LockError(
             f"layout {layout!r}: {count} from the lock {lock.path}, and nothing was built:\n"
-            f"{locks.listed(found)}\n{locks.advice(found, rm=stale)}"
+            f"{comparison.listed(differences)}\n{comparison.advice(differences, rm=stale)}"
         )
 
 
 def _there(wanted: list[Wanted]) -> list[Layer]:
     """The layers that exist, up to the first that is missing."""
-    found = []
-    for one in wanted:
-        if one.layer is None:
+    layers = []
+    for want in wanted:
+        if want.layer is None:
             break
-        found.append(one.layer)
-    return found
+        layers.append(want.layer)
+    return layers
 
 
 def _of_layers(locked: LockedImage, there: list[Layer]) -> list[str]:
     """What differs of layers that exist: the lowest that does."""
-    for number, (layer, packages) in enumerate(zip(there, locks.states(there), strict=True)):
+    for number, (layer, packages) in enumerate(zip(there, states(there), strict=True)):
         if number < len(locked.layers):
-            differ = locks.layer_differences(locked, number, layer.meta, layer.tree, packages)
-            if found := list(differ):
-                return found
+            differences = list(
+                comparison.layer_differences(locked, number, layer.meta, layer.tree, packages)
+            )
+            if differences:
+                return differences
     return []
 
 
@@ -137,18 +144,18 @@ async def _to_come(
     image: Image, locked: LockedImage, wanted: list[Wanted], there: list[Layer], store: Store
 ) -> AsyncIterator[str]:
     """What would differ of layers that are to be built, as far as it can be known."""
-    from pytest_carthage.images.apt import simulate_base
+    from pytest_carthage.images.bases.debian import simulate
 
     cache = store.folder("apt")
     if not there:
         if image.kind == "debian":
-            now = await simulate_base(image, cache)
-            if locks.versions_digest(now) != locked.layers[0].packages:
+            now = await simulate(image, cache)
+            if versions_digest(now) != locked.layers[0].packages:
                 alone = len(wanted) == 1
-                for one in locks.package_differences(locked.packages, now, has_all=alone):
-                    yield one
+                for line in comparison.package_differences(locked.packages, now, has_all=alone):
+                    yield line
         return
-    packages = dict(list(locks.states(there))[-1])
+    packages = dict(list(states(there))[-1])
     ground = await asyncio.to_thread(_ground, there)
     names: list[str] = []
     for number in range(len(there), len(wanted)):
@@ -160,10 +167,10 @@ async def _to_come(
             ground.status, names, note=lambda text: None
         )
         packages |= {deb.name: deb.version for deb in debs}
-        if locks.versions_digest(packages) != locked.layers[number].packages:
+        if versions_digest(packages) != locked.layers[number].packages:
             alone = number == len(wanted) - 1
-            for one in locks.package_differences(locked.packages, packages, has_all=alone):
-                yield one
+            for line in comparison.package_differences(locked.packages, packages, has_all=alone):
+                yield line
             return
 
 
@@ -183,9 +190,9 @@ async def _check_offline(images: Mapping[str, Image], store: Store, note: Note) 
             ]
     if missing:
         lines = [line for text in dict.fromkeys(missing) for line in text.splitlines()]
-        told = "\n".join(f"  {line}" for line in lines)
+        listing = "\n".join(f"  {line}" for line in lines)
         raise BuildError(
-            f"this run is offline, and what is missing would have to be fetched:\n{told}\n"
+            f"this run is offline, and what is missing would have to be fetched:\n{listing}\n"
             "try: once with a network, or `pytest-carthage unbundle` of a bundle that has it"
         )
 
@@ -194,20 +201,20 @@ async def _lacking(
     image: Image, wanted: list[Wanted], there: list[Layer], store: Store
 ) -> AsyncIterator[str]:
     """What of an image that is to be built is not on this host, as far as it can be known."""
-    from pytest_carthage.images.apt import Apt, native_architecture
+    from pytest_carthage.work.debian.apt import Apt
+    from pytest_carthage.work.debian.archive import Archive, native_architecture
 
     first = wanted[len(there)]
     cache = store.folder("apt")
     try:
         if not there and image.kind == "debian":
-            apt = await asyncio.to_thread(
-                Apt.of,
+            archive = await asyncio.to_thread(
+                Archive.of,
                 suite=image.suite,
                 architecture=native_architecture(),
                 mirror=image.mirror,
-                cache=cache,
-                offline=True,
             )
+            apt = Apt.of(archive, cache, offline=True)
             await apt.get_base(image.variant, image.packages, note=lambda text: None)
         elif not there and image.kind == "oci" and "://" in image.reference:
             if not image.reference.startswith(("docker-archive:", "containers-storage:")):
@@ -219,11 +226,11 @@ async def _lacking(
                 await apt.get(ground.status, first.step.packages, note=lambda text: None)
     except BuildError as error:
         yield f"layer {first.title!r} is missing: {_without_advice(error)}"
-    for one in wanted[len(there) :]:
-        task = one.step.task if one.step is not None else None
+    for want in wanted[len(there) :]:
+        task = want.step.task if want.step is not None else None
         if task is not None and task.network:
-            assert one.step is not None
-            yield f"layer {one.title!r} is missing: its task ({one.step.place}) wants the network"
+            assert want.step is not None
+            yield f"layer {want.title!r} is missing: its task ({want.step.place}) wants the network"
 
 
 def _without_advice(error: BuildError) -> str:
@@ -241,26 +248,18 @@ class _Ground:
 
     def apt(self, image: Image, cache: Path, *, offline: bool) -> Apt:
         """Where its packages come from."""
-        from pytest_carthage.images.apt import Apt
+        from pytest_carthage.work.debian.apt import Apt
+        from pytest_carthage.work.debian.archive import Archive
 
-        return Apt.of(
-            suite=self.suite,
-            architecture=self.architecture,
-            mirror=image.mirror,
-            cache=cache,
-            offline=offline,
-        )
+        archive = Archive.of(suite=self.suite, architecture=self.architecture, mirror=image.mirror)
+        return Apt.of(archive, cache, offline=offline)
 
 
 def _ground(layers: list[Layer]) -> _Ground | None:
     """What the next packages would be installed on; None: it is no Debian."""
-    status = _read(layers, _STATUS)
-    release = _read(layers, "usr/lib/os-release").decode(errors="replace")
-    suite = re.search(r'^VERSION_CODENAME="?([^"\n]+)', release, re.MULTILINE)
-    if not status or suite is None:
-        return None
-    found = re.search(rb"^Package: dpkg\n(?:.+\n)*?Architecture: (.+)$", status, re.MULTILINE)
-    return _Ground(status, suite[1], found[1].decode() if found else "amd64")
+    status = _read(layers, STATUS)
+    suite = suite_of(_read(layers, "usr/lib/os-release").decode(errors="replace"))
+    return _Ground(status, suite, architecture_of(status)) if status and suite else None
 
 
 def _read(layers: list[Layer], name: str) -> bytes:

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_carthage.access.inputs import changed, near
 from pytest_carthage.errors import BuildError
-from pytest_carthage.model.key import digest
+from pytest_carthage.model.keys.inputs import changed, near
+from pytest_carthage.model.keys.key import digest
 
 if TYPE_CHECKING:
-    from pytest_carthage.images.store import ImageRecord, Layer, Store
     from pytest_carthage.model.image import Image
     from pytest_carthage.model.task import Step
+    from pytest_carthage.store.layer import Layer
+    from pytest_carthage.store.records import ImageRecord
+    from pytest_carthage.store.root import Store
 
 __all__ = ["Wanted", "base_inputs", "base_key", "find_step", "look", "step_key"]
 
@@ -42,19 +44,19 @@ async def base_inputs(image: Image, store: Store, *, offline: bool = False) -> d
         is after ``unbundle``.
     :raises BuildError: it is not there, or cannot be read.
     """
-    from pytest_carthage.images import bases
+    from pytest_carthage.images.bases import making
 
     try:
-        found = await bases.base_inputs(image)
+        inputs = await making.base_inputs(image)
     except BuildError:
         if offline:
-            for row in store.results(image.base_key):
-                if store.layer(row["layer"]) is not None:
-                    return dict(row["inputs"])
+            for outcome in store.outcomes.of(image.base_key):
+                if store.layers.get(outcome.layer) is not None:
+                    return dict(outcome.inputs)
         raise
     if image.anchor is None:
-        return found
-    return {near(Path(name), image.anchor): value for name, value in found.items()}
+        return inputs
+    return {near(Path(name), image.anchor): value for name, value in inputs.items()}
 
 
 def base_key(image: Image, inputs: Mapping[str, str]) -> str:
@@ -75,10 +77,10 @@ def step_key(declared: str, inputs: Mapping[str, str]) -> str:
 def find_step(store: Store, step: Step, declared: str) -> tuple[Layer | None, list[str]]:
     """The layer that a step would make now; or none, and which inputs have changed since."""
     differ: list[str] = []
-    for number, row in enumerate(store.results(declared)):
-        now = changed(row["inputs"], step.anchor, _Programs())
+    for number, outcome in enumerate(store.outcomes.of(declared)):
+        now = changed(outcome.inputs, step.anchor, _Programs())
         if not now:
-            layer = store.layer(row["layer"])
+            layer = store.layers.get(outcome.layer)
             if layer is not None:
                 return layer, []
         elif number == 0:
@@ -91,7 +93,7 @@ class _Programs(dict[str, str]):
 
     def get(self, name: str, default: str = "") -> str:  # type: ignore[override]
         """The version of a program."""
-        from pytest_carthage.access.ansible_surroundings import program_version
+        from pytest_carthage.work.ansible.installation import program_version
 
         return program_version() if name == "ansible-core" else default
 
@@ -108,8 +110,8 @@ async def look(image: Image, store: Store, *, offline: bool = False) -> list[Wan
 
 def _look(image: Image, store: Store, inputs: Mapping[str, str]) -> list[Wanted]:
     before = _last_time(image, store)
-    base = store.layer(base_key(image, inputs))
-    found = [
+    base = store.layers.get(base_key(image, inputs))
+    wants = [
         Wanted(
             title=f"base {image.origin}",
             step=None,
@@ -126,18 +128,18 @@ def _look(image: Image, store: Store, inputs: Mapping[str, str]) -> list[Wanted]
             layer, differ = find_step(store, step, declared_key(step, below.key))
             why = "" if layer else _why_step(step, number, below, before, differ)
         expected = None if layer else _took(before, step.kind, step.title, store)
-        found.append(Wanted(title=step.title, step=step, layer=layer, why=why, expected_s=expected))
+        wants.append(Wanted(title=step.title, step=step, layer=layer, why=why, expected_s=expected))
         below = layer
-    return found
+    return wants
 
 
 def _last_time(image: Image, store: Store) -> Sequence[Layer]:
     """Layers of the last image of this name, as far as they are there."""
 
     def layers(record: ImageRecord) -> list[Layer]:
-        return [layer for key in record.layers if (layer := store.layer(key)) is not None]
+        return [layer for key in record.layers if (layer := store.layers.get(key)) is not None]
 
-    for record in store.records():
+    for record in store.records:
         if record.name == image.name:
             return layers(record)
     return ()
@@ -166,7 +168,7 @@ def _why_step(
 
 def _took(before: Sequence[Layer], kind: str, title: str, store: Store) -> float | None:
     """Seconds that such a layer took the last time."""
-    for layers in (before, store.layers() if kind != "base" else ()):
+    for layers in (before, store.layers if kind != "base" else ()):
         for layer in layers:
             if layer.meta.kind == kind and (kind == "base" or layer.meta.title == title):
                 return layer.meta.seconds

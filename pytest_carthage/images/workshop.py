@@ -11,18 +11,21 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from pytest_carthage.access.filesystem import AsyncFilesystem
 from pytest_carthage.errors import BuildError
-from pytest_carthage.fabric import channel, privilege
+from pytest_carthage.fabric.host import privilege
+from pytest_carthage.fabric.wire import channel
+from pytest_carthage.store import disk
+from pytest_carthage.store.packages import packages_folder
+from pytest_carthage.work.files.filesystem import AsyncFilesystem
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from pytest_carthage.access.ansible import Environment
-    from pytest_carthage.images.store import Store
+    from pytest_carthage.events import Reporter
     from pytest_carthage.planning.plan import Plan
     from pytest_carthage.portal import Portal
-    from pytest_carthage.report.events import Reporter
+    from pytest_carthage.store.root import Store
+    from pytest_carthage.work.ansible.playbook import Environment
 
 __all__ = ["NeedsPython", "Workshop", "copied", "opened"]
 
@@ -45,6 +48,7 @@ class Workshop(AsyncFilesystem):
 
     def __init__(self, name: str, *, who: str, portal: Portal, folder: Path) -> None:
         super().__init__(name, who=who, portal=portal)
+        self.package_cache = packages_folder
         #: where its new layer is, and what is needed meanwhile
         self.folder = folder
         #: whether there is a Python for Ansible, be it beneath the image
@@ -54,8 +58,7 @@ class Workshop(AsyncFilesystem):
 
     async def connect(self) -> None:
         """Connect to the agent."""
-        self._channel = await channel.connect(str(self.folder / "agent.sock"), self._who)
-        await self._channel.request("channel", machine=self.name)
+        self._channel = await channel.connect(str(self.folder / "agent.sock"), self._who, self.name)
 
     def disconnect(self) -> None:
         """Close the connection."""
@@ -74,8 +77,8 @@ class _Alone:
     """The environment that Ansible sees."""
 
     def __init__(self, workshop: Workshop) -> None:
+        from pytest_carthage.events import Silent
         from pytest_carthage.planning.plan import Plan, PlannedMachine
-        from pytest_carthage.report.events import Silent
 
         self.name = workshop.name
         self.folder = workshop.folder
@@ -160,7 +163,7 @@ async def copied(
 
     :raises BuildError: it cannot be opened on this host.
     """
-    folder, held = store.scratch("look")
+    folder, claim = store.scratch("look")
     try:
         (folder / "tree").mkdir(mode=0o755)
         (folder / "logs").mkdir()
@@ -169,8 +172,8 @@ async def copied(
         ) as workshop:
             yield workshop
     finally:
-        await asyncio.shield(asyncio.to_thread(store.delete, folder))
-        os.close(held)
+        await asyncio.shield(asyncio.to_thread(disk.delete, folder))
+        claim.release()
 
 
 async def _wait_until_ready(process: asyncio.subprocess.Process, who: str) -> None:
@@ -205,6 +208,5 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 def _hostname(name: str) -> str:
     """A host name made of what an image is called."""
-    known = (one if one.isascii() and one.isalnum() else "-" for one in name.lower())
-    made = "".join(known)[:63].strip("-")
-    return made or "image"
+    letters = (char if char.isascii() and char.isalnum() else "-" for char in name.lower())
+    return "".join(letters)[:63].strip("-") or "image"

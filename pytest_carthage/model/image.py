@@ -8,32 +8,36 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_carthage.model.fault import Fault
-from pytest_carthage.model.key import digest
-from pytest_carthage.model.place import Place
+from pytest_carthage.model.file import File
+from pytest_carthage.model.keys.key import LATER, digest
+from pytest_carthage.model.mistakes.mistake import Mistake
+from pytest_carthage.model.mistakes.place import Place
+from pytest_carthage.model.names import is_package
 from pytest_carthage.model.task import Step, Task, task_of
 
 if TYPE_CHECKING:
-    from pytest_carthage.images.handle import ImageHandle
     from pytest_carthage.model.role import Role
 
-__all__ = ["FORMAT", "File", "Healthcheck", "Image", "ImageConfig", "is_package"]
+__all__ = ["FORMAT", "Healthcheck", "Image", "ImageConfig"]
 
 #: attribute of an image's fixture that holds its declaration
 ATTRIBUTE = "__carthage_image__"
 #: part of every key: raised when images with equal declarations would be built differently
 FORMAT = 2
+# these say more beside their files than they were asked for once
+_FORMATS = {"oci": 3, "containerfile": 3}
 
 _SUITE = re.compile(r"[a-z][a-z0-9.-]*", re.ASCII)
 _VARIANTS = ("minbase", "buildd", "important", "standard", "apt", "required", "-")
-# Debian policy 5.6.1, then apt's own suffixes for an architecture and a version.
-_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?(=[A-Za-z0-9.+~:-]+)?", re.ASCII)
 _REFERENCE = re.compile(r"[A-Za-z0-9]\S*", re.ASCII)
 # what the distribution specification calls a name and a tag, with the host that it may begin with
+_COMPONENT = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
 _TAG = re.compile(
-    r"[a-z0-9]+([._/:-]+[a-zA-Z0-9]+)*(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?", re.ASCII
+    rf"([A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]+)?/)?{_COMPONENT}(/{_COMPONENT})*"
+    r"(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?",
+    re.ASCII,
 )
-_MIRROR = re.compile(r"(https?|file|copy|ftp)://\S+|/\S*", re.ASCII)
+_MIRROR = re.compile(r"(https?|ftp)://\S+|(file|copy):/\S+|/\S*", re.ASCII)  # sources.list(5)
 
 Kind = Literal["debian", "oci", "rootfs", "containerfile", "disk"]
 
@@ -46,6 +50,8 @@ class Healthcheck:
     interval_s: float = 30.0
     timeout_s: float = 30.0
     retries: int = 3
+    #: failures do not count so long after the start
+    start_period_s: float = field(default=0.0, metadata={LATER: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +67,10 @@ class ImageConfig:
     user: str = ""
     healthcheck: Healthcheck | None = None
     workdir: str = ""
+    #: what asks the main process to end, as in ``"SIGQUIT"``; empty: SIGTERM
+    stop_signal: str = field(default="", metadata={LATER: True})
+    #: folders whose contents are data
+    volumes: tuple[str, ...] = field(default=(), metadata={LATER: True})
 
     def over(self, below: ImageConfig) -> ImageConfig:
         """This one where it says something, the other one elsewhere."""
@@ -71,38 +81,9 @@ class ImageConfig:
             user=self.user or below.user,
             healthcheck=self.healthcheck or below.healthcheck,
             workdir=self.workdir or below.workdir,
+            stop_signal=self.stop_signal or below.stop_signal,
+            volumes=tuple(dict.fromkeys([*below.volumes, *self.volumes])),
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class File:
-    """A file, or a folder with all that is in it, of the host that an image has."""
-
-    #: of the folder of the file in which this is written, where it is relative
-    source: Path
-    target: str
-    #: permission bits; None: as on the host
-    mode: int | None = None
-    user: str | None = None
-    place: Place = field(compare=False, repr=False)
-
-    def __init__(
-        self,
-        source: str | Path,
-        target: str,
-        *,
-        mode: int | None = None,
-        user: str | None = None,
-    ) -> None:
-        place = Place.of_author()
-        for name, value in (
-            ("source", Path(place.file).parent / source),
-            ("target", target),
-            ("mode", mode),
-            ("user", user),
-            ("place", place),
-        ):
-            object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,7 +195,7 @@ class Image:
         *contents: object,
         name: str | None = None,
         tag: str | None = None,
-        command: Sequence[str] | None = None,
+        command: str | Sequence[str] | None = None,
         env: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
         user: str | None = None,
@@ -226,7 +207,8 @@ class Image:
         :param contents: roles, filesystem tasks, and :class:`File`, done in this order.
         :param name: what people call it; by default this one's.
         :param tag: name in the host's image store that it gets when it is built.
-        :param command: what its main process is: ``["/sbin/init"]`` is systemd.
+        :param command: what its main process is: ``["/sbin/init"]`` is systemd; text is given to
+            ``/bin/sh -c``.
         :param env: variables of whatever runs in it.
         :param user: who runs the command.
         :param healthcheck: command that tells whether it works.
@@ -235,18 +217,18 @@ class Image:
         place = Place.of_author()
         label = f"image {name or self.name!r}"
         taken = tuple(_content(one, label, place) for one in contents)
-        told = ImageConfig(
-            command=None if command is None else tuple(map(str, command)),
+        config = ImageConfig(
+            command=_words("command", command, label, place),
             env=_pairs(env, "env", label, place),
             labels=_pairs(labels, "labels", label, place),
             user=user or "",
-            healthcheck=_healthcheck(healthcheck),
+            healthcheck=_healthcheck(healthcheck, label, place),
             workdir=workdir or "",
         )
         return replace(
             self,
             contents=(*self.contents, *taken),
-            config=told.over(self.config),
+            config=config.over(self.config),
             tag=tag,
             name=name or self.name,
             place=place,
@@ -269,11 +251,11 @@ class Image:
         """
         import pytest
 
-        def image(request: pytest.FixtureRequest) -> Iterator[ImageHandle]:
+        def image(request: pytest.FixtureRequest) -> Iterator[Any]:
             __tracebackhide__ = True
-            from pytest_carthage.plugin.live import image_fixture
+            from pytest_carthage.door import door_of
 
-            yield from image_fixture(self, request)
+            yield from door_of(request, f"image {self.name!r}").image_fixture(self, request)
 
         image.__doc__ = f"Image {self.name!r}, built."
         fixture: Any = pytest.fixture(scope="session", name=name)(image)
@@ -285,8 +267,8 @@ class Image:
     @property
     def base(self) -> Image:
         """What it begins with: the same without contents."""
-        told = {"contents": (), "config": ImageConfig(), "tag": None}
-        return replace(self, **told)  # type: ignore[arg-type]
+        plain = {"contents": (), "config": ImageConfig(), "tag": None}
+        return replace(self, **plain)  # type: ignore[arg-type]
 
     @property
     def origin(self) -> str:
@@ -309,27 +291,27 @@ class Image:
     @property
     def all_packages(self) -> frozenset[str]:
         """Names of the packages that are asked for, by its roles, too."""
-        found = set(self.packages)
+        packages = set(self.packages)
         for step in self.steps:
-            found.update(step.packages)
-        return frozenset(found)
+            packages.update(step.packages)
+        return frozenset(packages)
 
     @property
     def steps(self) -> tuple[Step, ...]:
         """What is done to the base, one layer each."""
-        found: list[Step] = []
-        for one in self.contents:
-            if isinstance(one, tuple):
-                found.append(Step.of_packages(one, self.place))
-            elif isinstance(one, File):
-                found.append(Step.of_file(one))
-            elif isinstance(one, Task):
-                found.append(Step.of_task(one, None))
+        steps: list[Step] = []
+        for content in self.contents:
+            if isinstance(content, tuple):
+                steps.append(Step.of_packages(content, self.place))
+            elif isinstance(content, File):
+                steps.append(Step.of_file(content))
+            elif isinstance(content, Task):
+                steps.append(Step.of_task(content, None))
             else:
                 origin = Path(self.place.file).absolute().parent
-                for part in one.parts:
-                    found += [replace(step, origin=origin) for step in part.steps]
-        return tuple(found)
+                for part in content.parts:
+                    steps += [replace(step, origin=origin) for step in part.steps]
+        return tuple(steps)
 
     @property
     def key(self) -> str:
@@ -339,61 +321,58 @@ class Image:
     @property
     def base_key(self) -> str:
         """Key of the declaration of what it begins with (hexadecimal)."""
-        told: list[Any] = [FORMAT, self.kind, self.suite, self.variant, self.packages]
-        told += [self.mirror, self.reference, self.path or "", self.context or ""]
-        return digest(told, self.anchor)
+        form = _FORMATS.get(self.kind, FORMAT)
+        parts: list[Any] = [form, self.kind, self.suite, self.variant, self.packages]
+        parts += [self.mirror, self.reference, self.path or "", self.context or ""]
+        return digest(parts, self.anchor)
 
     @property
-    def faults(self) -> tuple[Fault, ...]:
+    def mistakes(self) -> tuple[Mistake, ...]:
         """What is wrong with the declaration."""
-        found: list[Fault] = []
+        mistakes: list[Mistake] = []
 
-        def fault(what: str, remedy: str) -> None:
-            found.append(Fault(what=what, remedy=remedy, place=self.place))
+        def mistake(what: str, remedy: str) -> None:
+            mistakes.append(Mistake(what=what, remedy=remedy, place=self.place))
 
         if self.kind == "debian":
             if not _is(_SUITE, self.suite):
-                fault(f"{self.suite!r} is not the name of a suite", 'Image.debian("bookworm")')
+                mistake(f"{self.suite!r} is not the name of a suite", 'Image.debian("bookworm")')
             if self.variant not in _VARIANTS:
-                fault(
+                mistake(
                     f"{self.variant!r} is not a variant of mmdebstrap",
                     f"one of {', '.join(_VARIANTS[:-1])}",
                 )
             if self.mirror and not _is(_MIRROR, self.mirror):
-                fault(
+                mistake(
                     f"{self.mirror!r} is not the address of an archive",
                     'mirror="http://snapshot.debian.org/archive/debian/20251101T000000Z"',
                 )
         elif self.kind == "oci" and not _is(_REFERENCE, self.reference):
-            fault(
+            mistake(
                 f"{self.reference!r} is not an image reference",
                 'Image.oci("localhost/name:tag")',
             )
-        for package in self.packages:
+        added = (one for step in self.contents if isinstance(step, tuple) for one in step)
+        for package in (*self.packages, *added):
             if not is_package(package):
-                fault(
+                mistake(
                     f"{package!r} is not the name of a Debian package",
                     'packages=["iproute2", "python3"]',
                 )
         if self.tag is not None and not _is(_TAG, self.tag):
-            fault(f"tag {self.tag!r} is not a name for an image", 'tag="localhost/server:1"')
-        for one in self.contents:
-            if _is_role(one):
-                found += one.faults(self.place)  # type: ignore[union-attr]
-        return tuple(found)
-
-
-def is_package(name: object) -> bool:
-    """Whether apt can be asked for it: a name, perhaps with ``:architecture`` and ``=version``."""
-    return _is(_PACKAGE, name)
+            mistake(f"tag {self.tag!r} is not a name for an image", 'tag="localhost/server:1"')
+        for content in self.contents:
+            if _is_role(content):
+                mistakes += content.mistakes(self.place)  # type: ignore[union-attr]
+        return tuple(mistakes)
 
 
 def _is(pattern: re.Pattern[str], value: object) -> bool:
     return isinstance(value, str) and pattern.fullmatch(value) is not None
 
 
-def _is_role(one: object) -> bool:
-    return not isinstance(one, tuple | File | Task)
+def _is_role(content: object) -> bool:
+    return not isinstance(content, tuple | File | Task)
 
 
 def _sorted(packages: Iterable[str]) -> tuple[str, ...]:
@@ -412,23 +391,23 @@ def _stem(path: str | Path) -> str:
     return re.sub(r"\.(tar|qcow2|img|raw|tgz)(\.\w+)?$|\.\w+$", "", Path(path).name) or "image"
 
 
-def _content(one: object, who: str, place: Place) -> Any:
+def _content(content: object, who: str, place: Place) -> Any:
     from pytest_carthage.model.role import Role
 
-    if isinstance(one, type) and issubclass(one, Role):
-        what, remedy = f"{one.__name__} is a class", f"{one.__name__}()"
-        raise Fault(what=what, remedy=remedy, place=place).error(who)
-    if isinstance(one, Role | File):
-        return one
-    task = task_of(one)
+    if isinstance(content, type) and issubclass(content, Role):
+        what, remedy = f"{content.__name__} is a class", f"{content.__name__}()"
+        raise Mistake(what=what, remedy=remedy, place=place).error(who)
+    if isinstance(content, Role | File):
+        return content
+    task = task_of(content)
     if task is None:
-        raise Fault(
-            what=f"{one!r} is no content of an image",
+        raise Mistake(
+            what=f"{content!r} is no content of an image",
             remedy="a role, a function with @filesystem_task above it, or File(source, target)",
             place=place,
         ).error(who)
     if task.kind != "filesystem":
-        raise Fault(
+        raise Mistake(
             what=f"task {task.title!r} needs a machine that runs, and an image does not run",
             remedy="@filesystem_task, or Machine(..., roles=[...])",
             place=place,
@@ -437,19 +416,37 @@ def _content(one: object, who: str, place: Place) -> Any:
 
 
 def _pairs(
-    told: Mapping[str, str] | None, argument: str, who: str, place: Place
+    given: Mapping[str, str] | None, argument: str, who: str, place: Place
 ) -> tuple[tuple[str, str], ...]:
     try:
-        return tuple((str(name), str(value)) for name, value in dict(told or {}).items())
+        return tuple((str(name), str(value)) for name, value in dict(given or {}).items())
     except (TypeError, ValueError):
-        raise Fault(
-            what=f"{argument} {told!r} is no mapping of names to text",
+        raise Mistake(
+            what=f"{argument} {given!r} is no mapping of names to text",
             remedy=f'{argument}={{"NAME": "value"}}',
             place=place,
         ).error(who) from None
 
 
-def _healthcheck(told: Healthcheck | Sequence[str] | None) -> Healthcheck | None:
-    if told is None or isinstance(told, Healthcheck):
-        return told
-    return Healthcheck(command=("/bin/sh", "-c", told) if isinstance(told, str) else tuple(told))
+def _words(argument: str, given: object, who: str, place: Place) -> tuple[str, ...] | None:
+    """The words of a command; text is given to a shell."""
+    if given is None:
+        return None
+    if isinstance(given, str):
+        given = ("/bin/sh", "-c", given) if given.strip() else ()
+    words = tuple(map(str, given)) if isinstance(given, Iterable) else ()
+    if not words:
+        raise Mistake(
+            what=f"{argument} {given!r} has no word that could be run",
+            remedy=f'{argument}=["program", "argument"], or leave it out',
+            place=place,
+        ).error(who)
+    return words
+
+
+def _healthcheck(
+    given: Healthcheck | Sequence[str] | None, who: str, place: Place
+) -> Healthcheck | None:
+    if given is None or isinstance(given, Healthcheck):
+        return given
+    return Healthcheck(command=_words("healthcheck", given, who, place) or ())

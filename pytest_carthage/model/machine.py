@@ -7,34 +7,40 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Address, IPv6Address
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import Any, Literal, Protocol, TypeVar, overload
 
-from pytest_carthage.model.fault import Fault
+from pytest_carthage.model.forward import Forward
 from pytest_carthage.model.image import Image
+from pytest_carthage.model.mistakes.mistake import Mistake
+from pytest_carthage.model.mistakes.place import Place
+from pytest_carthage.model.names import interface_mistake, is_group
 from pytest_carthage.model.network import Address, NetworkConfig, NetworkLink
-from pytest_carthage.model.place import Place
 from pytest_carthage.model.role import Role, distinct
-
-if TYPE_CHECKING:
-    from pytest_carthage.access.handle import MachineHandle
-    from pytest_carthage.model.layout import Layout
 
 __all__ = [
     "Condition",
     "Forward",
+    "Holder",
     "Limits",
     "Machine",
+    "Privileges",
     "command",
     "file",
-    "interface_fault",
     "log",
     "port",
     "unit",
 ]
 
-_GROUP = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-_LONGEST_INTERFACE_BYTES = 15  # IFNAMSIZ - 1, linux/if.h
-_RESERVED_INTERFACES = {"lo", "all", "default", ".", ".."}  # see Documentation/networking/ip-sysctl
+H = TypeVar("H")
+H_co = TypeVar("H_co", covariant=True)
+
+
+class Holder(Protocol[H_co]):
+    """An instance that has handles of the machines that its class declares."""
+
+    def __carthage_handle__(self, name: str) -> H_co:
+        """The handle of a machine."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,36 +54,25 @@ class Limits:
     pids: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Forward:
-    """A port of a router that leads to another machine: ``Forward("wan0", 80, to="web")``."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Privileges:
+    """What a machine may do on the host, beyond what its target gives to all."""
 
-    #: where it is asked for
-    interface: str
-    port: int
-    #: a machine, by its name or as it is declared, or an address
-    to: str | Address | Machine = field(kw_only=True)
-    #: port there; None: the same
-    to_port: int | None = field(default=None, kw_only=True)
-    protocol: Literal["tcp", "udp"] = field(default="tcp", kw_only=True)
-    place: Place = field(default_factory=Place.of_author, kw_only=True, compare=False, repr=False)
+    privileged: bool = False
+    #: names as in capabilities(7), without ``CAP_``; or ``ALL``
+    capabilities: tuple[str, ...] = ()
+    #: paths on the host; more than one word: ``PATH:PATH IN THE MACHINE:rwm``
+    devices: tuple[str, ...] = ()
 
     @property
-    def faults(self) -> tuple[Fault, ...]:
-        """What is wrong with it, whatever the machine is."""
-        found: list[tuple[str, str]] = []
-        to: object = self.to
-        for name in ("port", "to_port"):
-            value = getattr(self, name)
-            if value is None and name == "to_port":
-                continue
-            if type(value) is not int or not 0 < value < 65536:
-                found.append((f"forward: {name} {value!r} is not from 1 to 65535", f"{name}=80"))
-        if self.protocol not in ("tcp", "udp"):
-            found.append((f"forward: protocol {self.protocol!r} is unknown", 'protocol="tcp"'))
-        if not isinstance(to, str | IPv4Address | IPv6Address | Machine):
-            found.append((f"forward: to={self.to!r} is of a wrong type", 'to="web"'))
-        return tuple(Fault(what=what, remedy=remedy, place=self.place) for what, remedy in found)
+    def arguments(self) -> tuple[str, ...]:
+        """Arguments of a machine by which they were asked for."""
+        asked = {
+            "privileged": self.privileged,
+            "capabilities": self.capabilities,
+            "devices": self.devices,
+        }
+        return tuple(f"{name}=" for name, value in asked.items() if value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +82,14 @@ class Condition:
     Made by :func:`port`, :func:`unit`, :func:`command`, :func:`file` and :func:`log`.
     """
 
-    kind: Literal["port", "unit", "command", "file", "log"]
+    kind: Literal["port", "unit", "command", "file", "log", "rebooted", "exited"]
     #: what to look for; a port is its decimal number
     value: str
     #: who runs the command
     user: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.value}"
+        return f"{self.kind} {self.value}".rstrip()
 
 
 def port(number: int) -> Condition:
@@ -122,17 +117,36 @@ def log(text: str) -> Condition:
     return Condition("log", text)
 
 
+def rebooted() -> Condition:
+    """The machine has rebooted by itself, since that was last waited for, and is ready again."""
+    return Condition("rebooted", "")
+
+
+def exited(status: int | None = None) -> Condition:
+    """The machine's main process has ended: with this status, or with any.
+
+    An end after which it is started again counts once, however often it is waited for.
+
+    :param status: a negative one is the number of the signal that ended it.
+    """
+    return Condition("exited", "" if status is None else str(status))
+
+
 @dataclass(frozen=True, slots=True, eq=False, init=False, repr=False)
 class Machine:
     """One machine of a layout. On the class it is this declaration, on the live layout a handle.
 
-    :param image: the root file system; the ``netns`` target uses the host's own instead.
+    :param image: the root file system; targets whose machines share the host's do without.
     :param links: interface name (at most 15 bytes) to link.
     :param roles: what the machine is for.
-    :param on: the target that realises it; by default what the option or the layout says,
-        then ``podman`` for a machine with an image and ``netns`` for one without.
+    :param on: the target that realises it; by default what the option or the layout says, then
+        the default one of those whose roots are images', or the host's where there is none.
     :param hostname: by default the member's name, with ``-`` for ``_``.
     :param command: the main process; text is given to ``/bin/sh -c``.
+    :param restart: when the main process is started again after it has ended: ``"no"``,
+        ``"on-failure"`` (with a status other than 0), ``"on-failure:3"`` (three times at most) or
+        ``"always"``. It comes after 0.1 s, then after twice the time each, up to a minute; after a
+        life of 10 s it begins anew.
     :param init: ``"systemd"``, or None for a small init of the target's own.
     :param env: environment of everything that is run in the machine.
     :param forward: forward packets between the links.
@@ -144,6 +158,13 @@ class Machine:
     :param wait_for: conditions that must hold before the machine counts as ready.
     :param ready_timeout_s: how long to wait for them.
     :param limits: memory, processors, number of processes.
+    :param strict_settings: refuse what sets something of the host's kernel, as ``vm.swappiness``;
+        by default that succeeds on a machine with an image, and nothing comes of it.
+    :param privileged: give it all rights over the host, as ``podman run --privileged`` does.
+    :param capabilities: capabilities of the host's root that it has beside those of its target,
+        as in ``["SYS_NICE"]``; ``"ALL"``: all of them.
+    :param devices: devices of the host that it may use: ``"/dev/kvm"``, or with another name and
+        with rights ``"/dev/sdx:/dev/xvda:r"``.
     :param groups: Ansible groups.
     :param variables: Ansible host variables.
     :param after: machines (or names of machines) that must be ready before this one is made.
@@ -155,6 +176,7 @@ class Machine:
     on: str | None
     hostname: str | None
     command: tuple[str, ...] | None
+    restart: str
     init: Literal["systemd"] | None
     env: Mapping[str, str]
     forward: bool
@@ -164,11 +186,15 @@ class Machine:
     wait_for: tuple[Condition, ...]
     ready_timeout_s: float
     limits: Limits | None
+    strict_settings: bool
+    privileged: bool
+    capabilities: tuple[str, ...]
+    devices: tuple[str, ...]
     groups: tuple[str, ...]
     variables: Mapping[str, Any]
     after: tuple[str | Machine, ...]
     place: Place = field(init=False)
-    faults: tuple[Fault, ...] = field(init=False)
+    mistakes: tuple[Mistake, ...] = field(init=False)
     #: its roles and those of its image, taken to their parts, in the order of their tasks
     parts: tuple[Role, ...] = field(init=False)
     #: :attr:`links` without those that its roles give it
@@ -183,6 +209,7 @@ class Machine:
         on: str | None = None,
         hostname: str | None = None,
         command: str | Sequence[str] | None = None,
+        restart: str = "no",
         init: Literal["systemd"] | None = None,
         env: Mapping[str, str] = MappingProxyType({}),
         forward: bool = False,
@@ -192,20 +219,25 @@ class Machine:
         wait_for: Condition | Iterable[Condition] = (),
         ready_timeout_s: float = 60.0,
         limits: Limits | None = None,
+        strict_settings: bool = False,
+        privileged: bool = False,
+        capabilities: str | Iterable[str] = (),
+        devices: str | Iterable[str] = (),
         groups: str | Iterable[str] = (),
         variables: Mapping[str, Any] = MappingProxyType({}),
         after: str | Machine | Iterable[str | Machine] = (),
     ) -> None:
         reading = _Reading(Place.of_author())
         if isinstance(command, str):
-            command = ("/bin/sh", "-c", command)
+            command = ("/bin/sh", "-c", command) if command.strip() else ()
         values = {
             "image": reading.image(image),
             "links": reading.links(links),
             "roles": reading.roles(roles),
-            "on": reading.text("on", on, 'on="podman"'),
+            "on": reading.text("on", on, 'on="the name of a target"'),
             "hostname": reading.text("hostname", hostname, 'hostname="web"'),
             "command": reading.command(command),
+            "restart": reading.restart(restart, image, command, init),
             "init": reading.init(init, command),
             "env": reading.env(env),
             "forward": reading.flag("forward", forward),
@@ -217,13 +249,17 @@ class Machine:
             "wait_for": reading.conditions(wait_for),
             "ready_timeout_s": reading.duration("ready_timeout_s", ready_timeout_s),
             "limits": reading.limits(limits),
+            "strict_settings": reading.flag("strict_settings", strict_settings),
+            "privileged": reading.flag("privileged", privileged),
+            "capabilities": reading.capabilities(capabilities),
+            "devices": reading.devices(devices),
             "groups": reading.groups(groups),
             "variables": reading.mapping("variables", variables, 'variables={"tier": "front"}'),
             "after": reading.several("after", after, str | Machine, "after=[db]"),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
-        parts = () if reading.faults else _parts(self.image, self.roles)
+        parts = () if reading.mistakes else _parts(self.image, self.roles)
         object.__setattr__(self, "parts", parts)
         object.__setattr__(self, "own_links", self.links)
         given = {name: link for one in parts for name, link in one.links.items()}
@@ -231,13 +267,25 @@ class Machine:
             missing = {name: link for name, link in given.items() if name not in self.links}
             object.__setattr__(self, "links", reading.links({**self.links, **missing}))
         object.__setattr__(self, "place", reading.place)
-        object.__setattr__(self, "faults", tuple(reading.faults))
+        object.__setattr__(self, "mistakes", tuple(reading.mistakes))
+
+    @property
+    def privileges(self) -> Privileges:
+        """What it may do on the host."""
+        return Privileges(
+            privileged=self.privileged, capabilities=self.capabilities, devices=self.devices
+        )
 
     def replace(self, **changes: Any) -> Machine:
-        """The same declaration with some arguments changed."""
+        """The same declaration with some arguments changed; mistakes of this one stay in it."""
         kept = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
         kept["links"] = self.own_links
-        return Machine(**{**kept, **changes})
+        replaced = Machine(**{**kept, **changes})
+        # what was wrong is not among the values: without its mistakes it would just be left out
+        object.__setattr__(
+            replaced, "mistakes", tuple(dict.fromkeys([*self.mistakes, *replaced.mistakes]))
+        )
+        return replaced
 
     def copied(self) -> Machine:
         """An equal declaration, of the same place, that is another machine."""
@@ -249,21 +297,28 @@ class Machine:
     def __get__(self, instance: None, owner: type) -> Machine: ...
 
     @overload
-    def __get__(self, instance: Layout, owner: type) -> MachineHandle: ...
+    def __get__(self, instance: Holder[H], owner: type) -> H: ...
 
-    def __get__(self, instance: Layout | None, owner: type) -> Machine | MachineHandle:
-        if instance is None:
+    def __get__(self, instance: Holder[H] | None, owner: type) -> Machine | H:
+        handle_of = getattr(instance, "__carthage_handle__", None)
+        if handle_of is None:  # the class itself, or an instance of some other class
             return self
-        from pytest_carthage.model.layout import Layout
-
-        holder: object = instance
-        if isinstance(holder, Layout):
-            return holder[_name_in(owner, self)]
-        return self
+        handle: H = handle_of(_name_in(owner, self))
+        return handle
 
     def __repr__(self) -> str:
         parts = [self.image.name] if self.image else []
         return f"<Machine {' '.join([*parts, *self.links])}>".replace(" >", ">")
+
+
+def restarted_twice(restart: str, place: Place) -> Mistake:
+    """A machine with systemd has a policy for what systemd starts again by itself."""
+    return Mistake(
+        what=f"restart={restart!r} and init='systemd' exclude each other: systemd starts services"
+        " again by itself",
+        remedy="Restart= in the unit, or leave restart= out",
+        place=place,
+    )
 
 
 def _parts(image: Image | None, roles: tuple[Role, ...]) -> tuple[Role, ...]:
@@ -281,23 +336,23 @@ def _name_in(owner: type, machine: Machine) -> str:
 
 
 class _Reading:
-    """Reads a machine's arguments once: normalises the good, collects the faults of the bad."""
+    """Reads a machine's arguments once: normalises the good, collects the mistakes of the bad."""
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        self.faults: list[Fault] = []
+        self.mistakes: list[Mistake] = []
 
-    def fault(self, what: str, remedy: str, place: Place | None = None) -> None:
-        self.faults.append(Fault(what=what, remedy=remedy, place=place or self.place))
+    def mistake(self, what: str, remedy: str, place: Place | None = None) -> None:
+        self.mistakes.append(Mistake(what=what, remedy=remedy, place=place or self.place))
 
     def wrong(self, argument: str, value: object, remedy: str) -> None:
-        self.fault(f"{argument}={value!r} is of a wrong type ({type(value).__name__})", remedy)
+        self.mistake(f"{argument}={value!r} is of a wrong type ({type(value).__name__})", remedy)
 
     def image(self, image: object) -> Image | None:
         if image is None:
             return None
         if isinstance(image, Image):
-            self.faults.extend(image.faults)
+            self.mistakes.extend(image.mistakes)
             return image
         hint = f"Image.oci({image!r})" if isinstance(image, str) else 'Image.debian("bookworm")'
         self.wrong("image", image, hint)
@@ -308,39 +363,43 @@ class _Reading:
         example = 'links={"eth0": lan.at(".1")}'
         for interface, link in self.mapping("links", links, example).items():
             if not isinstance(link, NetworkLink):
-                self.fault(f"interface {interface!r} is {link!r} instead of a link", example)
+                self.mistake(f"interface {interface!r} is {link!r} instead of a link", example)
                 continue
             wrong = next(
                 (
-                    f"interface name {name!r} {fault}"
+                    f"interface name {name!r} {mistake}"
                     for name in (interface, *link.bond)
-                    if (fault := interface_fault(name)) is not None
+                    if (mistake := interface_mistake(name)) is not None
                 ),
                 None,
             )
             if wrong is not None:
-                self.fault(wrong, 'a name such as "eth0"', link.place)
+                self.mistake(wrong, 'a name such as "eth0"', link.place)
                 continue
-            for found in link.faults:
-                self.fault(f"{found.what} (interface {interface!r})", found.remedy, found.place)
+            for link_mistake in link.mistakes:
+                self.mistake(
+                    f"{link_mistake.what} (interface {interface!r})",
+                    link_mistake.remedy,
+                    link_mistake.place,
+                )
             read[interface] = link
         return NetworkConfig(read)
 
     def roles(self, roles: object) -> tuple[Role, ...]:
         if isinstance(roles, Role):
             roles = (roles,)
-        found = self.several("roles", roles, object, "roles=[Router()]")
-        for role in found:
+        given = self.several("roles", roles, object, "roles=[Router()]")
+        for role in given:
             if isinstance(role, type) and issubclass(role, Role):
-                self.fault(
+                self.mistake(
                     f"role {role.__name__} is a class instead of a role",
                     f"roles=[{role.__name__}()]",
                 )
             elif not isinstance(role, Role):
                 self.wrong("roles", role, "roles=[Router()]")
             else:
-                self.faults += role.faults(self.place)
-        return tuple(role for role in found if isinstance(role, Role))
+                self.mistakes += role.mistakes(self.place)
+        return tuple(role for role in given if isinstance(role, Role))
 
     def text(self, argument: str, value: object, remedy: str) -> str | None:
         if value is None:
@@ -348,7 +407,7 @@ class _Reading:
         if isinstance(value, str) and value:
             return value
         if value == "":
-            self.fault(f"{argument} is empty", f"{remedy}, or leave it out")
+            self.mistake(f"{argument} is empty", f"{remedy}, or leave it out")
         else:
             self.wrong(argument, value, remedy)
         return None
@@ -361,19 +420,39 @@ class _Reading:
     def command(self, command: object) -> tuple[str, ...] | None:
         if command is None:
             return None
+        before = len(self.mistakes)
         words = self.several("command", command, str, 'command=["sleep", "infinity"]')
-        if not words:
-            self.fault("command is empty", 'command=["sleep", "infinity"], or leave it out')
+        if not words and len(self.mistakes) == before:
+            self.mistake("command is empty", 'command=["sleep", "infinity"], or leave it out')
         return words or None
+
+    def restart(self, restart: object, image: object, command: object, init: object) -> str:
+        if not isinstance(restart, str):
+            self.wrong("restart", restart, 'restart="on-failure"')
+            return "no"
+        if not re.fullmatch(r"no|always|on-failure(:[1-9][0-9]*)?", restart, re.ASCII):
+            self.mistake(
+                f"restart policy {restart!r} is unknown",
+                'one of "no", "on-failure", "on-failure:3" (or another number), "always"',
+            )
+            return "no"
+        if restart != "no" and init == "systemd":
+            self.mistakes.append(restarted_twice(restart, self.place))
+        elif restart != "no" and command is None and image is None:
+            self.mistake(
+                f"restart={restart!r} is about the main process, and the machine has none",
+                'command=["..."], or leave restart= out',
+            )
+        return restart
 
     def init(self, init: object, command: object) -> Literal["systemd"] | None:
         if init is None:
             return None
         if init != "systemd":
-            self.fault(f"init {init!r} is unknown", 'init="systemd", or leave it out')
+            self.mistake(f"init {init!r} is unknown", 'init="systemd", or leave it out')
             return None
         if command is not None:
-            self.fault(
+            self.mistake(
                 "command and init='systemd' exclude each other, each is the main process",
                 "a systemd unit, or leave one of them out",
             )
@@ -384,9 +463,11 @@ class _Reading:
         read = self.mapping("env", env, example)
         for name, value in read.items():
             if not name or "=" in name or "\0" in name:
-                self.fault(f"env has no variable name in {name!r}", example)
+                self.mistake(f"env has no variable name in {name!r}", example)
             if not isinstance(value, str):
                 self.wrong(f"env[{name!r}]", value, f"env={{{name!r}: {str(value)!r}}}")
+            elif "\0" in value:
+                self.mistake(f"env[{name!r}]={value!r} has a null byte, which ends text", example)
         return read
 
     def routes(self, routes: object) -> Mapping[str, str | Address]:
@@ -399,18 +480,28 @@ class _Reading:
 
     def conditions(self, conditions: object) -> tuple[Condition, ...]:
         example = "wait_for=[port(80)]"
-        found = self.several("wait_for", conditions, Condition, example)
-        for condition in found:
+        given = self.several("wait_for", conditions, Condition, example)
+        for condition in given:
             value = condition.value
-            if not isinstance(value, str) or not value:
-                self.fault(f"wait_for: {condition.kind} of what? It is {value!r}", example)
+            if condition.kind == "rebooted":
+                self.mistake(
+                    "wait_for: a machine that is new has not rebooted",
+                    "machine.wait_for(rebooted()) in a test or a stage",
+                )
+            elif condition.kind == "exited":
+                self.mistake(
+                    "wait_for: a machine whose main process ends at once is refused",
+                    "machine.wait_for(exited()) in a test or a stage",
+                )
+            elif not isinstance(value, str) or not value:
+                self.mistake(f"wait_for: {condition.kind} of what? It is {value!r}", example)
             elif condition.kind == "port" and not (value.isdecimal() and 0 < int(value) < 65536):
-                self.fault(f"wait_for: {value!r} is not a port from 1 to 65535", example)
+                self.mistake(f"wait_for: {value!r} is not a port from 1 to 65535", example)
             elif condition.kind == "file" and not value.startswith("/"):
-                self.fault(f"wait_for: path {value!r} does not start with /", f'file("/{value}")')
+                self.mistake(f"wait_for: path {value!r} does not start with /", f'file("/{value}")')
             elif condition.kind == "unit" and self._is_no_unit(value):
-                self.fault(f"wait_for: {value!r} is not the name of a unit", 'unit("nginx")')
-        return found
+                self.mistake(f"wait_for: {value!r} is not the name of a unit", 'unit("nginx")')
+        return given
 
     @staticmethod
     def _is_no_unit(name: str) -> bool:
@@ -421,7 +512,7 @@ class _Reading:
             self.wrong(argument, value, f"{argument}=60")
             return 60.0
         if not 0 < value < float("inf"):
-            self.fault(f"{argument} {value!r} is not a positive number", f"{argument}=60")
+            self.mistake(f"{argument} {value!r} is not a positive number", f"{argument}=60")
         return float(value)
 
     def limits(self, limits: object) -> Limits | None:
@@ -434,22 +525,44 @@ class _Reading:
             value = getattr(limits, name)
             if value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, kinds) or value <= 0:
-                self.fault(
+            is_number = isinstance(value, kinds) and not isinstance(value, bool)
+            if not is_number or not 0 < value < float("inf"):
+                self.mistake(
                     f"limit {name}={value!r} is not a positive number",
                     f"limits=Limits({name}={'0.5' if name == 'cpus' else '256'})",
                 )
         return limits
 
+    def capabilities(self, capabilities: object) -> tuple[str, ...]:
+        example = 'capabilities=["SYS_NICE"]'
+        given = self.several("capabilities", capabilities, str, example)
+        names = tuple(name.upper().removeprefix("CAP_") for name in given)
+        for name in names:
+            if not re.fullmatch(r"[A-Z][A-Z_]*", name):
+                self.mistake(f"capability {name!r} is no name of capabilities(7)", example)
+        return names
+
+    def devices(self, devices: object) -> tuple[str, ...]:
+        example = 'devices=["/dev/fuse"]'
+        given = self.several("devices", devices, str, example)
+        for device in given:
+            if not re.fullmatch(r"/dev/[^:]+(:/[^:]+)?(:[rwm]+)?", device):
+                self.mistake(
+                    f"device {device!r} is not a path in /dev, alone or followed by"
+                    " :/PATH IN THE MACHINE, by :rwm or by both",
+                    example,
+                )
+        return given
+
     def groups(self, groups: object) -> tuple[str, ...]:
-        found = self.several("groups", groups, str, 'groups=["web"]')
-        for group in found:
-            if not _GROUP.fullmatch(group):
-                self.fault(
+        given = self.several("groups", groups, str, 'groups=["web"]')
+        for group in given:
+            if not is_group(group):
+                self.mistake(
                     f"group {group!r} is not a name that Ansible takes",
                     f'groups=["{re.sub("[^A-Za-z0-9_]", "_", group) or "web"}"]',
                 )
-        return found
+        return given
 
     def mapping(self, argument: str, value: object, remedy: str) -> Mapping[str, Any]:
         if not isinstance(value, Mapping):
@@ -457,7 +570,7 @@ class _Reading:
             return MappingProxyType({})
         for key in value:
             if not isinstance(key, str):
-                self.fault(f"{argument} has a key of a wrong type: {key!r}", remedy)
+                self.mistake(f"{argument} has a key of a wrong type: {key!r}", remedy)
         return MappingProxyType({k: v for k, v in value.items() if isinstance(k, str)})
 
     def several(self, argument: str, value: object, kind: Any, remedy: str) -> tuple[Any, ...]:
@@ -466,21 +579,8 @@ class _Reading:
         if isinstance(value, Mapping) or not isinstance(value, Iterable):
             self.wrong(argument, value, remedy)
             return ()
-        found = tuple(value)
-        for one in found:
-            if not isinstance(one, kind):
-                self.wrong(argument, one, remedy)
-        return tuple(one for one in found if isinstance(one, kind))
-
-
-def interface_fault(name: object) -> str | None:
-    """What is wrong with the name of an interface; None: nothing."""
-    if not isinstance(name, str) or not name:
-        return "is no name"
-    if len(name.encode()) > _LONGEST_INTERFACE_BYTES:
-        return (
-            f"has {len(name.encode())} bytes, the kernel takes at most {_LONGEST_INTERFACE_BYTES}"
-        )
-    if name in _RESERVED_INTERFACES or not re.fullmatch(r"[!-~]+", name) or set(name) & set("/:%"):
-        return "is one that the kernel refuses or keeps for itself"
-    return None
+        items = tuple(value)
+        for item in items:
+            if not isinstance(item, kind):
+                self.wrong(argument, item, remedy)
+        return tuple(one for one in items if isinstance(one, kind))

@@ -9,8 +9,7 @@ from ipaddress import IPv4Address, IPv6Address
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
-from pytest_carthage.model.fault import Fault
-from pytest_carthage.model.ipconfig import (
+from pytest_carthage.model.addresses.ipconfig import (
     Address,
     AnyNetwork,
     IpConfig,
@@ -19,14 +18,15 @@ from pytest_carthage.model.ipconfig import (
     V6Config,
     Written,
 )
-from pytest_carthage.model.place import Place
-from pytest_carthage.model.resolution import (
-    Mistake,
+from pytest_carthage.model.addresses.resolution import (
     PlannedSubnet,
+    WrongValue,
     is_domain,
     parse_network,
     resolve_subnet,
 )
+from pytest_carthage.model.mistakes.mistake import Mistake
+from pytest_carthage.model.mistakes.place import Place
 
 __all__ = [
     "Address",
@@ -51,22 +51,22 @@ _LAST_VLAN, _LAST_VNI = 4094, 2**24 - 1  # IEEE 802.1Q; RFC 7348
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII)
 
 
-def mtu_mistake(mtu: object, versions: Sequence[int]) -> Mistake | None:
+def mtu_mistake(mtu: object, versions: Sequence[int]) -> WrongValue | None:
     """What is wrong with an MTU where these versions of IP are used."""
     least = max((_SMALLEST_MTU[version] for version in versions), default=_SMALLEST_MTU[4])
     if mtu is None or (type(mtu) is int and least <= mtu <= _LARGEST_MTU):
         return None
     why = " (IPv6 needs 1280)" if 6 in versions else ""
-    return Mistake(
+    return WrongValue(
         f"mtu {mtu!r} is not a number from {least} to {_LARGEST_MTU}{why}",
         "mtu=1500, or leave it out",
     )
 
 
-def _number_mistake(what: str, value: object, last: int) -> Mistake | None:
+def _number_mistake(name: str, value: object, last: int) -> WrongValue | None:
     if value is None or (type(value) is int and 1 <= value <= last):
         return None
-    return Mistake(f"{what} {value!r} is not a number from 1 to {last}", f"{what}=10")
+    return WrongValue(f"{name} {value!r} is not a number from 1 to {last}", f"{name}=10")
 
 
 @dataclass(frozen=True, slots=True, eq=False, init=False, repr=False)
@@ -95,7 +95,7 @@ class Network:
     v4: V4Config | None
     v6: V6Config | None
     place: Place = field(compare=False)
-    faults: tuple[Fault, ...]
+    mistakes: tuple[Mistake, ...]
     _resolved: tuple[PlannedSubnet | None, PlannedSubnet | None]
 
     def __init__(
@@ -109,12 +109,12 @@ class Network:
         mtu: int | None = None,
     ) -> None:
         place = Place.of_author()
-        mistakes: list[Mistake] = []
+        wrong_values: list[WrongValue] = []
         configs: dict[int, Any] = {4: v4, 6: v6}
         for version, kind_of in ((4, V4Config), (6, V6Config)):
             if not isinstance(configs[version], kind_of | None):
-                mistakes.append(
-                    Mistake(
+                wrong_values.append(
+                    WrongValue(
                         f"v{version}={configs[version]!r} is no {kind_of.__name__}",
                         f"v{version}={kind_of.__name__}(...)",
                     )
@@ -123,8 +123,8 @@ class Network:
         try:
             for written in subnets:
                 _take_subnet(written, configs, place)
-        except Mistake as mistake:
-            mistakes.append(mistake)
+        except WrongValue as mistake:
+            wrong_values.append(mistake)
         resolved: list[PlannedSubnet | None] = []
         for version in (4, 6):
             resolved.append(None)
@@ -133,24 +133,26 @@ class Network:
             try:
                 if configs[version].network is None:
                     example = "10.0.0.0/24" if version == 4 else "fd00::/64"
-                    raise Mistake(
+                    raise WrongValue(
                         f"v{version} has no network", f'V{version}Config(network="{example}")'
                     )
                 resolved[-1] = resolve_subnet(configs[version])
-            except Mistake as mistake:
-                mistakes.append(mistake)
+            except WrongValue as mistake:
+                wrong_values.append(mistake)
         if kind not in _NETWORK_KINDS:
-            mistakes.append(
-                Mistake(f"kind {kind!r} is unknown", f"one of {', '.join(_NETWORK_KINDS)}")
+            wrong_values.append(
+                WrongValue(f"kind {kind!r} is unknown", f"one of {', '.join(_NETWORK_KINDS)}")
             )
         versions = [subnet.network.version for subnet in resolved if subnet is not None]
-        for found in (
+        for wrong_value in (
             mtu_mistake(mtu, versions),
             _number_mistake("vlan_id", vlan_id, _LAST_VLAN),
             _number_mistake("vni", vni, _LAST_VNI),
         ):
-            mistakes.extend([found] if found is not None else [])
-        faults = tuple(Fault(what=one.what, remedy=one.remedy, place=place) for one in mistakes)
+            wrong_values.extend([wrong_value] if wrong_value is not None else [])
+        mistakes = tuple(
+            Mistake(what=one.what, remedy=one.remedy, place=place) for one in wrong_values
+        )
         for name, value in {
             "name": "",
             "kind": kind,
@@ -160,7 +162,7 @@ class Network:
             "v4": configs[4],
             "v6": configs[6],
             "place": place,
-            "faults": faults,
+            "mistakes": mistakes,
             "_resolved": (resolved[0], resolved[1]),
         }.items():
             object.__setattr__(self, name, value)
@@ -175,8 +177,8 @@ class Network:
 
         :raises LayoutError: the declaration is faulty.
         """
-        if self.faults:
-            raise self.faults[0].error(f"network {self.name!r}")
+        if self.mistakes:
+            raise self.mistakes[0].error(f"network {self.name!r}")
         return self._resolved
 
     @property
@@ -186,9 +188,9 @@ class Network:
         :raises LayoutError: the declaration is faulty.
         :raises ValueError: it has none.
         """
-        for one in self.subnets:
-            if one is not None:
-                return one.network
+        for planned in self.subnets:
+            if planned is not None:
+                return planned.network
         raise ValueError(f"network {self.name!r} has no subnet")
 
     def config(self, version: int) -> IpConfig | None:
@@ -238,7 +240,7 @@ class Network:
         :param admin_up: False: the interface stays down until somebody sets it up.
         :param dns_name: a name of its own in the DNS.
         """
-        mistakes: list[Mistake] = []
+        wrong_values: list[WrongValue] = []
         configs = self._spread(
             addresses,
             {
@@ -248,11 +250,11 @@ class Network:
             },
             {"dhcp": dhcp, "slaac": slaac, "masquerade": masquerade, "metric": metric},
             {4: v4, 6: v6},
-            mistakes,
+            wrong_values,
         )
         if addresses == (None,) and (useless := _says_anything(configs[4], configs[6])):
-            mistakes.append(
-                Mistake(
+            wrong_values.append(
+                WrongValue(
                     f"{useless}= beside None, which means no addresses", "leave one of them out"
                 )
             )
@@ -264,12 +266,12 @@ class Network:
             mac=mac,
             mtu=mtu,
             kind=_kind_of(self, kind, over, bond),
-            over=_interfaces("over", over, mistakes),
-            bond=_interfaces("bond", bond, mistakes),
+            over=_interfaces("over", over, wrong_values),
+            bond=_interfaces("bond", bond, wrong_values),
             required=required,
             admin_up=admin_up,
             dns_name=dns_name,
-            mistakes=tuple(mistakes),
+            wrong_values=tuple(wrong_values),
         )
 
     def _spread(
@@ -278,28 +280,28 @@ class Network:
         by_form: Mapping[str, Any],
         for_all: Mapping[str, Any],
         configs: dict[int, Any],
-        mistakes: list[Mistake],
+        wrong_values: list[WrongValue],
     ) -> dict[int, Any]:
         """Short arguments into the configuration of the family that they are for."""
         values: dict[int, dict[str, Any]] = {4: {}, 6: {}}
         having = [version for version in (4, 6) if self.config(version) is not None]
-        for one in addresses or ("auto",):
-            versions: Sequence[int | None] = [_version_of(one)]
-            if one == "auto" or callable(one):
+        for address in addresses or ("auto",):
+            versions: Sequence[int | None] = [_version_of(address)]
+            if address == "auto" or callable(address):
                 versions = having
-            if one is None and len(addresses) > 1:
-                mistakes.append(Mistake("None beside other addresses", "leave it out"))
+            if address is None and len(addresses) > 1:
+                wrong_values.append(WrongValue("None beside other addresses", "leave it out"))
             for version in versions:
                 if version is None:
                     continue
                 if "address" in values[version]:
-                    mistakes.append(
-                        Mistake(
-                            f"address {str(one)!r} is a second one of IPv{version}",
-                            f"secondary_addresses=[{str(one)!r}]",
+                    wrong_values.append(
+                        WrongValue(
+                            f"address {str(address)!r} is a second one of IPv{version}",
+                            f"secondary_addresses=[{str(address)!r}]",
                         )
                     )
-                values[version]["address"] = one
+                values[version]["address"] = address
                 asks = for_all["dhcp"] or (version == 6 and for_all["slaac"])
                 if not addresses and (
                     asks or _says_address(configs[version], self.config(version))
@@ -320,8 +322,8 @@ class Network:
         for version, kind in ((4, V4Config), (6, V6Config)):
             given = configs[version]
             if not isinstance(given, kind | None):
-                mistakes.append(
-                    Mistake(
+                wrong_values.append(
+                    WrongValue(
                         f"v{version}={given!r} is no {kind.__name__}",
                         f"v{version}={kind.__name__}(...)",
                     )
@@ -333,7 +335,7 @@ class Network:
         return made
 
     def __repr__(self) -> str:
-        if self.faults:
+        if self.mistakes:
             return "Network(faulty)"
         shown = [repr(str(one.network)) for one in self._resolved if one is not None]
         if self.kind != "bridged":
@@ -351,13 +353,15 @@ def _says_address(own: IpConfig | None, inherited: IpConfig | None) -> bool:
     )
 
 
-def _interfaces(what: str, given: object, mistakes: list[Mistake]) -> tuple[str, ...]:
+def _interfaces(argument: str, given: object, wrong_values: list[WrongValue]) -> tuple[str, ...]:
     names = (given,) if isinstance(given, str) else given
     if isinstance(names, Iterable):
         names = tuple(names)
         if all(isinstance(one, str) for one in names):
             return names
-    mistakes.append(Mistake(f"{what}={given!r} is no name of an interface", f'{what}="eth0"'))
+    wrong_values.append(
+        WrongValue(f"{argument}={given!r} is no name of an interface", f'{argument}="eth0"')
+    )
     return ()
 
 
@@ -391,17 +395,17 @@ def _version_of(written: object) -> int | None:
 def _take_subnet(written: object, configs: dict[int, Any], place: Place) -> None:
     """Put a subnet where its family's configuration is.
 
-    :raises Mistake: it is none, or the family has one already.
+    :raises WrongValue: it is none, or the family has one already.
     """
     parsed = parse_network(written)
-    known = configs[parsed.version]
-    if known is not None and known.network is not None:
-        raise Mistake(
+    config = configs[parsed.version]
+    if config is not None and config.network is not None:
+        raise WrongValue(
             f"{parsed} is a second subnet of IPv{parsed.version}",
             "a network for each, or secondary_addresses= on the links",
         )
     kind = V4Config if parsed.version == 4 else V6Config
-    configs[parsed.version] = replace(known or kind(place=place), network=parsed)
+    configs[parsed.version] = replace(config or kind(place=place), network=parsed)
 
 
 def _kind_of(
@@ -436,7 +440,7 @@ class NetworkLink:
     required: bool = True
     admin_up: bool = True
     dns_name: str | None = None
-    mistakes: tuple[Mistake, ...] = field(default=(), repr=False, compare=False)
+    wrong_values: tuple[WrongValue, ...] = field(default=(), repr=False, compare=False)
     place: Place = field(default_factory=Place.of_author, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -453,22 +457,22 @@ class NetworkLink:
         return self.v4 if version == 4 else self.v6
 
     @property
-    def faults(self) -> tuple[Fault, ...]:
+    def mistakes(self) -> tuple[Mistake, ...]:
         """What is wrong with it, whatever its network is."""
-        found = list(self.mistakes)
+        wrong_values = list(self.wrong_values)
         if self.mac is not None and not _is_unicast_mac(self.mac):
-            found.append(
-                Mistake(
+            wrong_values.append(
+                WrongValue(
                     f"mac {self.mac!r} is not a unicast hardware address",
                     'mac="02:00:00:00:00:01", or leave it out',
                 )
             )
         if (wrong := mtu_mistake(self.mtu, ())) is not None:
-            found.append(wrong)
+            wrong_values.append(wrong)
         for name in ("required", "admin_up"):
             if not isinstance(getattr(self, name), bool):
-                found.append(
-                    Mistake(
+                wrong_values.append(
+                    WrongValue(
                         f"{name}={getattr(self, name)!r} is neither True nor False", f"{name}=True"
                     )
                 )
@@ -476,57 +480,66 @@ class NetworkLink:
         if called is not None and (
             not is_domain(called) or called.lower().partition(".")[0] == "localhost"
         ):
-            found.append(
-                Mistake(
+            wrong_values.append(
+                WrongValue(
                     f"dns_name {called!r} is no name for the DNS", 'dns_name="www.prod.example"'
                 )
             )
-        found += self._kind_mistakes()
-        return tuple(Fault(what=one.what, remedy=one.remedy, place=self.place) for one in found)
+        wrong_values += self._kind_mistakes()
+        return tuple(
+            Mistake(what=one.what, remedy=one.remedy, place=self.place) for one in wrong_values
+        )
 
-    def _kind_mistakes(self) -> Iterator[Mistake]:
+    def _kind_mistakes(self) -> Iterator[WrongValue]:
         network = self.network
         kinds = ("bridged", "macvlan", "bond", "trunk", "vlan", "gre", "vxlan")
         if self.kind not in kinds:
-            yield Mistake(f"kind {self.kind!r} is unknown", 'kind="macvlan", or leave it out')
+            yield WrongValue(f"kind {self.kind!r} is unknown", 'kind="macvlan", or leave it out')
             return
+        if self.kind == "trunk" and network is not None:
+            yield WrongValue(
+                "kind 'trunk' is for interfaces that carry several networks",
+                "trunk(lan, dmz), and over= on the links to them",
+            )
         tunnel = network is not None and network.kind in ("gre", "vxlan")
         if tunnel and len(self.over) != 1:
-            yield Mistake(
+            yield WrongValue(
                 f"a link to a network of kind {network.kind!r} has to stand on one interface",  # type: ignore[union-attr]
                 'over="eth0", an interface of the machine that reaches the other ends',
             )
         if tunnel and (self.bond or self.kind not in ("gre", "vxlan")):
-            yield Mistake(
+            yield WrongValue(
                 f"a tunnel's link cannot be of kind {self.kind!r}", "leave kind= and bond= out"
             )
         if not tunnel and self.kind in ("gre", "vxlan"):
-            yield Mistake(
+            yield WrongValue(
                 f"kind {self.kind!r} is one of networks",
                 f'Network(..., kind="{self.kind}"), and over= on its links',
             )
         for carried in self.carries:
             if carried.vlan_id is None:
-                yield Mistake(
+                yield WrongValue(
                     f"{_called(carried)} on a trunk has no vlan_id", "Network(..., vlan_id=10)"
                 )
             if carried.kind != "bridged":
-                yield Mistake(
+                yield WrongValue(
                     f"{_called(carried)} on a trunk is of kind {carried.kind!r}",
                     "a bridged network",
                 )
         if self.kind == "vlan" and len(self.over) != 1:
-            yield Mistake("a link of kind 'vlan' stands on one trunk", 'over="eth0"')
+            yield WrongValue("a link of kind 'vlan' stands on one trunk", 'over="eth0"')
         if self.kind in ("bridged", "macvlan", "bond") and self.over:
-            yield Mistake(f"over={list(self.over)} is not for kind {self.kind!r}", "leave it out")
+            yield WrongValue(
+                f"over={list(self.over)} is not for kind {self.kind!r}", "leave it out"
+            )
         if self.kind == "bond" and not 1 <= len(self.bond) <= 8:
-            yield Mistake(f"a bond of {len(self.bond)} interfaces", 'bond=("eth0", "eth1")')
+            yield WrongValue(f"a bond of {len(self.bond)} interfaces", 'bond=("eth0", "eth1")')
         if len(set(self.bond)) < len(self.bond):
-            yield Mistake(f"bond={list(self.bond)} has an interface twice", "each once")
+            yield WrongValue(f"bond={list(self.bond)} has an interface twice", "each once")
         if self.bond and self.kind != "bond":
-            yield Mistake(f"bond= is not for kind {self.kind!r}", "leave one of them out")
+            yield WrongValue(f"bond= is not for kind {self.kind!r}", "leave one of them out")
         if network is not None and network.kind == "point-to-point" and self.kind != "bridged":
-            yield Mistake(
+            yield WrongValue(
                 f"kind {self.kind!r} is not possible on a point-to-point network",
                 "leave it out",
             )
@@ -544,15 +557,17 @@ def trunk(*networks: Network, mac: str | None = None, mtu: int | None = None) ->
 
         links={"eth0": trunk(lan, dmz), "lan0": lan.at(".1", over="eth0")}
     """
-    mistakes: list[Mistake] = []
+    wrong_values: list[WrongValue] = []
     given: tuple[object, ...] = networks
     for network in given:
         if not isinstance(network, Network):
-            mistakes.append(Mistake(f"a trunk of {network!r}", "trunk(lan, dmz)"))
+            wrong_values.append(WrongValue(f"a trunk of {network!r}", "trunk(lan, dmz)"))
         elif sum(network is one for one in given) > 1:
-            mistakes.append(Mistake(f"{_called(network)} is on the trunk twice", "trunk(lan, dmz)"))
+            wrong_values.append(
+                WrongValue(f"{_called(network)} is on the trunk twice", "trunk(lan, dmz)")
+            )
     if not networks:
-        mistakes.append(Mistake("a trunk of no networks", "trunk(lan, dmz)"))
+        wrong_values.append(WrongValue("a trunk of no networks", "trunk(lan, dmz)"))
     return NetworkLink(
         network=None,
         kind="trunk",
@@ -560,7 +575,7 @@ def trunk(*networks: Network, mac: str | None = None, mtu: int | None = None) ->
         carries=tuple(one for one in given if isinstance(one, Network)),
         mac=mac,
         mtu=mtu,
-        mistakes=tuple(mistakes),
+        wrong_values=tuple(wrong_values),
     )
 
 

@@ -1,4 +1,4 @@
-"""Parameters of roles: whether a value is what its annotation says."""
+"""Parameters of roles and tasks: whether a value is what its annotation says."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from difflib import get_close_matches
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Annotated, Any, Literal, Union
 
-from pytest_carthage.model.fault import Fault
-from pytest_carthage.model.place import Place
+from pytest_carthage.model.mistakes.mistake import Mistake
+from pytest_carthage.model.mistakes.place import Place
 
-__all__ = ["check_parameters", "inherit_annotations"]
+__all__ = ["check_parameters", "inherit_annotations", "is_time_limit"]
 
 _SIMPLE = (str, bytes, Path, PurePath, PurePosixPath)
 _UNKNOWN = object()
@@ -29,14 +29,23 @@ def inherit_annotations(cls: type) -> None:
     """
     hidden = _hidden_fields(cls)
     if hidden:
-        known: Mapping[str, Field[Any]] = cls.__dataclass_fields__  # type: ignore[attr-defined]
-        told = {name: known[name].type for name in hidden}
-        cls.__annotations__ = {**inspect.get_annotations(cls), **told}
+        parameters: Mapping[str, Field[Any]] = cls.__dataclass_fields__  # type: ignore[attr-defined]
+        annotations = {name: parameters[name].type for name in hidden}
+        cls.__annotations__ = {**inspect.get_annotations(cls), **annotations}
+
+
+def is_time_limit(value: object) -> bool:
+    """Whether it is a number of seconds that something may take, or None: as long as it takes."""
+    if value is None:
+        return True
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 0 < value < float("inf")
 
 
 def _hidden_fields(cls: type) -> list[str]:
     """Fields of a base that the class body gives another value, without telling a type."""
-    known = getattr(cls, "__dataclass_fields__", {})
+    parameters = getattr(cls, "__dataclass_fields__", {})
     own = vars(cls)
     if "__dataclass_fields__" in own:
         return []
@@ -44,7 +53,7 @@ def _hidden_fields(cls: type) -> list[str]:
     return [
         name
         for name in own
-        if name in known
+        if name in parameters
         and name not in annotated
         and not isinstance(own[name], types.MemberDescriptorType | property)
     ]
@@ -60,12 +69,12 @@ def check_parameters(cls: type, given: Sequence[Any], named: Mapping[str, Any]) 
 
     def refuse(what: str, remedy: str) -> Exception:
         place = Place.of_author()
-        return Fault(what=what, remedy=remedy, place=place).error(f"role {cls.__name__}")
+        return Mistake(what=what, remedy=remedy, place=place).error(f"role {cls.__name__}")
 
     if not is_dataclass(cls):
         if cls.__init__ is object.__init__ and (given or named):  # type: ignore[misc]
-            told = ", ".join([*map(repr, given), *(f"{k}={v!r}" for k, v in named.items())])
-            raise refuse(f"it takes no parameters, and got {told}", _decorated(cls))
+            arguments = ", ".join([*map(repr, given), *(f"{k}={v!r}" for k, v in named.items())])
+            raise refuse(f"it takes no parameters, and got {arguments}", _decorated(cls))
         return
     if not cls.__dataclass_params__.init:  # type: ignore[attr-defined]
         return
@@ -74,27 +83,27 @@ def check_parameters(cls: type, given: Sequence[Any], named: Mapping[str, Any]) 
             f"its value of {hidden} has no effect: a base's parameter stands before it",
             _decorated(cls),
         )
-    known = {one.name: one for one in fields(cls)}
-    for name in known:
+    parameters = {one.name: one for one in fields(cls)}
+    for name in parameters:
         if isinstance(inspect.getattr_static(cls, name, None), property):
             raise refuse(
                 f"{name} is a property here, and a parameter in a base",
                 f"another name, or {name} = ... with a value",
             )
     for name in named:
-        if name not in known and name not in inspect.signature(cls).parameters:
-            close = get_close_matches(name, known, 1) or list(known)
+        if name not in parameters and name not in inspect.signature(cls).parameters:
+            close = get_close_matches(name, parameters, 1) or list(parameters)
             remedy = f"one of {', '.join(close)}" if close else "leave it out"
             if name in inspect.get_annotations(cls):
                 remedy = _decorated(cls)
             raise refuse(f"it has no parameter {name!r}", remedy)
-    positional = [one.name for one in known.values() if one.init and not one.kw_only]
+    positional = [one.name for one in parameters.values() if one.init and not one.kw_only]
     values = {**named, **dict(zip(positional, given, strict=False))}
-    for name, one in known.items():
-        value = values.get(name, one.default)
+    for name, parameter in parameters.items():
+        value = values.get(name, parameter.default)
         if value is MISSING:
             continue
-        kind = _kind_of(cls, one)
+        kind = _kind_of(cls, parameter)
         if not _fits(value, kind):
             raise refuse(
                 f"parameter {name}={value!r} is {_told(type(value))}, expected is {_told(kind)}",
@@ -114,13 +123,13 @@ def _decorated(cls: type) -> str:
     return f"@dataclass(frozen=True, slots=True, kw_only=True) above class {cls.__name__}"
 
 
-def _kind_of(cls: type, one: Field[Any]) -> Any:
+def _kind_of(cls: type, parameter: Field[Any]) -> Any:
     """What the annotation of a field says; :data:`_UNKNOWN` where that cannot be found out."""
-    if not isinstance(one.type, str):
-        return one.type
+    if not isinstance(parameter.type, str):
+        return parameter.type
     for base in cls.__mro__:
-        if inspect.get_annotations(base).get(one.name) == one.type:
-            kind = _evaluated(one.type, base.__module__)
+        if inspect.get_annotations(base).get(parameter.name) == parameter.type:
+            kind = _evaluated(parameter.type, base.__module__)
             if kind is not _UNKNOWN:
                 return kind
     return _UNKNOWN
@@ -194,17 +203,17 @@ def _remedy(value: Any, kind: Any) -> str:
     wanted = [kind]
     if typing.get_origin(kind) in (Union, types.UnionType):
         wanted = [one for one in typing.get_args(kind) if one not in (None, type(None))]
-    for one in wanted:
-        origin, arguments = typing.get_origin(one), typing.get_args(one)
+    for choice in wanted:
+        origin, arguments = typing.get_origin(choice), typing.get_args(choice)
         if origin is Literal:
             return repr(arguments[0])
         if origin is tuple and arguments and _fits(value, arguments[0]):
             return repr((value,))
-        if one in (int, float, str) and type(value) in (str, int, float):
+        if choice in (int, float, str) and type(value) in (str, int, float):
             try:
-                return repr(one(value))
+                return repr(choice(value))
             except ValueError:
                 continue
-        if one in _SIMPLE and issubclass(one, PurePath) and isinstance(value, str):
-            return f"{one.__name__}({value!r})"
+        if choice in _SIMPLE and issubclass(choice, PurePath) and isinstance(value, str):
+            return f"{choice.__name__}({value!r})"
     return f"... ({_told(kind)})"

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from pytest_carthage.model.fault import Fault
-from pytest_carthage.model.key import Anchor, Unkeyed, content, digest
+from pytest_carthage.handles.capability import CAPABILITIES, Capability
+from pytest_carthage.model.keys.key import Anchor, Unkeyed, content, digest
+from pytest_carthage.model.mistakes.culprit import described
+from pytest_carthage.model.mistakes.mistake import Mistake
+from pytest_carthage.model.mistakes.place import Place
+from pytest_carthage.model.names import interface_mistake, is_group, is_package
 from pytest_carthage.model.network import NetworkLink
 from pytest_carthage.model.parameters import check_parameters, inherit_annotations
-from pytest_carthage.model.place import Place
 from pytest_carthage.model.task import Step, Task
 
 if TYPE_CHECKING:
-    from pytest_carthage.access.machine import AsyncMachine
-    from pytest_carthage.model.machine import Forward
+    from pytest_carthage.model.forward import Forward
 
 __all__ = ["Role", "distinct", "several"]
 
@@ -98,6 +101,14 @@ class Role:
         return MappingProxyType({})
 
     @property
+    def uses(self) -> Sequence[Capability]:
+        """What its tasks ask of the machine beside commands and files, as ``("freeze",)``.
+
+        A layout that puts it on a target which lacks that is refused before anything is built.
+        """
+        return ()
+
+    @property
     def serves_dhcp(self) -> bool:
         """Whether it serves DHCP: machines that ask on its networks are made after it."""
         return False
@@ -122,10 +133,10 @@ class Role:
         """Ansible groups that the machine is in."""
         return ()
 
-    async def refresh(self, machine: AsyncMachine) -> None:
+    async def refresh(self, machine: Any) -> None:
         """Called when machines joined or left, and when this one was started again."""
 
-    async def welcome(self, own: AsyncMachine, newcomer: AsyncMachine) -> None:
+    async def welcome(self, own: Any, newcomer: Any) -> None:
         """Called for each other machine of the layout: once both run, and after each start of it.
 
         A newcomer is welcomed before its own machine tasks, where ``own`` is ready by then, as it
@@ -152,23 +163,24 @@ class Role:
         try:
             return _gathered(self)
         except _Wrong as wrong:
-            fault = Fault(what=wrong.what, remedy=wrong.remedy, place=Place.of_author())
-            raise fault.error(f"role {wrong.role}") from None
+            raise wrong.mistake(Place.of_author()).error(f"role {wrong.role}") from wrong.__cause__
 
     def tasks(self, kind: Literal["filesystem", "machine"] | None = None) -> tuple[Task, ...]:
         """Its own tasks in their order; those of :attr:`includes` are theirs."""
         names: dict[str, None] = {}
         for cls in reversed(type(self).__mro__):
             names.update(dict.fromkeys(n for n, one in vars(cls).items() if isinstance(one, Task)))
-        found = (inspect.getattr_static(type(self), name) for name in names)
-        return tuple(task for task in found if isinstance(task, Task) and kind in (None, task.kind))
+        members = (inspect.getattr_static(type(self), name) for name in names)
+        return tuple(
+            task for task in members if isinstance(task, Task) and kind in (None, task.kind)
+        )
 
     @property
     def steps(self) -> tuple[Step, ...]:
         """What it does to an image, one layer each; without :attr:`includes`."""
         steps = [Step.of_task(task, self) for task in self.tasks("filesystem")]
         if self.packages:
-            from pytest_carthage.model.place import Place
+            from pytest_carthage.model.mistakes.place import Place
 
             ordered = tuple(sorted(map(str, set(_listed(self.packages)))))
             steps.insert(0, Step.of_packages(ordered, Place.of_author(), self))
@@ -189,8 +201,8 @@ class Role:
         """
         own: object = self
         names = [one.name for one in fields(own)] if is_dataclass(own) else list(_state_of(own))
-        told = {name: content(getattr(self, name), anchor) for name in names}
-        return [type(self).__qualname__, told]
+        values = {name: content(getattr(self, name), anchor) for name in names}
+        return [type(self).__qualname__, values]
 
     def __content__(self) -> Any:
         return [self.parameters, [step.key for step in self.steps]]
@@ -203,15 +215,15 @@ class Role:
         except Unkeyed:
             return f"{type(self).__qualname__}-{id(self):x}"
 
-    def faults(self, place: Place) -> tuple[Fault, ...]:
+    def mistakes(self, place: Place) -> tuple[Mistake, ...]:
         """What is wrong with it and its parts, where it was put to use at ``place``."""
         try:
             parts = _gathered(self)
         except _Wrong as wrong:
-            what = f"role {wrong.role} {wrong.what}"
-            return (Fault(what=what, remedy=wrong.remedy, place=place),)
+            mistake = wrong.mistake(place)
+            return (replace(mistake, what=f"role {wrong.role} {mistake.what}"),)
         return tuple(
-            Fault(what=f"role {type(one).__name__} {what}", remedy=remedy, place=place)
+            Mistake(what=f"role {type(one).__name__} {what}", remedy=remedy, place=place)
             for one in parts
             for what, remedy in _mistakes(one)
         )
@@ -224,10 +236,10 @@ def several(value: str | Iterable[str]) -> tuple[str, ...]:
 
 def distinct(roles: Iterable[Role]) -> tuple[Role, ...]:
     """Roles without those that are there before in the same class and with the same parameters."""
-    found: dict[Identity, Role] = {}
+    by_identity: dict[Identity, Role] = {}
     for role in roles:
-        found.setdefault((type(role), role.key), role)
-    return tuple(found.values())
+        by_identity.setdefault((type(role), role.key), role)
+    return tuple(by_identity.values())
 
 
 class _Wrong(Exception):
@@ -239,14 +251,35 @@ class _Wrong(Exception):
         self.what = what
         self.remedy = remedy
 
+    def mistake(self, place: Place) -> Mistake:
+        """It as a mistake of what is declared at ``place``."""
+        return Mistake(what=self.what, remedy=self.remedy, place=place, cause=self.__cause__)
+
 
 def _gathered(role: Role) -> tuple[Role, ...]:
-    found: dict[Identity, Role] = {}
-    _gather(role, {}, found)
-    return tuple(found.values())
+    parts: dict[Identity, Role] = {}
+    _gather(role, {}, parts)
+    return tuple(parts.values())
 
 
-def _gather(role: Role, path: Mapping[Identity, Role], found: dict[Identity, Role]) -> None:
+def _ask(role: Role) -> None:
+    """Have a role say all that others will ask of it.
+
+    :raises _Wrong: a property of the author's failed.
+    """
+    for name in _SAYS:
+        try:
+            getattr(role, name)
+        except Exception as error:
+            raise _Wrong(
+                role,
+                f"cannot say its {name}: {described(error)}",
+                f"{name} that follow from the role's parameters",
+            ) from error
+
+
+def _gather(role: Role, path: Mapping[Identity, Role], parts: dict[Identity, Role]) -> None:
+    _ask(role)
     identity = type(role), role.key
     if identity in path or len(path) > _DEEPEST:
         names = [type(one).__name__ for one in (*path.values(), role)][-6:]
@@ -254,19 +287,18 @@ def _gather(role: Role, path: Mapping[Identity, Role], found: dict[Identity, Rol
         raise _Wrong(role, f"includes itself: {circle}", "leave one of them out")
     around = {**path, identity: role}
     includes: object = role.includes
-    for one in includes if isinstance(includes, tuple | list) else (includes,):
-        if not isinstance(one, Role):
-            name = one.__name__ if isinstance(one, type) else "Nginx"
-            raise _Wrong(role, f"includes {one!r}, which is no role", f"includes = ({name}(),)")
-        _gather(one, around, found)
-    found.setdefault(identity, role)
+    for included in includes if isinstance(includes, tuple | list) else (includes,):
+        if not isinstance(included, Role):
+            name = included.__name__ if isinstance(included, type) else "Nginx"
+            raise _Wrong(
+                role, f"includes {included!r}, which is no role", f"includes = ({name}(),)"
+            )
+        _gather(included, around, parts)
+    parts.setdefault(identity, role)
 
 
 def _mistakes(role: Role) -> Iterator[tuple[str, str]]:
     """What is wrong with one role, and what can be written instead."""
-    from pytest_carthage.model.image import is_package
-    from pytest_carthage.model.machine import interface_fault
-
     name = type(role).__name__
     for package in _listed(role.packages):
         if not is_package(package):
@@ -275,12 +307,28 @@ def _mistakes(role: Role) -> Iterator[tuple[str, str]]:
                 f'packages = ("nginx",) in {name}',
             )
     for attribute, example in _NAMES.items():
-        for one in _listed(getattr(role, attribute)):
-            if not isinstance(one, str) or not one:
-                yield f"has {one!r} in {attribute}, which is no name", f"{attribute} = {example}"
-    forward: object = role.forward
-    if not isinstance(forward, bool):
-        yield f"has forward = {forward!r}", "forward = True"
+        for entry in _listed(getattr(role, attribute)):
+            if not isinstance(entry, str) or not entry:
+                yield f"has {entry!r} in {attribute}, which is no name", f"{attribute} = {example}"
+    for group in _listed(role.groups):
+        if isinstance(group, str) and group and not is_group(group):
+            yield (
+                f"has {group!r} in groups, which is not a name that Ansible takes",
+                f'groups = ("{re.sub("[^A-Za-z0-9_]", "_", group)}",)',
+            )
+    for capability in _listed(role.uses):
+        if capability not in CAPABILITIES:
+            yield (
+                f"has {capability!r} in uses, which is nothing that machines can be asked for",
+                f"one of {', '.join(CAPABILITIES)}",
+            )
+    for attribute in ("forward", "serves_dhcp"):
+        flag: object = getattr(role, attribute)
+        if not isinstance(flag, bool):
+            yield f"has {attribute} = {flag!r}", f"{attribute} = True"
+    programs: object = role.programs
+    if not isinstance(programs, Mapping):
+        yield f"has {programs!r} as programs", 'programs to their packages, as {"nginx": "nginx"}'
     links: object = role.links
     if not isinstance(links, Mapping):
         yield f"has {links!r} as links", 'links as a mapping, as {"mon0": self.network.at("auto")}'
@@ -288,7 +336,7 @@ def _mistakes(role: Role) -> Iterator[tuple[str, str]]:
         for interface, link in links.items():
             if not isinstance(link, NetworkLink):
                 yield f"has {link!r} as link {interface!r}", "network.at(...)"
-            elif (wrong := interface_fault(interface)) is not None:
+            elif (wrong := interface_mistake(interface)) is not None:
                 yield f"has a link whose interface name {interface!r} {wrong}", 'a name as "mon0"'
     yield from _wrong_tasks(role)
     if role.tasks("filesystem"):
@@ -304,24 +352,24 @@ def _mistakes(role: Role) -> Iterator[tuple[str, str]]:
 def _wrong_tasks(role: Role) -> Iterator[tuple[str, str]]:
     whose: dict[str, type] = {}
     for cls in type(role).__mro__:
-        for name, one in vars(cls).items():
-            if isinstance(one, Task):
+        for name, member in vars(cls).items():
+            if isinstance(member, Task):
                 whose[name] = cls
     for name, cls in whose.items():
-        one = inspect.getattr_static(type(role), name)
-        if one is None:
+        member = inspect.getattr_static(type(role), name)
+        if member is None:
             continue
         kind = getattr(vars(cls)[name], "kind", "filesystem")
-        if not isinstance(one, Task):
+        if not isinstance(member, Task):
             yield (
                 f"has {name}, which is a task of {cls.__name__}, as something that is none",
                 f"@{kind}_task above it, or {name} = None to leave it out",
             )
             continue
         try:
-            inspect.signature(one.function).bind(role, object())
+            inspect.signature(member.function).bind(role, object())
         except TypeError as error:
-            takes = "machine" if one.kind == "machine" else "fs"
+            takes = "machine" if member.kind == "machine" else "fs"
             yield f"has task {name}, which cannot be called: {error}", f"def {name}(self, {takes})"
 
 
@@ -333,6 +381,21 @@ def _state_of(role: object) -> Mapping[str, Any]:
     return getattr(role, "__dict__", {})
 
 
+#: attributes that may be properties of an author's
+_SAYS = (
+    "packages",
+    "includes",
+    "offers",
+    "needs",
+    "links",
+    "programs",
+    "uses",
+    "serves_dhcp",
+    "forward",
+    "masquerade",
+    "forwards",
+    "groups",
+)
 #: attributes that are names, and what they look like
 _NAMES = {
     "offers": '("postgres",)',

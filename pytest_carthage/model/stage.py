@@ -8,9 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
-from pytest_carthage.model.fault import Fault
-from pytest_carthage.model.key import function_key
-from pytest_carthage.model.place import Place
+from pytest_carthage.model.keys.key import function_key
+from pytest_carthage.model.mistakes.mistake import Mistake
+from pytest_carthage.model.mistakes.place import Place
+from pytest_carthage.model.parameters import is_time_limit
 
 __all__ = ["Stage", "stage"]
 
@@ -94,10 +95,10 @@ def _fixture(
 
     def run(**arguments: Any) -> Any:
         __tracebackhide__ = True  # pytest's: the author's own frames are what to see
-        from pytest_carthage.plugin.live import run_stage
+        from pytest_carthage.door import door_of
 
         request = arguments["request"] if passes_request else arguments.pop("request")
-        return run_stage(made, arguments, request)
+        return door_of(request, f"stage {made.name!r}").run_stage(made, arguments, request)
 
     parameters = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
@@ -119,7 +120,7 @@ def _fixture(
 def _refuse_what_is_no_stage(function: object, timeout_s: object, place: Place) -> None:
     def refuse(what: str, remedy: str) -> None:
         called = getattr(function, "__name__", repr(function))
-        raise Fault(what=what, remedy=remedy, place=place).error(f"stage {called!r}")
+        raise Mistake(what=what, remedy=remedy, place=place).error(f"stage {called!r}")
 
     if not inspect.isroutine(function):
         refuse("it is not a function", "@stage above a def, or @stage(timeout_s=60)")
@@ -132,9 +133,5 @@ def _refuse_what_is_no_stage(function: object, timeout_s: object, place: Place) 
                 f"parameter '{parameter}' does not name a fixture",
                 "one parameter for each fixture",
             )
-    if timeout_s is not None and (
-        isinstance(timeout_s, bool)
-        or not isinstance(timeout_s, int | float)
-        or not 0 < timeout_s < float("inf")
-    ):
+    if not is_time_limit(timeout_s):
         refuse(f"timeout_s {timeout_s!r} is not a positive number", "@stage(timeout_s=600)")

@@ -7,16 +7,14 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import Any, ClassVar, Literal, overload
 
-from pytest_carthage.model.fault import Fault
-from pytest_carthage.model.key import Anchor, digest
-from pytest_carthage.model.place import Place
-from pytest_carthage.model.references import function_content
-
-if TYPE_CHECKING:
-    from pytest_carthage.model.image import File
-    from pytest_carthage.model.role import Role
+from pytest_carthage.model.file import File
+from pytest_carthage.model.keys.key import Anchor, digest
+from pytest_carthage.model.keys.references import function_content
+from pytest_carthage.model.mistakes.mistake import Mistake
+from pytest_carthage.model.mistakes.place import Place
+from pytest_carthage.model.parameters import is_time_limit
 
 __all__ = ["Step", "Task", "filesystem_task", "machine_task", "task_of"]
 
@@ -30,6 +28,8 @@ class Task:
     As an attribute of a role it is a method of it.
     """
 
+    #: how content keys know one, which is asked for beside all else that code refers to
+    is_task: ClassVar = True
     kind: Literal["filesystem", "machine"]
     title: str
     function: Function
@@ -55,17 +55,17 @@ class Task:
     def __get__(self, instance: object, owner: type) -> Any:
         return self if instance is None else functools.partial(self.function, instance)
 
-    def content(self, role: Role | None, anchor: Anchor = None) -> list[Any]:
+    def content(self, role: Any, anchor: Anchor = None) -> list[Any]:
         """What it depends on beside the files that it reads, as JSON can hold it.
 
         :param anchor: paths of the role's parameters that are near it are told from there.
         :raises Unkeyed: a parameter of the role has no key.
         """
-        told = function_content(self.function, role)
+        references = function_content(self.function, role)
         return [
             self.title,
             self.network,
-            told,
+            references,
             [] if role is None else role.parameters_near(anchor),
         ]
 
@@ -85,7 +85,7 @@ def filesystem_task(
 ) -> Any:
     """Make a function or method (async or not) a task that needs a file system only.
 
-    It gets a :class:`~pytest_carthage.access.filesystem.Filesystem`, or the same as awaitables
+    It gets a :class:`~pytest_carthage.work.files.filesystem.Filesystem`, or the same as awaitables
     where it is async. Each is one layer of an image; nothing is booted for it.
 
     :param title: what people read; by default the function's name.
@@ -130,15 +130,21 @@ def _decorate(
     def make(function: Function) -> Task:
         named = getattr(function, "__name__", repr(function))
         if not inspect.isroutine(function):
-            raise Fault(
+            raise Mistake(
                 what="it is not a function",
                 remedy=f"@{kind}_task above a def",
                 place=place,
             ).error(f"task {named!r}")
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise Fault(
+            raise Mistake(
                 what="it yields, but a task has nothing to undo",
                 remedy="return instead of yield",
+                place=place,
+            ).error(f"task {named!r}")
+        if not is_time_limit(timeout_s):
+            raise Mistake(
+                what=f"timeout_s {timeout_s!r} is not a positive number",
+                remedy=f"@{kind}_task(timeout_s=600)",
                 place=place,
             ).error(f"task {named!r}")
         code = inspect.unwrap(function).__code__
@@ -154,9 +160,9 @@ def _decorate(
     return make if isinstance(title, str) else make(title)
 
 
-def task_of(one: object) -> Task | None:
+def task_of(value: object) -> Task | None:
     """The task that a value is; None: it is none."""
-    return one if isinstance(one, Task) else None
+    return value if isinstance(value, Task) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +171,7 @@ class Step:
 
     kind: Literal["packages", "task", "file"]
     title: str
-    role: Role | None = None
+    role: Any = None
     task: Task | None = None
     packages: tuple[str, ...] = ()
     file: File | None = None
@@ -174,13 +180,13 @@ class Step:
     origin: Path | None = None
 
     @classmethod
-    def of_packages(cls, names: tuple[str, ...], place: Place, role: Role | None = None) -> Step:
+    def of_packages(cls, names: tuple[str, ...], place: Place, role: Any = None) -> Step:
         """Packages of the distribution."""
         title = f"install {', '.join(map(str, names))}"
         return cls(kind="packages", title=title, packages=names, place=place, role=role)
 
     @classmethod
-    def of_task(cls, task: Task, role: Role | None) -> Step:
+    def of_task(cls, task: Task, role: Any) -> Step:
         """A filesystem task."""
         return cls(kind="task", title=task.title, task=task, role=role, place=task.place)
 
@@ -201,21 +207,21 @@ class Step:
 
         :raises LayoutError: a parameter has no key.
         """
-        from pytest_carthage.model.key import Unkeyed
+        from pytest_carthage.model.keys.key import Unkeyed
 
         anchors = (self.anchor, *([self.origin] if self.origin is not None else []))
         if self.file is not None:
             file = self.file
-            told: list[Any] = ["file", file.source, file.target, file.mode, file.user]
+            parts: list[Any] = ["file", file.source, file.target, file.mode, file.user]
         elif self.task is not None:
             try:
-                told = ["task", *self.task.content(self.role, anchors)]
+                parts = ["task", *self.task.content(self.role, anchors)]
             except Unkeyed as error:
-                raise Fault(
+                raise Mistake(
                     what=f"of task {self.title!r}: {error}",
                     remedy="text, numbers, paths, tuples and frozen dataclasses",
                     place=self.place,
                 ).error("an image") from None
         else:
-            told = ["packages", *self.packages]
-        return digest(told, anchors)
+            parts = ["packages", *self.packages]
+        return digest(parts, anchors)

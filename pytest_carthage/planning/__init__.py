@@ -6,22 +6,19 @@ that joins or leaves a live one, :func:`waves` gives the order of building.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from pytest_carthage.errors import LayoutError
-from pytest_carthage.model.fault import Fault
-from pytest_carthage.model.graph import batches
-from pytest_carthage.model.hardware import digests, mac_address
+from pytest_carthage.model.addresses.hardware import digests, mac_address
+from pytest_carthage.model.addresses.resolution import PlannedAddressing, highest_free, with_prefix
 from pytest_carthage.model.image import Image
 from pytest_carthage.model.machine import Machine
 from pytest_carthage.model.network import Network, NetworkLink
-from pytest_carthage.model.resolution import PlannedAddressing, highest_free, with_prefix
 from pytest_carthage.model.role import several
-from pytest_carthage.model.rules import Decided, Neighbourhood, decide
 from pytest_carthage.planning.naming import bridge_name, port_name
+from pytest_carthage.planning.order import batches
 from pytest_carthage.planning.plan import (
     Plan,
     PlannedForward,
@@ -31,17 +28,15 @@ from pytest_carthage.planning.plan import (
     PlannedRoute,
     PlannedVlan,
 )
+from pytest_carthage.planning.rules import Decided, Neighbourhood, decide
+from pytest_carthage.planning.targets import Targets, check_target, choose, installed
+from pytest_carthage.planning.traits import Traits
 
 if TYPE_CHECKING:
-    from pytest_carthage.model.layout import Layout
     from pytest_carthage.model.role import Role
+    from pytest_carthage.planning.declaration import Declaration
 
 __all__ = ["extend_plan", "make_plan", "plan_station", "reduce_plan", "waves"]
-
-#: target of a machine without an image: its root file system is the host's
-IMAGELESS = "netns"
-#: target of a machine with an image
-IMAGEFUL = "podman"
 
 _SYSTEMD_PACKAGES = ("dbus", "systemd-sysv")
 _SYSTEMD_COMMANDS = (
@@ -53,31 +48,28 @@ _SYSTEMD_COMMANDS = (
 
 
 def make_plan(
-    layout: type[Layout],
+    layout: type[Declaration],
     *,
     target: str | None = None,
-    known_targets: Collection[str] | None = None,
+    targets: Targets | None = None,
 ) -> Plan:
     """Plan a layout.
 
     :param target: realises the machines that do not choose (``on=``); None: what the layout says.
-    :param known_targets: kinds of the providers that there are; None: any.
+    :param targets: what there is to choose from; None: what is installed.
     :raises LayoutError: a target is unknown, or cannot realise a machine.
     """
-    known = None if known_targets is None else tuple(sorted(known_targets))
+    available = installed() if targets is None else MappingProxyType(dict(targets))
     chosen = target or layout.target
-    if chosen is not None and known is not None and chosen not in known:
-        raise LayoutError(
-            f"layout {layout.__name__!r}: target {chosen!r} is unknown;"
-            f" try: one of {', '.join(known)}"
-        )
+    if chosen is not None:
+        check_target(layout.__name__, chosen, available)
     plan = Plan(
         layout=layout.__name__,
         networks=_plan_networks(layout.networks()),
         machines=MappingProxyType({}),
         images=MappingProxyType({}),
         target=chosen,
-        known_targets=known,
+        targets=available,
     )
     return _with_machines(plan, layout.machines(), layout.decided())
 
@@ -100,13 +92,19 @@ def extend_plan(plan: Plan, name: str, machine: Machine) -> tuple[Plan, PlannedM
 
 
 def reduce_plan(plan: Plan, name: str) -> Plan:
-    """Plan without a machine; its addresses and names are free again.
+    """Plan without a machine; its addresses and names are free again, and nobody waits for it.
 
     :raises KeyError: there is no such machine.
     """
     if name not in plan.machines:
         raise KeyError(name)
-    kept = {other: planned for other, planned in plan.machines.items() if other != name}
+    kept = {
+        other: replace(planned, after=tuple(waited for waited in planned.after if waited != name))
+        if name in planned.after
+        else planned
+        for other, planned in plan.machines.items()
+        if other != name
+    }
     return replace(plan, machines=MappingProxyType(kept))
 
 
@@ -223,8 +221,8 @@ def _neighbourhood(plan: Plan) -> Neighbourhood:
         for subnet in network.subnets:
             around.external.setdefault(name, set()).update(subnet.external_addresses)
     for name, link in plan.stations.items():
-        for one in link.addresses:
-            around.addresses.setdefault(name, {})[one.ip] = f"station on {name}"
+        for address in link.addresses:
+            around.addresses.setdefault(name, {})[address.ip] = f"station on {name}"
         around.macs.setdefault(name, {})[link.mac] = f"station on {name}"
         if plan.networks[name].kind == "point-to-point":
             around.ends.setdefault(name, []).append(f"station on {name}")
@@ -234,8 +232,14 @@ def _neighbourhood(plan: Plan) -> Neighbourhood:
         around.after[name] = machine.after
         for link in machine.links:
             around.macs.setdefault(link.network, {})[link.mac] = name
+            if link.dns_name:
+                around.dns_names[link.dns_name.lower()] = name, link.interface
             for address in link.addresses:
                 around.addresses.setdefault(link.network, {})[address.ip] = name
+            for addressing in link.addressings:
+                around.external.setdefault(link.network, set()).update(
+                    addressing.external_addresses
+                )
             leads = plan.networks.get(link.network)
             if leads is not None and leads.kind in ("point-to-point", "gre"):
                 around.ends.setdefault(link.network, []).append(f"{name}.{link.interface}")
@@ -255,12 +259,21 @@ def _with_machines(
     names = {network.bridge for network in plan.networks.values()}
     names |= {port for link in (*links, *plan.stations.values()) for port in _ports(link)}
     for name, machine in machines.items():
-        target = _target(plan, name, machine)
-        image = _image(machine, target)
+        target = choose(
+            plan.layout,
+            name,
+            machine,
+            wanted=plan.target,
+            targets=plan.targets,
+            boots=_init(machine) == "systemd",
+        )
+        traits = plan.targets[target].of(has_image=machine.image is not None)
+        image = _image(machine, traits)
         planned[name] = PlannedMachine(
             name=name,
             hostname=decided[name].hostname,
             target=target,
+            traits=traits,
             image=image,
             links=_plan_links(plan, name, machine, decided[name], names),
             routes=tuple(
@@ -280,12 +293,15 @@ def _with_machines(
             roles=machine.parts,
             built_roles=_keys(image.roles) if image is not None else frozenset(),
             command=machine.command if image is None else _command(machine),
+            restart=machine.restart,
             init=machine.init if image is None else _init(machine),
             env=machine.env,
             forward=decided[name].forward,
             wait_for=machine.wait_for,
             ready_timeout_s=machine.ready_timeout_s,
             limits=machine.limits,
+            strict_settings=machine.strict_settings,
+            privileges=machine.privileges,
             groups=_groups(machine),
             variables=machine.variables,
             after=decided[name].after,
@@ -312,21 +328,21 @@ def _plan_links(
 
     planned: list[PlannedLink] = []
     for interface, link in _lowest_first(machine.links):
-        one = decided.links[interface]
-        network = plan.networks.get(one.network)
+        decided_link = decided.links[interface]
+        network = plan.networks.get(decided_link.network)
         planned.append(
             PlannedLink(
                 interface=interface,
-                network=one.network,
+                network=decided_link.network,
                 kind=link.kind,
                 bridge=network.bridge if network is not None else "",
                 port=port(interface),
-                mac=one.mac,
-                mtu=one.mtu,
-                v4=one.v4,
-                v6=one.v6,
+                mac=decided_link.mac,
+                mtu=decided_link.mtu,
+                v4=decided_link.v4,
+                v6=decided_link.v6,
                 over=link.over,
-                underlay=one.underlay,
+                underlay=decided_link.underlay,
                 vlans=tuple(
                     PlannedVlan(
                         vlan_id=carried.vlan_id or 0,
@@ -359,45 +375,15 @@ def _lowest_first(links: Mapping[str, NetworkLink]) -> list[tuple[str, NetworkLi
     return done
 
 
-def _target(plan: Plan, name: str, machine: Machine) -> str:
-    target = machine.on or plan.target or (IMAGEFUL if machine.image else IMAGELESS)
-
-    def refuse(what: str, remedy: str) -> LayoutError:
-        fault = Fault(what=what, remedy=remedy, place=machine.place)
-        return fault.error(f"machine {name!r} of layout {plan.layout!r}")
-
-    if plan.known_targets is not None and target not in plan.known_targets:
-        raise refuse(f"target {target!r} is unknown", f"one of {', '.join(plan.known_targets)}")
-    if target == IMAGELESS and machine.init == "systemd":
-        raise refuse(
-            f"target {IMAGELESS!r} cannot run systemd: its machines share the host's file system",
-            f'on="{IMAGEFUL}" with an image, or leave init= out',
-        )
-    if target == IMAGEFUL and machine.image is None:
-        raise refuse(
-            f"target {IMAGEFUL!r} needs an image, and the machine has none",
-            f'Machine(Image.debian("bookworm"), ...), or on="{IMAGELESS}"',
-        )
-    if target == IMAGELESS:
-        for role in machine.parts:
-            for task in role.tasks("filesystem"):
-                raise refuse(
-                    f"role {type(role).__name__} has a task of the file system ({task.title!r}),"
-                    f" and on target {IMAGELESS!r} that is the host's own, which stays as it is",
-                    f'on="{IMAGEFUL}" with an image, or @machine_task for what can be done there',
-                )
-    return target
-
-
 def _groups(machine: Machine) -> tuple[str, ...]:
     by_roles = (group for role in machine.parts for group in several(role.groups))
     return tuple(dict.fromkeys([*machine.groups, *by_roles]))
 
 
-def _image(machine: Machine, target: str) -> Image | None:
-    """The image with what the machine's roles and init need; None where the host's is used."""
+def _image(machine: Machine, traits: Traits) -> Image | None:
+    """The image with what the machine's roles and init need; None where nothing of it is used."""
     image = machine.image
-    if image is None or target == IMAGELESS:
+    if image is None or traits.root != "image":
         return None
     has = _keys(image.roles)
     missing = [role for role in machine.parts if role.key not in has]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from pytest_carthage.model.hardware import digests
+from pytest_carthage.model.addresses.hardware import digests
 
 __all__ = ["bridge_name", "port_name"]
 

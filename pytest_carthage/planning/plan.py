@@ -13,17 +13,18 @@ from itertools import combinations
 from types import MappingProxyType
 from typing import Any, Literal
 
-from pytest_carthage.model.image import Image
-from pytest_carthage.model.machine import Condition, Limits
-from pytest_carthage.model.network import Address, AnyNetwork, LinkKind, NetworkKind
-from pytest_carthage.model.resolution import (
+from pytest_carthage.model.addresses.resolution import (
     Interface,
     PlannedAddressing,
     PlannedSecondary,
     PlannedSubnet,
     PlannedUnderlay,
 )
+from pytest_carthage.model.image import Image
+from pytest_carthage.model.machine import Condition, Limits, Privileges
+from pytest_carthage.model.network import Address, AnyNetwork, LinkKind, NetworkKind
 from pytest_carthage.model.role import Role
+from pytest_carthage.planning.traits import UNKNOWN, Traits
 
 __all__ = [
     "Address",
@@ -134,11 +135,11 @@ class PlannedLink:
     @property
     def addresses(self) -> tuple[Interface, ...]:
         """All its addresses that are known before it exists, IPv4 first."""
-        found: list[Interface] = []
-        for one in self.addressings:
-            found += [one.address] if one.address is not None else []
-            found += [secondary.address for secondary in one.secondary_addresses]
-        return tuple(found)
+        addresses: list[Interface] = []
+        for addressing in self.addressings:
+            addresses += [addressing.address] if addressing.address is not None else []
+            addresses += [secondary.address for secondary in addressing.secondary_addresses]
+        return tuple(addresses)
 
     @property
     def address(self) -> Interface | None:
@@ -172,10 +173,12 @@ class PlannedMachine:
 
     name: str
     hostname: str
-    #: kind of the provider: netns, podman, ...
+    #: kind of the provider that realises it
     target: str
     image: Image | None
     links: tuple[PlannedLink, ...]
+    #: what machines of this target are like
+    traits: Traits = UNKNOWN
     routes: tuple[PlannedRoute, ...] = ()
     #: ports that lead to other machines
     forwards: tuple[PlannedForward, ...] = ()
@@ -184,6 +187,8 @@ class PlannedMachine:
     built_roles: frozenset[str] = frozenset()
     #: the machine's main process; None: it only waits to be told what to do
     command: tuple[str, ...] | None = None
+    #: when that is started again, as ``on-failure:3``
+    restart: str = "no"
     #: "systemd", or None for the target's own small init
     init: str | None = None
     env: Mapping[str, str] = field(default_factory=_empty)
@@ -191,6 +196,10 @@ class PlannedMachine:
     wait_for: tuple[Condition, ...] = ()
     ready_timeout_s: float = 60.0
     limits: Limits | None = None
+    #: whether settings that are the host's are refused; else they are set without effect
+    strict_settings: bool = False
+    #: what it may do on the host, where its target gives that at all
+    privileges: Privileges = Privileges()  # noqa: RUF009  it is frozen
     #: Ansible groups and host variables
     groups: tuple[str, ...] = ()
     variables: Mapping[str, Any] = field(default_factory=_empty)
@@ -220,10 +229,10 @@ class Plan:
     images: Mapping[str, Image] = field(default_factory=dict)
     #: places for programs of the host, by network; they are no machines of the layout
     stations: Mapping[str, PlannedLink] = field(default_factory=_empty)
-    #: target of the machines that do not choose; None: podman with an image, netns without
+    #: target of the machines that do not choose; None: the default one for what they need
     target: str | None = None
-    #: kinds of the providers that there are; None: not known
-    known_targets: tuple[str, ...] | None = None
+    #: targets that there are, by name
+    targets: Mapping[str, Traits] = field(default_factory=_empty)
 
     @property
     def hosts(self) -> Mapping[str, tuple[str, ...]]:
@@ -236,7 +245,7 @@ class Plan:
         return table
 
     def other_ends(self, machine: str, interface: str) -> tuple[tuple[str, str], ...]:
-        """Machine and interface of all other links to the same network.
+        """Machine and interface of all other links to the same network; a trunk has none.
 
         :raises KeyError: there is no such machine, or it has no such interface.
         """
@@ -249,7 +258,9 @@ class Plan:
             (other.name, link.interface)
             for other in self.machines.values()
             for link in other.links
-            if link.network == own.network and (other.name, link.interface) != (machine, interface)
+            if own.network
+            and link.network == own.network
+            and (other.name, link.interface) != (machine, interface)
         )
 
     @property
@@ -281,8 +292,8 @@ class Plan:
             near = [known for name, known in by_network.items() if name in networks]
             is_hidden = any(ip_address(text) in subnet for subnet in own)
             far = [] if is_hidden else list(by_network.values())
-            for known in near or (far if len(far) == 1 else []):
-                table[text] = known
+            for host_names in near or (far if len(far) == 1 else []):
+                table[text] = host_names
         return table
 
     def hosts_file(self, networks: Collection[str]) -> str:

@@ -1,168 +1,31 @@
-"""The pytest plugin: thin hooks, imported at every start of pytest.
+"""The pytest plugin: what its entry point loads, and no more.
 
-What costs time is imported by the hook that needs it, so that a session that uses no layout
-pays next to nothing.
+pytest rewrites the assertions of each module of a distribution that has a plugin. Where it cannot
+keep what it wrote (``PYTHONDONTWRITEBYTECODE``, a folder that somebody else installed), it parses
+and compiles them all again in every session. Ours have no assertion that a person reads, so all
+but this one are loaded as they were installed.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
-
-import pytest
-
-from pytest_carthage.plugin import hookspecs, options
-
-if TYPE_CHECKING:
-    from pytest_carthage.model.layout import Layout
-    from pytest_carthage.provider import Provider
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add our options."""
-    options.add_options(parser)
+class _AsInstalled:
+    """Finds modules of this package before pytest's own finder is asked."""
+
+    @staticmethod
+    def find_spec(
+        name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name.startswith("pytest_carthage."):
+            return PathFinder.find_spec(name, path, target)
+        return None
 
 
-def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
-    """Declare the hooks by which others add targets and layouts."""
-    pluginmanager.add_hookspecs(hookspecs)
+sys.meta_path.insert(0, _AsInstalled)
 
-
-@pytest.hookimpl(trylast=True)
-def pytest_configure(config: pytest.Config) -> None:
-    """Check the options before anything is collected.
-
-    :raises pytest.UsageError: with what there is to choose from.
-    """
-    config.addinivalue_line(
-        "markers",
-        "carthage_needs(*names): faults that the test begins; where this host cannot do them it is "
-        "skipped (loss, delay, jitter, rate, duplicate, corrupt, down, partition, freeze, crash)",
-    )
-    settings = options.settings_of(config)
-    if settings.named and not hasattr(config, "workerinput"):
-        from pytest_carthage.plugin.claim import claim
-
-        claim(config, settings.run)
-    if settings.layouts or settings.target:
-        from pytest_carthage.plugin import choice
-
-        choice.check(config, settings)
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give each test that uses ``layout`` all the layouts that were asked for."""
-    if "layout" in metafunc.fixturenames and options.settings_of(metafunc.config).layouts:
-        from pytest_carthage.plugin import choice
-
-        choice.parametrise(metafunc)
-
-
-@pytest.fixture(scope="session")
-def layout(request: pytest.FixtureRequest) -> Any:
-    """Each layout that ``--carthage-layout`` names, live.
-
-    Tests that use it run once per layout; they are skipped where none is named.
-    """
-    if not hasattr(request, "param"):
-        pytest.skip("no layout: give --carthage-layout=PATH.py:Class (or a registered name)")
-    from pytest_carthage.plugin import live
-
-    yield from live.layout_fixture(request.param, request)
-
-
-@pytest.fixture(scope="session")
-def carthage_build(request: pytest.FixtureRequest) -> Any:
-    """Builds an image that a stage has put together: ``carthage_build(image)`` gives its handle."""
-    from pytest_carthage.plugin import live
-
-    yield from live.builder_fixture(request)
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Refuse stages that wait for each other, and networks to record that nobody has.
-
-    :raises pytest.UsageError: with the cycle, or with the networks that there are.
-    """
-    asked = bool(options.settings_of(config).pcap)
-    has_stages = "pytest_carthage.model.stage" in sys.modules
-    if not (has_stages or (asked and "pytest_carthage.model.layout" in sys.modules)):
-        return
-    try:
-        if asked:
-            from pytest_carthage.plugin import pcap
-
-            pcap.check(options.settings_of(config))
-        if has_stages:
-            from pytest_carthage.plugin import stages
-
-            stages.refuse_cycles(items)
-    except pytest.UsageError as error:
-        output: dict[str, str] | None = getattr(config, "workeroutput", None)
-        if output is None:
-            raise
-        # what a worker of pytest-xdist raises is an internal error: its controller tells
-        output["carthage_refusal"] = str(error)
-        items.clear()
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_configure_node(node: Any) -> None:
-    """Share the run's name with a worker of pytest-xdist."""
-    from pytest_carthage.plugin import interrupts, summary
-
-    settings = options.settings_of(node.config)
-    node.workerinput["carthage_run"] = settings.run
-    interrupts.end_in_order_while(lambda: summary.run_exists(settings.run))
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: Any) -> None:
-    """Tell what a worker of pytest-xdist refused, and keep what it says of gates.
-
-    :raises pytest.UsageError: with the worker's words.
-    """
-    output = getattr(node, "workeroutput", {})
-    if gates := output.get("carthage_gates"):
-        from pytest_carthage.plugin import summary
-
-        summary.remember_gates(node.config, gates)
-    refusal = output.get("carthage_refusal")
-    if refusal:
-        raise pytest.UsageError(refusal)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Look whether this host can do what a test needs, before anything is built for it."""
-    marks = list(item.iter_markers("carthage_needs"))
-    if marks:
-        from pytest_carthage.plugin import needs
-
-        needs.check(item, marks)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Tell what stays up, which gates were open, and what could not be built here."""
-    plugins = terminalreporter.config.pluginmanager
-    if not (plugins.hasplugin(options.SESSION) or plugins.hasplugin("dsession")):
-        return  # neither this process nor a worker of pytest-xdist used a layout
-    from pytest_carthage.plugin import summary
-
-    summary.write(terminalreporter)
-
-
-def pytest_carthage_providers() -> Mapping[str, Callable[[], Provider]]:
-    """Add the targets that installed distributions offer, the built-in ones among them."""
-    from pytest_carthage.provider import load_providers
-
-    return load_providers()
-
-
-def pytest_carthage_layouts() -> Mapping[str, type[Layout] | str]:
-    """Add the layouts that installed distributions register."""
-    from pytest_carthage.plugin import layouts
-
-    return layouts.of_distributions()
+from pytest_carthage.plugin.hooks import *  # noqa: E402, F403 - what pytest registers

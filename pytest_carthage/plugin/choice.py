@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_carthage.errors import LayoutError
-from pytest_carthage.plugin import layouts, options
+from pytest_carthage.model.mistakes.culprit import described
+from pytest_carthage.plugin.settings import Settings, settings_of
+from pytest_carthage.reference import layouts
 
 if TYPE_CHECKING:
-    from pytest_carthage.model.layout import Layout
+    import pluggy
+
+    from pytest_carthage.live.layout import Layout
     from pytest_carthage.provider import Provider
 
 __all__ = ["check", "chosen_layouts", "known_providers", "parametrise", "registered_layouts"]
@@ -22,45 +26,54 @@ CHOSEN = pytest.StashKey[Mapping[str, type["Layout"]]]()
 def known_providers(config: pytest.Config) -> Mapping[str, Callable[[], Provider]]:
     """Target to what makes its provider, of all plugins; none is made.
 
-    :raises pytest.UsageError: two plugins add the same target.
+    :raises pytest.UsageError: two plugins add the same target, or one fails.
     """
-    found: dict[str, Callable[[], Provider]] = {}
-    for added in config.hook.pytest_carthage_providers():
+    providers: dict[str, Callable[[], Provider]] = {}
+    for added in _hooked(config.hook.pytest_carthage_providers):
         for target, make in added.items():
-            if target in found:
+            if target in providers:
                 raise pytest.UsageError(
-                    f"target {target!r} is added by two plugins ({found[target]} and {make}); "
+                    f"target {target!r} is added by two plugins ({providers[target]} and {make}); "
                     "disable one of them with -p no:NAME"
                 )
-            found[target] = make
-    return found
+            providers[target] = make
+    return providers
+
+
+def _hooked(hook: pluggy.HookCaller) -> list[Mapping[str, Any]]:
+    """What all plugins answer to a hook."""
+    try:
+        answers: list[Mapping[str, Any]] = hook()
+    except Exception as error:
+        raise pytest.UsageError(f"hook {hook.name} failed: {described(error)}") from error
+    return answers
 
 
 def registered_layouts(config: pytest.Config) -> layouts.Registered:
     """Name to layout, of all plugins; none is imported.
 
-    :raises pytest.UsageError: two plugins register the same name.
+    :raises pytest.UsageError: two plugins register the same name, or one fails.
     """
-    found: dict[str, type[Layout] | str] = {}
-    for added in config.hook.pytest_carthage_layouts():
+    registered: dict[str, type[Layout] | str] = {}
+    for added in _hooked(config.hook.pytest_carthage_layouts):
         for name, layout in added.items():
-            if found.setdefault(name, layout) != layout:
+            if registered.setdefault(name, layout) != layout:
                 raise pytest.UsageError(
-                    f"layout {name!r} is registered twice, as {found[name]!r} and {layout!r}"
+                    f"layout {name!r} is registered twice, as {registered[name]!r} and {layout!r}"
                 )
-    return found
+    return registered
 
 
-def check(config: pytest.Config, settings: options.Settings) -> None:
+def check(config: pytest.Config, settings: Settings) -> None:
     """Check that what was chosen exists, and import the chosen layouts.
 
     :raises pytest.UsageError: it does not; says what there is.
     """
     if settings.target is not None:
-        known = known_providers(config)
-        if settings.target not in known:
+        targets = known_providers(config)
+        if settings.target not in targets:
             raise pytest.UsageError(
-                f"unknown target {settings.target!r}; there are: {', '.join(sorted(known))}"
+                f"unknown target {settings.target!r}; there are: {', '.join(sorted(targets))}"
             )
     chosen_layouts(config)
 
@@ -71,12 +84,12 @@ def chosen_layouts(config: pytest.Config) -> Mapping[str, type[Layout]]:
     :raises pytest.UsageError: one cannot be found, or is wrong.
     """
     if CHOSEN not in config.stash:
-        config.stash[CHOSEN] = _find(config, options.settings_of(config).layouts)
+        config.stash[CHOSEN] = _find(config, settings_of(config).layouts)
     return config.stash[CHOSEN]
 
 
 def _find(config: pytest.Config, texts: tuple[str, ...]) -> dict[str, type[Layout]]:
-    found: dict[str, type[Layout]] = {}
+    chosen: dict[str, type[Layout]] = {}
     registered = registered_layouts(config) if texts else {}
     folder = config.invocation_params.dir
     if not config.option.carthage_layout and config.inipath is not None:
@@ -86,11 +99,11 @@ def _find(config: pytest.Config, texts: tuple[str, ...]) -> dict[str, type[Layou
             layout = layouts.find(text, registered=registered, folder=folder)
         except LayoutError as error:
             raise pytest.UsageError(f"--carthage-layout: {error}") from error
-        if layout in found.values():
+        if layout in chosen.values():
             continue
         name = layout.__name__
-        found[text if name in found else name] = layout
-    return found
+        chosen[text if name in chosen else name] = layout
+    return chosen
 
 
 def parametrise(metafunc: pytest.Metafunc) -> None:

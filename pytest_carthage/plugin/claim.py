@@ -40,16 +40,20 @@ def claim(config: pytest.Config, name: str) -> None:
             "choose another name, or wait until that one has ended"
         ) from error
     config.add_cleanup(lambda: os.close(fd))
-    if (path.parent / name).exists():
+    if places.run_folders(path.parent, name):
         _refuse_what_lives(name)
 
 
 def _refuse_what_lives(name: str) -> None:
-    from pytest_carthage.state import run
+    from pytest_carthage.state import listing
 
     deadline = time.monotonic() + _ENDING_S
-    while run.alive_run(name):
-        there = [one.name for one in run.list_environments() if one.run == name]
+    while listing.alive_run(name):
+        there = [
+            environment.name
+            for environment in listing.list_environments()
+            if environment.run == name
+        ]
         if there:
             raise pytest.UsageError(
                 f"--carthage-name={name}: the run of this name still has: {', '.join(there)}; "

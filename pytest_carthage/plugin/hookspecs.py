@@ -6,18 +6,20 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_carthage.access.resolved import NetworkEvent
-    from pytest_carthage.model.layout import Layout
+    from pytest_carthage.live.layout import Layout
+    from pytest_carthage.live.resolved import NetworkEvent
     from pytest_carthage.provider import Provider
 
 
 def pytest_carthage_providers() -> Mapping[str, Callable[[], Provider]]:  # type: ignore[empty-body]
     """Name the targets that this plugin adds: target to a function that makes its provider.
 
-    The function is called at most once per session, and only when a plan has a machine for
-    that target, so that it is the place to import a heavy library. The built-in targets come
-    through this hook too. A distribution that offers a target should rather do so by an entry
-    point of the group ``pytest_carthage.providers``: the command line knows those, too.
+    The function is called at most once per session, when the first layout is planned, whether or
+    not that has a machine for the target: what its machines are like has to be known. So a heavy
+    library is imported by the provider's ``check()`` or ``create()``, which are called only for a
+    plan that has such machines. The built-in targets come through this hook too. A distribution
+    that offers a target should rather do so by an entry point of the group
+    ``pytest_carthage.providers``: the command line knows those, too.
     """
 
 

@@ -32,13 +32,13 @@ def _interrupt(number: int) -> KeyboardInterrupt:
 class Interrupts:
     """The signal handlers of a session; only the main thread can have some.
 
-    :param tell: shows a person one line.
+    :param say: shows a person one line.
     :param hard_stop: ends the process at once, having said what is left to the supervisor;
         given the signal's number.
     """
 
-    def __init__(self, *, tell: Callable[[str], None], hard_stop: Callable[[int], None]) -> None:
-        self._tell = tell
+    def __init__(self, *, say: Callable[[str], None], hard_stop: Callable[[int], None]) -> None:
+        self._say = say
         self._hard_stop = hard_stop
         #: an orderly end has been asked for
         self.ending = False
@@ -98,17 +98,19 @@ class Interrupts:
             self._hard_stop(number)
         elif self._phase == "closing":
             self._pending = number
-            self._tell("teardown is under way and will be finished; once more for a hard stop")
+            self._say("teardown is under way and will be finished; once more for a hard stop")
         else:
             raise _interrupt(number)
 
 
-def end_in_order_while(holds: Callable[[], bool]) -> None:
+def end_in_order_while(holds: Callable[[], bool]) -> Callable[[], None]:
     """Have SIGTERM and SIGHUP end this process in good order while a condition holds.
 
-    For the controller of pytest-xdist, whose workers have the layouts: it tells them to end, and
+    For the controller of pytest-xdist, whose workers have the layouts: it has them end, and
     waits for them. Where the condition does not hold, the signal does what it does to any other
     process.
+
+    :returns: gives the signals back that were taken.
     """
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -117,8 +119,14 @@ def end_in_order_while(holds: Callable[[], bool]) -> None:
         signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(number)
 
-    if threading.current_thread() is not threading.main_thread():
-        return
-    for number in _ASKS_TO_END:
-        if signal.getsignal(number) == signal.SIG_DFL:
-            signal.signal(number, handle)
+    def restore() -> None:
+        for number in taken:
+            if signal.getsignal(number) == handle:
+                signal.signal(number, signal.SIG_DFL)
+
+    taken = []
+    if threading.current_thread() is threading.main_thread():
+        taken = [each for each in _ASKS_TO_END if signal.getsignal(each) == signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, handle)
+    return restore

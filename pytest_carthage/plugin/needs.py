@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_carthage.access.disturbance import lacking
 from pytest_carthage.errors import HostError
-from pytest_carthage.plugin import options
+from pytest_carthage.live.faults.probing import lacking
+from pytest_carthage.plugin.settings import settings_of
 
 __all__ = ["MARK", "check"]
 
@@ -29,6 +29,6 @@ def check(item: pytest.Item, marks: list[pytest.Mark]) -> None:
             raise HostError(problems)
     except HostError as error:
         reason = f"{item.name} cannot be run here: {'; '.join(map(str, error.problems))}"
-        if options.settings_of(item.config).strict:
+        if settings_of(item.config).strict:
             pytest.fail(reason, pytrace=False)
         raise pytest.skip.Exception(reason, _use_item_location=True) from None

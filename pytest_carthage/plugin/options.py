@@ -1,51 +1,46 @@
-"""What a person can ask for on pytest's command line, and in its ini file."""
+"""What a person can ask for on pytest's command line, and in its ini file.
+
+Read at every start of pytest: what the answers mean is in :mod:`.settings`, which is imported once
+somebody has asked.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from typing import Literal
 
 import pytest
 
-from pytest_carthage.plugin import names
-from pytest_carthage.plugin.durations import duration_s
-
-__all__ = ["SESSION", "Settings", "add_options", "settings_of"]
+__all__ = ["SESSION", "add_options", "are_given"]
 
 #: name under which the session's own plugin is registered once a layout is used
 SESSION = "carthage-session"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """The options of this session, read and checked."""
-
-    #: as given: ``PATH.py:Class``, ``dotted.name.Class`` or a registered name
-    layouts: tuple[str, ...]
-    #: target for machines that do not choose one; None: the layout's own
-    target: str | None
-    #: the run's name; the same in all workers of a session
-    run: str
-    #: whether a person chose the run's name
-    named: bool
-    keep_on_fail: bool
-    keep: bool
-    keep_for_s: float
-    #: where failure bundles go; None: a folder of this run in pytest's cache
-    artifacts: Path | None
-    #: fail where a test would be skipped since this host lacks something
-    strict: bool
-    #: builds of images may fetch nothing
-    offline: bool
-    #: locks that what is built must be like; none: the one beside each layout; None: no lock
-    locked: tuple[str, ...] | None
-    #: networks that are recorded, or ``all``; none: no recording
-    pcap: tuple[str, ...]
-    #: what a recording holds of each network
-    pcap_mib: int
-
-
-SETTINGS = pytest.StashKey[Settings]()
+#: ini value to its help and kind; an absent one is empty text, an empty list or False
+_INI: dict[str, tuple[str, Literal["linelist", "bool", "string"]]] = {
+    "carthage_layout": ("layouts for the `layout` fixture, one per line", "linelist"),
+    "carthage_target": ("default of --carthage-target", "string"),
+    "carthage_keep_for": ("default of --keep-for", "string"),
+    "carthage_artifacts": ("default of --carthage-artifacts (from the ini's folder)", "string"),
+    "carthage_strict": ("as --carthage-strict", "bool"),
+    "carthage_locked": ("as --carthage-locked", "bool"),
+    "carthage_offline": ("as --carthage-offline", "bool"),
+    "carthage_pcap": ("default of --carthage-pcap", "string"),
+    "carthage_pcap_mib": ("what --carthage-pcap holds of each network, in MiB (32)", "string"),
+}
+_DESTINATIONS = (
+    "carthage_artifacts",
+    "carthage_layout",
+    "carthage_locked",
+    "carthage_name",
+    "carthage_offline",
+    "carthage_pcap",
+    "carthage_strict",
+    "carthage_target",
+    "keep",
+    "keep_for",
+    "keep_on_fail",
+)
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -62,7 +57,7 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--carthage-target",
         metavar="TARGET",
-        help="where machines run that do not say so themselves: netns, podman, ...",
+        help="where machines run that do not say so themselves",
     )
     group.addoption(
         "--carthage-name",
@@ -112,95 +107,13 @@ def add_options(parser: pytest.Parser) -> None:
         help="record the packets of these networks (alone: of all); the bundle of a failed test "
         "holds its own, as pcapng",
     )
-    parser.addini("carthage_layout", "layouts for the `layout` fixture, one per line", "linelist")
-    parser.addini("carthage_target", "default of --carthage-target")
-    parser.addini("carthage_keep_for", "default of --keep-for", default="8h")
-    parser.addini("carthage_artifacts", "default of --carthage-artifacts (from the ini's folder)")
-    parser.addini("carthage_strict", "as --carthage-strict", "bool", default=False)
-    parser.addini("carthage_locked", "as --carthage-locked", "bool", default=False)
-    parser.addini("carthage_offline", "as --carthage-offline", "bool", default=False)
-    parser.addini("carthage_pcap", "default of --carthage-pcap")
-    parser.addini(
-        "carthage_pcap_mib", "what --carthage-pcap holds of each network, in MiB", default="32"
+    for name, (text, kind) in _INI.items():
+        parser.addini(name, text, kind)
+
+
+def are_given(config: pytest.Config) -> bool:
+    """Whether anything of ours was asked for, on the command line or in the ini file."""
+    option = vars(config.option)
+    return any(option[name] not in (None, False, []) for name in _DESTINATIONS) or any(
+        config.getini(name) for name in _INI
     )
-
-
-def _locked(config: pytest.Config) -> tuple[str, ...] | None:
-    given: list[str] | None = config.option.carthage_locked
-    if given is None:
-        return () if config.getini("carthage_locked") else None
-    for name in given:
-        # pytest --carthage-locked tests: the next argument was taken for the option's
-        is_test = "::" in name or name.endswith(".py")
-        if name and (is_test or (config.invocation_params.dir / name).is_dir()):
-            raise pytest.UsageError(
-                f"--carthage-locked {name}: that is no lock; "
-                f"try: {name} --carthage-locked, or --carthage-locked=FILE"
-            )
-    return tuple(name for name in given if name)
-
-
-def _pcap(config: pytest.Config) -> tuple[str, ...]:
-    text = config.option.carthage_pcap or config.getini("carthage_pcap") or ""
-    found = tuple(name.strip() for name in text.split(",") if name.strip())
-    for name in found:
-        # pytest --carthage-pcap tests: the next argument was taken for the option's
-        if "::" in name or "/" in name or name.endswith(".py"):
-            raise pytest.UsageError(
-                f"--carthage-pcap {name}: that is a path, not a network; "
-                f"try: --carthage-pcap=all {name}"
-            )
-    return found
-
-
-def _pcap_mib(config: pytest.Config) -> int:
-    text = config.getini("carthage_pcap_mib")
-    if not (text.isascii() and text.isdigit() and int(text)):
-        raise pytest.UsageError(f"carthage_pcap_mib: {text!r} is no number of MiB from 1 on")
-    return int(text)
-
-
-def _read(config: pytest.Config) -> Settings:
-    option = config.option
-    name = option.carthage_name
-    if name is not None and (complaint := names.complaint(name)):
-        raise pytest.UsageError(f"--carthage-name={name}: {complaint}")
-    keep_for = option.keep_for or config.getini("carthage_keep_for")
-    try:
-        keep_for_s = duration_s(keep_for)
-    except ValueError as error:
-        where = "--keep-for" if option.keep_for else "carthage_keep_for"
-        raise pytest.UsageError(f"{where}: {error}") from error
-    artifacts: Path | None = None
-    if option.carthage_artifacts:
-        artifacts = config.invocation_params.dir / option.carthage_artifacts
-    elif config.getini("carthage_artifacts"):
-        artifacts = (config.inipath or config.rootpath / "ini").parent / config.getini(
-            "carthage_artifacts"
-        )
-    shared: dict[str, str] = getattr(config, "workerinput", {})
-    return Settings(
-        layouts=tuple(option.carthage_layout or config.getini("carthage_layout")),
-        target=option.carthage_target or config.getini("carthage_target") or None,
-        run=shared.get("carthage_run") or name or names.new(),
-        named=name is not None,
-        keep_on_fail=option.keep_on_fail,
-        keep=option.keep,
-        keep_for_s=keep_for_s,
-        artifacts=artifacts,
-        strict=option.carthage_strict or config.getini("carthage_strict"),
-        offline=option.carthage_offline or config.getini("carthage_offline"),
-        locked=_locked(config),
-        pcap=_pcap(config),
-        pcap_mib=_pcap_mib(config),
-    )
-
-
-def settings_of(config: pytest.Config) -> Settings:
-    """Return the settings of a session, reading them at the first call.
-
-    :raises pytest.UsageError: an option has a value that makes no sense.
-    """
-    if SETTINGS not in config.stash:
-        config.stash[SETTINGS] = _read(config)
-    return config.stash[SETTINGS]

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_carthage.access.recording import Recording, recordable
-from pytest_carthage.model.layout import Layout
-from pytest_carthage.plugin.options import Settings
+from pytest_carthage.live.layout import Layout
+from pytest_carthage.live.packets.recording import Recording, recordable
+from pytest_carthage.plugin.settings import Settings
 
 if TYPE_CHECKING:
+    from pytest_carthage.live.environment import AsyncLayout
     from pytest_carthage.planning.plan import Plan
-    from pytest_carthage.realisation import AsyncEnvironment
 
 __all__ = ["check", "prologue"]
 
@@ -31,14 +31,14 @@ def check(settings: Settings) -> None:
 
     :raises pytest.UsageError: with the networks that there are.
     """
-    known: dict[str, None] = {}
+    networks: dict[str, None] = {}
     for layout in _layouts():
-        known |= dict.fromkeys(layout.networks())
-    wrong = [name for name in settings.pcap if name not in known and name != _ALL]
-    if wrong and known:
+        networks |= dict.fromkeys(layout.networks())
+    wrong = [name for name in settings.pcap if name not in networks and name != _ALL]
+    if wrong and networks:
         raise pytest.UsageError(
             f"--carthage-pcap={','.join(settings.pcap)}: no layout has a network "
-            f"{wrong[0]!r}; there are: {', '.join(known)}; try one of these, or "
+            f"{wrong[0]!r}; there are: {', '.join(networks)}; try one of these, or "
             f"--carthage-pcap=all where {wrong[0]!r} was meant for pytest itself"
         )
 
@@ -50,17 +50,15 @@ def _chosen(settings: Settings, plan: Plan) -> Sequence[str]:
     return [name for name in settings.pcap if name in plan.networks]
 
 
-def prologue(
-    settings: Settings, plan: Plan
-) -> Callable[[AsyncEnvironment], Awaitable[None]] | None:
+def prologue(settings: Settings, plan: Plan) -> Callable[[AsyncLayout], Awaitable[None]] | None:
     """What begins the recording of an environment when it has networks and no machines yet."""
     networks = _chosen(settings, plan)
     if not networks:
         return None
 
-    async def begin(environment: AsyncEnvironment) -> None:
+    async def begin(environment: AsyncLayout) -> None:
         environment.recording = await Recording.begin(
-            environment, networks, most_bytes=settings.pcap_mib << 20
+            environment, environment, networks, most_bytes=settings.pcap_mib << 20
         )
 
     return begin

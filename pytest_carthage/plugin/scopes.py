@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_carthage.errors import CarthageError
-from pytest_carthage.plugin.stages import stage_of
+from pytest_carthage.plugin.cycles import stage_of
 
 if TYPE_CHECKING:
-    from pytest_carthage.access.disturbance import AsyncDisturbance
-    from pytest_carthage.realisation import AsyncEnvironment
+    from pytest_carthage.live.environment import AsyncLayout
+    from pytest_carthage.live.faults.disturbance import AsyncDisturbance
 
 __all__ = ["Scopes"]
 
@@ -26,28 +26,29 @@ class Scopes:
     :param environments: gives those that are live.
     """
 
-    def __init__(self, environments: Callable[[], Sequence[AsyncEnvironment]]) -> None:
+    def __init__(self, environments: Callable[[], Sequence[AsyncLayout]]) -> None:
         self._environments = environments
         #: faults that do not end with a test, but with a fixture or their layout
         self._owned: set[AsyncDisturbance] = set()
 
     def _loose(self) -> list[AsyncDisturbance]:
         """Faults in force that nobody owns, the newest first."""
-        found = [
+        loose = [
             fault
             for environment in self._environments()
-            for fault in environment.disturbances
+            for fault in environment.rooms.faults.begun
             if fault.is_active
             and fault not in self._owned
             and not (fault.part_of is not None and fault.part_of.is_active)
         ]
-        return found[::-1]
+        return loose[::-1]
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(
         self, fixturedef: Any, request: pytest.FixtureRequest
     ) -> Generator[None, Any, Any]:
         """Note which faults a fixture begins: they last as long as it does."""
+        __tracebackhide__ = True
         before = set(self._loose())
         own: list[AsyncDisturbance] = []
 

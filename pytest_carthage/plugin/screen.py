@@ -11,8 +11,9 @@ from typing import Any, TextIO
 
 import pytest
 
-from pytest_carthage.report.events import Event, Kind
-from pytest_carthage.report.progress import Lines, Table
+from pytest_carthage.events import Event, Kind
+from pytest_carthage.report.sentences import Lines
+from pytest_carthage.report.table import Table
 
 __all__ = ["Screen"]
 

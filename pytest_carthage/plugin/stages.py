@@ -1,80 +1,90 @@
-"""Stages as pytest sees them: fixtures that wait for each other."""
+"""Stages, run as the fixtures that they are."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_carthage.model.graph import cycle
-from pytest_carthage.model.stage import ATTRIBUTE, Stage
+from pytest_carthage.errors import TimeLimitError
+from pytest_carthage.events import Work
+from pytest_carthage.live.layout import Layout
+from pytest_carthage.plugin import tracebacks
+from pytest_carthage.plugin.alarm import Alarm
+from pytest_carthage.plugin.causes import Causes, reason
+from pytest_carthage.plugin.loops import run_async
+from pytest_carthage.plugin.workplace import Workplace
+from pytest_carthage.state.timings import stage_id
 
-__all__ = ["refuse_cycles", "stage_of"]
+if TYPE_CHECKING:
+    from pytest_carthage.model.stage import Stage
 
-#: fixture definitions of one name, of which the last overrides the others
-Definitions = Sequence[Any]
+__all__ = ["Stages"]
 
-
-def stage_of(definition: Any) -> Stage | None:
-    """Find the stage behind a fixture definition; None: it is an ordinary fixture."""
-    found: Stage | None = getattr(definition.func, ATTRIBUTE, None)
-    return found
-
-
-def refuse_cycles(items: Iterable[pytest.Item]) -> None:
-    """Refuse fixtures that wait for each other, where one of them is a stage.
-
-    :raises pytest.UsageError: with the cycle, each with its file and line.
-    """
-    seen: set[tuple[int, ...]] = set()
-    for item in items:
-        info = getattr(item, "_fixtureinfo", None)
-        if info is None:
-            continue
-        known: dict[str, Definitions] = info.name2fixturedefs
-        signature = tuple(id(definitions[-1]) for definitions in known.values() if definitions)
-        if signature in seen:
-            continue
-        seen.add(signature)
-        _refuse_cycle(known)
+#: how late after its limit an async stage is stopped that blocks its event loop
+_BLOCKED_S = 1.0
 
 
-def _refuse_cycle(known: dict[str, Definitions]) -> None:
-    if not any(definitions and stage_of(definitions[-1]) for definitions in known.values()):
-        return
-    nodes: dict[str, Any] = {}
-    needs: dict[str, list[str]] = {}
-    for name, definitions in known.items():
-        for depth, definition in enumerate(reversed(definitions)):
-            node = _node(name, depth)
-            nodes[node] = definition
-            needs[node] = [
-                # a fixture that asks for its own name means the one that it overrides
-                _node(needed, depth + 1 if needed == name else 0)
-                for needed in definition.argnames
-                if needed in known and (needed != name or depth + 1 < len(definitions))
-            ]
-            if name in definition.argnames and depth + 1 >= len(definitions):
-                needs[node].append(node)
-    found = cycle(needs)
-    if found and any(stage_of(nodes[node]) for node in found):
-        steps = "\n".join(f"  {_describe(nodes[node])}" for node in found[:-1])
-        raise pytest.UsageError(
-            f"these wait for each other, so that none can begin:\n{steps}\n"
-            f"  and so on: {' -> '.join(nodes[node].argname for node in found)}\n"
-            "take one of these parameters away"
+class Stages:
+    """Runs the stages of a session, with progress and time limits."""
+
+    def __init__(self, workplace: Workplace, causes: Causes) -> None:
+        self._workplace = workplace
+        self._causes = causes
+        self._alarm = Alarm()
+
+    def run(self, stage: Stage, arguments: Mapping[str, Any]) -> Any:
+        """Run a stage; what it raises is remembered as the cause of what it blocks.
+
+        :param arguments: values of the fixtures that it asks for; its events are those of the
+            first layout among them.
+        """
+        __tracebackhide__ = True
+        layouts = [value.name for value in arguments.values() if isinstance(value, Layout)]
+        environment = next(iter(layouts or self._workplace.standing), "")
+        subject = f"stage {stage.name}"
+        self._workplace.stopwatch.watch(environment, subject, name=stage_id(stage), key=stage.key)
+        work = Work(self._workplace.reporter, subject, environment=environment)
+        with self._workplace.screen.showing():
+            work.start()
+            try:
+                value = self._run(stage, arguments)
+            except BaseException as raised:
+                error = _alone(raised)
+                work.failed(reason(error))
+                if isinstance(error, Exception | pytest.fail.Exception):
+                    tracebacks.begin_in(error, stage.function)
+                    self._causes.remember(f"stage {stage.name!r}", error)
+                if error is not raised:
+                    raise error from error.__cause__
+                raise
+            work.done()
+        return value
+
+    def close(self) -> None:
+        """Give back the signal of the time limits."""
+        self._alarm.close()
+
+    def _run(self, stage: Stage, arguments: Mapping[str, Any]) -> Any:
+        __tracebackhide__ = True
+        function: Callable[[], Any] = functools.partial(stage.function, **arguments)
+        late = TimeLimitError(
+            f"stage {stage.name!r} did not end in {stage.timeout_s or 0:g} s ({stage.place}); "
+            "try: @stage(timeout_s=...) with more, or find out what it waits for"
         )
+        if not stage.is_async:
+            with self._alarm.after(stage.timeout_s, late):
+                return function()
+        # the alarm rings only where its own loop could not end it in time
+        limit_s = None if stage.timeout_s is None else stage.timeout_s + _BLOCKED_S
+        with self._alarm.after(limit_s, late):
+            return run_async(function, timeout_s=stage.timeout_s, late=late)
 
 
-def _node(name: str, depth: int) -> str:
-    return f"{name}^{depth}" if depth else name
-
-
-def _describe(definition: Any) -> str:
-    stage = stage_of(definition)
-    if stage is not None:
-        return f"stage {stage.name!r} ({stage.place}) waits for {', '.join(stage.needs)}"
-    code = getattr(definition.func, "__code__", None)
-    where = f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
-    return f"fixture {definition.argname!r}{where} waits for {', '.join(definition.argnames)}"
+def _alone(error: BaseException) -> BaseException:
+    """An error without the groups that task groups wrap around a single one."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

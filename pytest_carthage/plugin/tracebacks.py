@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import inspect
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -13,16 +15,21 @@ from typing import Any
 import pytest
 
 from pytest_carthage.errors import CarthageError
+from pytest_carthage.model.mistakes.culprit import culprit
 
-__all__ = ["begin_in", "shorten"]
+__all__ = ["begin_in", "of_author", "shorten"]
 
-_HIDDEN = tuple(
-    str(folder) + "/"
-    for folder in (
-        Path(__file__).resolve().parents[1],
-        Path(asyncio.__file__).parent,
-        Path(concurrent.futures.__file__).parent,
-    )
+#: beginnings of paths: of folders, and of a module
+_HIDDEN = (
+    *(
+        str(folder) + "/"
+        for folder in (
+            Path(__file__).resolve().parents[1],
+            Path(asyncio.__file__).parent,
+            Path(concurrent.futures.__file__).parent,
+        )
+    ),
+    contextlib.__file__,
 )
 
 
@@ -49,10 +56,25 @@ def shorten(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
     if kept is not None:
         error.__traceback__ = kept
         excinfo.traceback = type(excinfo.traceback)(kept)
-    # what it was mapped from says the same in a library's words
+    # what it was mapped from says the same in a library's words, unless it is an author's
     error.__suppress_context__ = True
-    if isinstance(error.__cause__, CarthageError | OSError):
+    cause = error.__cause__
+    if isinstance(cause, CarthageError) or (isinstance(cause, OSError) and culprit(cause) is None):
         error.__cause__ = None
+    elif cause is not None:
+        cause.__traceback__ = _without_ours(cause.__traceback__) or cause.__traceback__
+
+
+def of_author(error: BaseException) -> str:
+    """The traceback of an author's code that an error of ours is caused by; empty: it is none's.
+
+    An error of ours on the way has said it all.
+    """
+    cause = error.__cause__
+    if cause is None or isinstance(cause, CarthageError) or culprit(cause) is None:
+        return ""
+    own = _without_ours(cause.__traceback__)
+    return "".join(traceback.format_exception(type(cause), cause, own, chain=False)).rstrip()
 
 
 def _is_on_purpose(error: BaseException) -> bool:

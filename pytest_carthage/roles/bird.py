@@ -15,8 +15,8 @@ from pytest_carthage.roles.named import check_named
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_carthage.access.machine import AsyncMachine
     from pytest_carthage.planning.plan import Plan, PlannedLink, PlannedMachine
+    from pytest_carthage.roles.served import Served
 
 __all__ = ["OspfRouter", "ospf_neighbours"]
 
@@ -60,15 +60,15 @@ class OspfRouter(Role):
             )
 
     @machine_task("start BIRD")
-    async def start(self, machine: AsyncMachine) -> None:
+    async def start(self, machine: Served) -> None:
         """Start BIRD; returns when ``birdc`` answers, which is before it has found anybody."""
         await self._run(machine)
 
-    async def refresh(self, machine: AsyncMachine) -> None:
+    async def refresh(self, machine: Served) -> None:
         """Have it know the routers that there are now."""
         await self._run(machine)
 
-    async def _run(self, machine: AsyncMachine) -> None:
+    async def _run(self, machine: Served) -> None:
         await machine.run(["mkdir", "-p", FOLDER])
         text = configuration(machine.surroundings.plan, machine.planned, self)
         await machine.write_text(f"{FOLDER}/bird.conf", text)

@@ -15,7 +15,7 @@ from pytest_carthage.model.task import machine_task
 from pytest_carthage.roles.named import known_names
 
 if TYPE_CHECKING:
-    from pytest_carthage.access.machine import AsyncMachine
+    from pytest_carthage.roles.served import Served
 
 __all__ = ["Certificate", "CertificateAuthority"]
 
@@ -60,7 +60,7 @@ class CertificateAuthority(Role):
             )
 
     @machine_task("make the certificate authority")
-    async def make(self, machine: AsyncMachine) -> None:
+    async def make(self, machine: Served) -> None:
         """Make its key and its certificate, and have the machine itself trust it."""
         await machine.run(
             _MAKE_AUTHORITY.format(
@@ -82,12 +82,12 @@ class CertificateAuthority(Role):
         await machine.get(_AUTHORITY_KEY, folder / "ca.key")
         await _trust(machine, folder)
 
-    async def welcome(self, own: AsyncMachine, newcomer: AsyncMachine) -> None:
+    async def welcome(self, own: Served, newcomer: Served) -> None:
         """Have another machine trust it."""
         await _trust(newcomer, _folder(own))
 
-    async def refresh(self, machine: AsyncMachine) -> None:
-        """Put it back where a start has thrown it away, as on the netns target."""
+    async def refresh(self, machine: Served) -> None:
+        """Put it back where a start has thrown it away, as where the root is the host's."""
         if not await machine.exists(_AUTHORITY_KEY):
             folder = _folder(machine)
             await machine.put(folder / "ca.key", _AUTHORITY_KEY, mode=0o600)
@@ -129,7 +129,7 @@ class Certificate(Role):
         return f"{_FOLDER}/{self.name}.key"
 
     @machine_task("get a certificate from the layout's authority")
-    async def obtain(self, machine: AsyncMachine) -> None:
+    async def obtain(self, machine: Served) -> None:
         """Have the authority make them, and take them over."""
         authority, days = _authority(machine)
         names = list(dict.fromkeys([*known_names(machine), *self.names]))
@@ -143,6 +143,7 @@ class Certificate(Role):
             input=_CERTIFICATE.format(
                 name=machine.planned.hostname[:64], names=",".join(map(_alternative, names))
             ),
+            secret=True,  # it prints the key
         )
         key, _, certificate = made.stdout.partition("\0")
         if not await machine.exists(_FOLDER):
@@ -154,7 +155,7 @@ class Certificate(Role):
             await machine.write_text(path, text, mode=mode, user=self.user)
 
 
-def _authority(machine: AsyncMachine) -> tuple[AsyncMachine, int]:
+def _authority(machine: Served) -> tuple[Served, int]:
     """The machine that signs, and how long what it signs holds."""
     surroundings = machine.surroundings
     for name, planned in surroundings.plan.machines.items():
@@ -168,11 +169,11 @@ def _authority(machine: AsyncMachine) -> tuple[AsyncMachine, int]:
     )
 
 
-def _folder(machine: AsyncMachine) -> Path:
+def _folder(machine: Served) -> Path:
     return machine.surroundings.folder / "ca"
 
 
-async def _trust(machine: AsyncMachine, folder: Path) -> None:
+async def _trust(machine: Served, folder: Path) -> None:
     certificate = folder / "ca.pem"
     if await machine.exists("/usr/sbin/update-ca-certificates"):
         # a user namespace may not write there

@@ -13,7 +13,7 @@ from pytest_carthage.model.role import Role
 from pytest_carthage.model.task import machine_task
 
 if TYPE_CHECKING:
-    from pytest_carthage.access.machine import AsyncMachine
+    from pytest_carthage.roles.served import Served
 
 __all__ = ["Consul"]
 
@@ -58,13 +58,13 @@ class Consul(Role):
         return () if self.server else ("consul",)
 
     @machine_task("tell Consul of the others")
-    async def configure(self, machine: AsyncMachine) -> None:
+    async def configure(self, machine: Served) -> None:
         """Write its settings."""
         text = json.dumps(self.settings(machine), indent=2) + "\n"
         await machine.write_text(_SETTINGS, text)
 
     @machine_task("start Consul")
-    async def start(self, machine: AsyncMachine) -> None:
+    async def start(self, machine: Served) -> None:
         """Start it anew; an agent, and the only server, wait until there is a leader."""
         await machine.run(_START)
         alone = self.server and len(self._servers(machine)) == 1
@@ -74,7 +74,7 @@ class Consul(Role):
             f"until {asked} >/dev/null 2>&1; do sleep 0.2; done", timeout_s=_ANSWERS_S
         )
 
-    def settings(self, machine: AsyncMachine) -> dict[str, Any]:
+    def settings(self, machine: Served) -> dict[str, Any]:
         """What Consul is told, see its documentation (agent configuration).
 
         :raises CreationError: the data centre has no server.
@@ -85,7 +85,7 @@ class Consul(Role):
                 f"{machine!r}: data centre {self.datacenter!r} has no server; "
                 f"try: roles=[Consul(server=True, datacenter={self.datacenter!r})]"
             )
-        told: dict[str, Any] = {
+        settings: dict[str, Any] = {
             "datacenter": self.datacenter,
             "node_name": machine.planned.hostname,
             "bind_addr": machine.address(self.network),
@@ -95,12 +95,12 @@ class Consul(Role):
             "server": self.server,
         }
         if self.server:
-            told["bootstrap_expect"] = len(servers)
+            settings["bootstrap_expect"] = len(servers)
             # the times of a test, not of production
-            told["performance"] = {"raft_multiplier": 1}
-        return told
+            settings["performance"] = {"raft_multiplier": 1}
+        return settings
 
-    def _servers(self, machine: AsyncMachine) -> list[str]:
+    def _servers(self, machine: Served) -> list[str]:
         """Host names of the servers of the same data centre."""
         return [
             one.hostname

@@ -16,10 +16,10 @@ from pytest_carthage.roles.named import check_named
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pytest_carthage.access.machine import AsyncMachine
+    from pytest_carthage.model.addresses.resolution import PlannedAddressing, PlannedSubnet
     from pytest_carthage.model.network import Address
-    from pytest_carthage.model.resolution import PlannedAddressing, PlannedSubnet
     from pytest_carthage.planning.plan import Plan, PlannedLink, PlannedMachine, PlannedNetwork
+    from pytest_carthage.roles.served import Served
 
 __all__ = ["DhcpServer", "DnsServer"]
 
@@ -60,11 +60,11 @@ class DhcpServer(Role):
             )
 
     @machine_task("start dnsmasq")
-    async def start(self, machine: AsyncMachine) -> None:
+    async def start(self, machine: Served) -> None:
         """Start dnsmasq; returns when it listens."""
         await _serve(self, machine)
 
-    async def refresh(self, machine: AsyncMachine) -> None:
+    async def refresh(self, machine: Served) -> None:
         """Have it know the machines that there are now."""
         await _serve(self, machine)
 
@@ -106,11 +106,11 @@ class DnsServer(Role):
             )
 
     @machine_task("start dnsmasq")
-    async def start(self, machine: AsyncMachine) -> None:
+    async def start(self, machine: Served) -> None:
         """Start dnsmasq; returns when it listens."""
         await _serve(self, machine)
 
-    async def refresh(self, machine: AsyncMachine) -> None:
+    async def refresh(self, machine: Served) -> None:
         """Have it know the machines that there are now."""
         await _serve(self, machine)
 
@@ -122,7 +122,7 @@ def _roles(machine: PlannedMachine) -> tuple[DhcpServer | None, DnsServer | None
     return dhcp, dns
 
 
-async def _serve(role: Role, machine: AsyncMachine) -> None:
+async def _serve(role: Role, machine: Served) -> None:
     """Write what dnsmasq reads, and start it, or have a running one read it again."""
     if role is not next(one for one in _roles(machine.planned) if one is not None):
         return  # the other one does it for both
@@ -308,29 +308,29 @@ def _host_records(plan: Plan, dns: DnsServer) -> Iterator[str]:
         leading = True  # the machine is known by its first link that is known at all
         for link in machine.links:
             own = [f"{link.interface}.{one}" for one in names]
-            found = _known_addresses(link, dns)
-            for primary, address in found:
+            addresses = _known_addresses(link, dns)
+            for primary, address in addresses:
                 leaders = [link.dns_name] if link.dns_name else []
                 if primary and leading:
                     leaders += names
                 yield " ".join([address, *_with_domain([*leaders, *own], dns.domain)])
-            leading = leading and not found
+            leading = leading and not addresses
 
 
 def _known_addresses(link: PlannedLink, dns: DnsServer) -> list[tuple[bool, str]]:
     """(is it the primary one of its family, address) of all that this server tells of a link."""
-    found: list[tuple[bool, str]] = []
+    addresses: list[tuple[bool, str]] = []
     inside = not dns.networks or link.network in dns.networks
     for own in link.addressings:
         address = own.address.ip if own.address is not None else None
         further = [(one.address.ip, one.public) for one in own.secondary_addresses]
         if inside:
-            found += [(True, str(address))] if address is not None else []
-            found += [(False, str(ip)) for ip, _ in further]
+            addresses += [(True, str(address))] if address is not None else []
+            addresses += [(False, str(ip)) for ip, _ in further]
         else:
-            found += [(True, str(own.public_address))] if own.public_address is not None else []
-            found += [(False, str(public)) for _, public in further if public is not None]
-    return found
+            addresses += [(True, str(own.public_address))] if own.public_address is not None else []
+            addresses += [(False, str(public)) for _, public in further if public is not None]
+    return addresses
 
 
 def _with_domain(names: Sequence[str], domain: str | None) -> Iterator[str]:

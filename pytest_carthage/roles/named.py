@@ -9,8 +9,8 @@ from pytest_carthage.errors import LayoutError
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from pytest_carthage.access.machine import AsyncMachine
     from pytest_carthage.planning.plan import Plan, PlannedMachine
+    from pytest_carthage.roles.served import Served
 
 __all__ = ["check_named", "known_names"]
 
@@ -36,7 +36,7 @@ def check_named(
         )
 
 
-def known_names(machine: AsyncMachine) -> list[str]:
+def known_names(machine: Served) -> list[str]:
     """Names, then addresses, by which others reach a machine: as the layout's DNS has them."""
     from pytest_carthage.roles.dhcp_dns import DnsServer
 

@@ -9,7 +9,7 @@ from pytest_carthage.model.role import Role
 from pytest_carthage.model.task import machine_task
 
 if TYPE_CHECKING:
-    from pytest_carthage.access.machine import AsyncMachine
+    from pytest_carthage.roles.served import Served
 
 __all__ = ["Nginx"]
 
@@ -22,6 +22,6 @@ class Nginx(Role):
     offers = ("http",)
 
     @machine_task("start nginx")
-    async def start(self, machine: AsyncMachine) -> None:
+    async def start(self, machine: Served) -> None:
         """Start it, or leave a running one alone."""
         await machine.run(["service", "nginx", "start"])

@@ -10,7 +10,7 @@ from pytest_carthage.model.role import Role
 from pytest_carthage.model.task import machine_task
 
 if TYPE_CHECKING:
-    from pytest_carthage.access.machine import AsyncMachine
+    from pytest_carthage.roles.served import Served
 
 __all__ = ["Postgres"]
 
@@ -28,7 +28,7 @@ class Postgres(Role):
     password: str | None = None
 
     @machine_task("start PostgreSQL for the machine's networks")
-    async def start(self, machine: AsyncMachine) -> None:
+    async def start(self, machine: Served) -> None:
         """Let it listen on all addresses and start it anew."""
         method = "trust" if self.password is None else "scram-sha-256"
         await machine.run(_LISTEN.format(rule=f"host all all samenet {method}"))
@@ -36,7 +36,7 @@ class Postgres(Role):
         await machine.run(_UNTIL_IT_ANSWERS, user="postgres", timeout_s=60)
 
     @machine_task("set the superuser's password, and create databases")
-    async def fill(self, machine: AsyncMachine) -> None:
+    async def fill(self, machine: Served) -> None:
         """Set the password, where there is one; create the databases that do not exist."""
         if self.password is not None:
             quoted = self.password.replace("'", "''")
@@ -44,6 +44,7 @@ class Postgres(Role):
                 ["psql", "--quiet"],
                 user="postgres",
                 input=f"ALTER USER postgres PASSWORD '{quoted}';",
+                secret=True,  # psql prints the line that it complains of
             )
         for database in self.databases:
             quoted = shlex.quote(database)

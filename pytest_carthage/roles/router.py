@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pytest_carthage.model.role import Role
 
 if TYPE_CHECKING:
-    from pytest_carthage.model.machine import Forward
+    from pytest_carthage.model.forward import Forward
 
 __all__ = ["Router"]
 

@@ -7,16 +7,14 @@ import shlex
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pytest_carthage.model.role import Role
 from pytest_carthage.model.task import filesystem_task, machine_task
 from pytest_carthage.roles.named import known_names
 
 if TYPE_CHECKING:
-    from pytest_carthage.access.filesystem import AsyncFilesystem
-    from pytest_carthage.access.machine import AsyncMachine
-    from pytest_carthage.model.layout import Layout
+    from pytest_carthage.roles.served import Files, Served
 
 __all__ = ["SshServer", "ssh_key"]
 
@@ -56,19 +54,19 @@ class SshServer(Role):
                 )
 
     @filesystem_task("leave host keys to each machine, and let no passwords in")
-    async def prepare(self, fs: AsyncFilesystem) -> None:
+    async def prepare(self, fs: Files) -> None:
         """Remove the host keys that the package has made; write the server's settings."""
         await fs.run("rm -f /etc/ssh/ssh_host_*")
         text = _SETTINGS.format(port=self.port)
         await fs.write_text("/etc/ssh/sshd_config.d/carthage.conf", text)
 
     @machine_task("make host keys")
-    async def make_host_keys(self, machine: AsyncMachine) -> None:
+    async def make_host_keys(self, machine: Served) -> None:
         """Make the host keys that the machine does not have."""
         await machine.run(["ssh-keygen", "-A"])
 
     @machine_task("let the keys in")
-    async def authorize(self, machine: AsyncMachine) -> None:
+    async def authorize(self, machine: Served) -> None:
         """Add the keys to the user's own."""
         lines = self.authorized_keys or [await _layout_key(machine)]
         await machine.run(
@@ -77,17 +75,26 @@ class SshServer(Role):
         )
 
     @machine_task("start the SSH server")
-    async def start(self, machine: AsyncMachine) -> None:
+    async def start(self, machine: Served) -> None:
         """Start it anew: a systemd that booted without host keys has given it up."""
         await machine.run(_START)
         await _know(machine, machine, self.port)
 
-    async def welcome(self, own: AsyncMachine, newcomer: AsyncMachine) -> None:
+    async def welcome(self, own: Served, newcomer: Served) -> None:
         """Have another machine know the host keys."""
         await _know(own, newcomer, self.port)
 
 
-def ssh_key(layout: Layout) -> Path:
+class Housed(Protocol):
+    """A live layout."""
+
+    @property
+    def folder(self) -> Path:
+        """Its private folder."""
+        ...
+
+
+def ssh_key(layout: Housed) -> Path:
     """The private key that lets in at the :class:`SshServer`\\ s of a live layout.
 
     It is a file of the host, for ``ssh -i`` there or ``machine.put(...)``; its public half lies
@@ -104,11 +111,11 @@ def ssh_key(layout: Layout) -> Path:
     return path
 
 
-async def _layout_key(machine: AsyncMachine) -> str:
+async def _layout_key(machine: Served) -> str:
     """The public half of the layout's key, which the first server makes."""
     folder = machine.surroundings.folder / "ssh"
     if not folder.exists():
-        made = (await machine.run(_MAKE_KEY)).stdout
+        made = (await machine.run(_MAKE_KEY, secret=True)).stdout
         private, _, public = made.partition("\0")
         _keep(folder, private, public)
     return (folder / f"{_KEY}.pub").read_text()
@@ -126,7 +133,7 @@ def _keep(folder: Path, private: str, public: str) -> None:
             new.rename(folder)
 
 
-async def _know(own: AsyncMachine, newcomer: AsyncMachine, port: int) -> None:
+async def _know(own: Served, newcomer: Served, port: int) -> None:
     if not await newcomer.exists("/etc/ssh"):
         return  # it has no client
     names = known_names(own)
@@ -134,8 +141,8 @@ async def _know(own: AsyncMachine, newcomer: AsyncMachine, port: int) -> None:
     keys = (await own.run("cat /etc/ssh/ssh_host_*_key.pub")).lines
     lines = [f"{pattern} {' '.join(key.split()[:2])}" for key in keys]
     path = "/etc/ssh/ssh_known_hosts"
-    known = await newcomer.read_text(path) if await newcomer.exists(path) else ""
-    kept = [line for line in known.splitlines() if not line.startswith(f"{pattern} ")]
+    hosts = await newcomer.read_text(path) if await newcomer.exists(path) else ""
+    kept = [line for line in hosts.splitlines() if not line.startswith(f"{pattern} ")]
     await newcomer.write_text(path, "".join(f"{line}\n" for line in (*kept, *lines)))
 
 

@@ -6,6 +6,8 @@ import os
 import signal
 import time
 
+from pytest_carthage.fabric.container import groups
+
 _ROOT = "/sys/fs/cgroup"
 
 
@@ -22,7 +24,8 @@ def roots() -> list[str]:
 
 def find(path: str) -> list[str]:
     """Folders of a control group such as ``/pytest-carthage-x``, in every hierarchy."""
-    return [root + path for root in roots() if os.path.isdir(root + path)]
+    tops = dict.fromkeys([*roots(), *groups.tops().values()])
+    return [top + path for top in tops if os.path.isdir(top + path)]
 
 
 def remove(path: str, timeout_s: float = 5.0) -> bool:

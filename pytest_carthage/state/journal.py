@@ -1,65 +1,168 @@
 """The journal: what is about to exist, written before it does. One JSON object per line.
 
-Standard library only: the supervisor writes and reads it, too. A line that was cut off by a
-crash is the last one and is ignored; what it would have announced was never begun.
+Standard library only: the supervisor writes and reads it, too. Each entry has ``op`` and
+``identity``:
+
+==============  ===========================================  =======================
+``intent``      it may exist from now on, or more is known
+``failed``      it could not be destroyed                    error: text, at: UNIX time
+``destroyed``   it is gone
+==============  ===========================================  =======================
+
+A line that was cut off by a crash is ignored: what it would have announced was never begun.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 Entry = dict[str, Any]
+
+_FIELDS = ("kind", "run", "environment", "name")
 
 
 class Journal:
     """Appends to ``journal.jsonl`` of a run."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        size = os.fstat(self._fd).st_size
+        #: whether the last line has an end; what comes after one that was cut off begins anew
+        self._is_whole = size == 0 or os.pread(self._fd, 1, size - 1) == b"\n"
 
     def fileno(self) -> int:
         """Descriptor of the file."""
         return self._fd
 
-    def write(self, entry: Entry) -> None:
-        """Append an entry; it is with the kernel when this returns."""
-        os.write(self._fd, json.dumps(entry, separators=(",", ":")).encode() + b"\n")
+    def write(self, op: str, identity: Entry, **more: object) -> None:
+        """Append an entry; it is with the kernel when this returns.
+
+        What outlives the fabric would outlive a crash of this host: such an entry is on its disk.
+
+        :raises OSError: there is no room for it; nothing was written that counts.
+        """
+        entry = {"op": op, "identity": identity, **more}
+        line = json.dumps(entry, separators=(",", ":")).encode() + b"\n"
+        if not self._is_whole:
+            line = b"\n" + line
+        written = os.write(self._fd, line)
+        self._is_whole = written == len(line)
+        if not self._is_whole:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if identity.get("outside"):
+            os.fdatasync(self._fd)
 
     def close(self) -> None:
         """Close the file."""
         os.close(self._fd)
 
 
-def read(path: Path) -> list[Entry]:
-    """All whole entries, oldest first; none where there is no journal."""
+class Failure(NamedTuple):
+    """Why something is not destroyed yet."""
+
+    identity: Entry
+    #: of the last try
+    error: str
+    #: UNIX time of the last try
+    at: float
+    #: how often it was tried
+    tries: int
+
+
+def _lines(path: Path) -> list[bytes]:
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        return path.read_bytes().splitlines(keepends=True)
     except FileNotFoundError:
         return []
-    entries = []
-    for line in lines:
-        try:
-            entries.append(json.loads(line))
-        except ValueError:
-            continue
-    return entries
 
 
-def outstanding(entries: list[Entry], environment: str | None = None) -> list[Entry]:
-    """Identities that were intended and not yet destroyed, newest first."""
-    alive: dict[str, Entry] = {}
+def _entry(line: bytes) -> Entry | None:
+    """What a line says; None: it cannot be read."""
+    try:
+        entry = json.loads(line)
+        identity = entry["identity"]
+        if not all(isinstance(identity[field], str) for field in _FIELDS):
+            return None
+        if "/" in identity["environment"] or identity["environment"] in (".", ".."):
+            return None  # it is the name of a folder
+        dict(identity["detail"])
+        identity["outside"] = bool(identity.get("outside"))
+        return entry if isinstance(entry["op"], str) else None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def read(path: Path) -> list[Entry]:
+    """All entries that can be read, oldest first; none where there is no journal."""
+    return [entry for line in _lines(path) if (entry := _entry(line)) is not None]
+
+
+def is_damaged(path: Path) -> bool:
+    """Whether a journal does not tell all: it is gone, or has a whole line that says nothing."""
+    lines = _lines(path)
+    return not lines or any(
+        line.strip() and line.endswith(b"\n") and _entry(line) is None for line in lines
+    )
+
+
+def fabric(run: str, environment: str) -> Entry:
+    """What an environment itself is called: its fabric, and what that leaves on this host."""
+    return {
+        "kind": "fabric",
+        "run": run,
+        "environment": environment,
+        "name": environment,
+        "detail": [],
+        "outside": False,
+    }
+
+
+def thing(identity: Entry) -> tuple[str, ...]:
+    """What tells one thing from all others, whatever is known of it."""
+    return tuple(identity[field] for field in _FIELDS)
+
+
+def outstanding(entries: Iterable[Entry], environment: str | None = None) -> list[Entry]:
+    """Identities that were intended and not yet destroyed, newest first.
+
+    A thing that was intended twice, as is done once more is known of it, has the details of both.
+    """
+    alive: dict[tuple[str, ...], Entry] = {}
     for entry in entries:
+        identity = entry["identity"]
         if entry["op"] == "intent":
-            alive[json.dumps(entry["identity"], sort_keys=True)] = entry["identity"]
+            former = alive.get(thing(identity)) or identity
+            detail = {**dict(former["detail"]), **dict(identity["detail"])}
+            alive[thing(identity)] = {
+                **identity,
+                "detail": [list(pair) for pair in detail.items()],
+            }
         elif entry["op"] == "destroyed":
-            alive.pop(json.dumps(entry["identity"], sort_keys=True), None)
-    found = list(reversed(alive.values()))
-    if environment is not None:
-        found = [identity for identity in found if identity["environment"] == environment]
-    return found
+            alive.pop(thing(identity), None)
+    return [
+        identity
+        for identity in reversed(alive.values())
+        if environment in (None, identity["environment"])
+    ]
+
+
+def failures(entries: Iterable[Entry]) -> Iterator[Failure]:
+    """What was tried to be destroyed and is outstanding all the same, newest first."""
+    entries = list(entries)
+    tried: dict[tuple[str, ...], list[Entry]] = {}
+    for entry in entries:
+        if entry["op"] == "failed":
+            tried.setdefault(thing(entry["identity"]), []).append(entry)
+        elif entry["op"] == "destroyed":
+            tried.pop(thing(entry["identity"]), None)
+    for identity in outstanding(entries):
+        if tries := tried.get(thing(identity)):
+            last = tries[-1]
+            yield Failure(identity, str(last.get("error")), float(last.get("at", 0)), len(tries))

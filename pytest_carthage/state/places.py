@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from pytest_carthage.fabric.host import ownership
+
 #: with less than this, the state of an environment may not fit
 _LEAST_KIB = 64
 
@@ -18,7 +20,7 @@ def state_root() -> Path:
         return Path("/var/lib/pytest-carthage")
     base = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
     if not os.path.isabs(base):  # no home at all
-        base = f"/tmp/pytest-carthage-{os.geteuid()}"
+        base = ownership.homeless()
     return Path(base) / "pytest-carthage"
 
 
@@ -34,13 +36,44 @@ def runs_root() -> Path:
         raise type(error)(
             error.errno, f"{error.strerror} (set CARTHAGE_STATE to a folder of your own)", folder
         ) from error
-    owner = folder.stat().st_uid
-    if owner != os.geteuid():
-        raise PermissionError(
-            f"{folder} belongs to user {owner}, not to {os.geteuid()}; "
-            "set CARTHAGE_STATE to a folder of your own"
-        )
+    ownership.refuse_foreign(str(folder), "CARTHAGE_STATE")
     return folder
+
+
+def run_folders(root: Path, name: str) -> list[Path]:
+    """Folders of runs of one name, the oldest first: all but one hold what is left of dead ones.
+
+    :param root: what :func:`runs_root` returns.
+    """
+    plain = root / name
+    further = [path for path in root.glob(f"{name}.*") if path.suffix[1:].isdecimal()]
+    further.sort(key=lambda path: int(path.suffix[1:]))
+    return [*([plain] if plain.is_dir() else []), *further]
+
+
+def new_run_folder(root: Path, name: str) -> Path:
+    """A folder that a run of this name can have: the name itself, or with a number where that is
+    taken by what could not be destroyed of an earlier run.
+    """
+    path, number = root / name, 1
+    while os.path.lexists(path):
+        number += 1
+        path = root / f"{name}.{number}"
+    return path
+
+
+def run_name(folder: Path) -> str:
+    """Name of the run in a folder."""
+    stem, dot, number = folder.name.rpartition(".")
+    return stem if dot and number.isdecimal() else folder.name
+
+
+def run_id(folder: Path) -> str:
+    """What tells the run in a folder from all others; empty where it never began."""
+    try:
+        return (folder / "id").read_text().strip()
+    except OSError:
+        return ""
 
 
 def lack_of_space() -> str:

@@ -3,52 +3,51 @@
 It is lean (standard library only) and in a session of its own. It forks the fabrics; each
 environment belongs to the connection that asked for it. When that connection closes, for
 whatever reason, and the environment was not marked as kept, it is destroyed. When nothing is
-left to look after, the run's folder is removed and the supervisor ends.
+left to look after, the run's folder is removed and the supervisor ends; what could not be
+destroyed stays in the folder, with the journal that lists it.
+
+===============  ==========================================  =================================
+``hello``        token, pid                                  run: its identity
+``environment``  name, description, unprivileged             folder, pid
+``intent``       identity
+``destroyed``    identity
+``describe``     environment, description
+``keep``         environment, expires_at
+``release``      environment                                 it belongs to no connection
+``deputy``       environment, argv, env, log; fd: control    pid
+``destroy``      environment                                 failed: [[identity, error]]
+``retry``                                                    failed: [[identity, error]]
+``list``                                                     environments: [description]
+===============  ==========================================  =================================
 """
 
 from __future__ import annotations
 
-import fcntl
 import gc
-import json
 import os
-import select
-import shutil
 import signal
-import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_carthage.fabric import init, limits, wire
 from pytest_carthage.fabric import syscalls as sys_
-from pytest_carthage.fabric.server import Connection, Reply, Server
-from pytest_carthage.state import cgroups, journal
+from pytest_carthage.fabric.wire import frames
+from pytest_carthage.fabric.wire.server import Connection, Reply, Server
+from pytest_carthage.state import ending, errand, journal, places
+from pytest_carthage.state.environment import Environment
+from pytest_carthage.state.sweeping import Failed, Sweep
 
 if TYPE_CHECKING:
-    import socket
+    from collections.abc import Sequence
 
-#: kinds whose resources end with the fabric: nothing but the environment remains of them
-IN_FABRIC = frozenset({"netns", "podman"})
 #: a supervisor to whom nobody has ever come ends after this time
 _LINGER_S = 5.0
 
-
-class _Environment:
-    def __init__(self, name: str, folder: Path, owner: Connection | None) -> None:
-        self.name = name
-        self.folder = folder
-        self.owner = owner
-        self.pid = -1
-        #: write end of the fabric's lifeline
-        self.lifeline = -1
-        self.kept = False
-        #: UNIX time at which a kept environment is destroyed
-        self.expires_at: float | None = None
-        #: programs that clean up what the fabric's end does not remove
-        self.sweepers: list[subprocess.Popen[bytes]] = []
+#: is told what could not be destroyed
+Then = Callable[[list[Failed]], None]
 
 
 class Supervisor:
@@ -56,20 +55,23 @@ class Supervisor:
 
     def __init__(self, folder: Path, lock: int) -> None:
         self._folder = folder
+        self._run = places.run_id(folder)
         self._lock = lock
-        self._environments: dict[str, _Environment] = {}
+        self._environments: dict[str, Environment] = {}
         self._journal = journal.Journal(folder / "journal.jsonl")
-        self._listener = wire.listen(str(folder / "supervisor.sock"))
         self._clients = 0
         #: what the clients of this run have in common, and the process that came first
         self._token: str | None = None
         self._first_pid = 0
         self._idle_since = time.monotonic()
-        self._ended: set[int] = set()
+        #: whether it was told to end
+        self._is_leaving = False
+        #: those who wait for another try at what could not be destroyed
+        self._retrying: list[Then] | None = None
         self.server = server = Server()
         server.tick_s = 1.0
         server.on_idle = self._tick
-        server.on_child = lambda pid, status: self._ended.add(pid)
+        server.on_child = self._child_ended
         server.handlers = {
             "hello": self._hello,
             "environment": self._environment,
@@ -77,39 +79,60 @@ class Supervisor:
             "destroyed": self._destroyed,
             "describe": self._describe,
             "keep": self._keep,
+            "deputy": self._deputy,
             "destroy": self._destroy,
+            "retry": self._retry,
             "list": self._list,
             "release": self._release,
         }
-        server.listen(self._listener)
+        server.listen(frames.listen(str(folder / "supervisor.sock")))
 
     def serve(self) -> None:
         """Serve until there is nothing left to look after."""
         sys_.become_subreaper()
         self.server.run()
-        for environment in list(self._environments.values()):  # told to end: SIGTERM
-            self._end(environment)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if not self._outstanding() and (problem := ending.remove_folder(self._folder)):
+            print(problem, file=sys.stderr)
+
+    def leave(self) -> None:
+        """Destroy everything, kept or not, and end; safe in a signal handler."""
+        self._is_leaving = True
 
     def _tick(self) -> None:
         now = time.time()
         for environment in list(self._environments.values()):
-            if environment.expires_at is not None and now >= environment.expires_at:
+            is_over = environment.expires_at is not None and now >= environment.expires_at
+            if is_over or self._is_leaving:
                 self._end(environment)
-        self._ended.clear()
-        if self._clients or self._environments:
+        if self._environments or self._retrying is not None:
+            self._idle_since = time.monotonic()
+        elif self._is_leaving:
+            self.server.stop()
+        elif self._clients:
             self._idle_since = time.monotonic()
         elif self._token is not None or time.monotonic() - self._idle_since >= _LINGER_S:
-            self.server.running = False
+            self.server.stop()
+
+    def _outstanding(self) -> list[journal.Entry]:
+        return journal.outstanding(journal.read(self._folder / "journal.jsonl"))
+
+    def _private_descriptors(self) -> list[int]:
+        """What a child must not hold open."""
+        return [
+            *self.server.own_descriptors(),
+            *(e.lifeline for e in self._environments.values() if e.lifeline >= 0),
+            self._journal.fileno(),
+            self._lock,
+        ]
 
     # clients
 
-    def _hello(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
+    def _hello(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
         token = message["token"]
         if self._token is None:
             self._token, self._first_pid = token, message["pid"]
         elif token != self._token:
-            name = self._folder.name
+            name = message["name"]
             kept = ", ".join(sorted(self._environments)) or "none"
             raise ValueError(
                 f"the name {name!r} is in use by a run of process {self._first_pid} "
@@ -125,271 +148,218 @@ class Supervisor:
                     environment.owner = None
                     if not environment.kept:
                         self._end(environment)
-            if not self._clients and not self._environments:
-                self.server.running = False
+            self._tick()
 
         connection.on_close.append(gone)
-        return Reply(pid=os.getpid())
+        return Reply(run=self._run)
 
-    def _environment(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
+    def _environment(
+        self, connection: Connection, message: frames.Message, fds: list[int]
+    ) -> Reply:
         name = message["name"]
         folder = self._folder / "envs" / name
+        if self._is_leaving:
+            raise ValueError("this run is ending")
         if name in self._environments:
             raise ValueError(f"there is an environment {name!r} already")
-        self._journal.write(
-            {
-                "op": "intent",
-                "identity": {
-                    "kind": "fabric",
-                    "run": self._folder.name,
-                    "environment": name,
-                    "name": name,
-                    "detail": [],
-                },
-            }
-        )
-        (folder / "logs").mkdir(mode=0o700, parents=True)
-        environment = self._environments[name] = _Environment(name, folder, connection)
-        description = {**message["description"], "name": name, "created_at": time.time()}
-        self._write_description(environment, description)
+        if any(identity["environment"] == name for identity in self._outstanding()):
+            raise ValueError(
+                f"an earlier environment {name!r} of this run could not be destroyed; see: "
+                "pytest-carthage ls; try: pytest-carthage gc"
+            )
+        environment = self._environments[name] = Environment(name, folder, connection)
         try:
-            self._fork_fabric(environment, unprivileged=message["unprivileged"])
+            self._journal.write("intent", journal.fabric(self._run, name))
+            (folder / "logs").mkdir(mode=0o700, parents=True)
+            environment.describe(
+                {**message["description"], "name": name, "created_at": time.time()}
+            )
+            environment.start(
+                unprivileged=message["unprivileged"], close=self._private_descriptors()
+            )
         except BaseException:
             self._end(environment)
             raise
         return Reply(folder=str(folder), pid=environment.pid)
 
-    def _fork_fabric(self, environment: _Environment, *, unprivileged: bool) -> None:
-        listener = wire.listen(str(environment.folder / "fabric.sock"))
-        lifeline_read, lifeline_write = os.pipe2(os.O_CLOEXEC)
-        told_read, told_write = os.pipe2(os.O_CLOEXEC)
-        environment.lifeline = lifeline_write
-        log = os.open(
-            environment.folder / "fabric.log",
-            os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC,
-            0o600,
-        )
-        close = [
-            *self.server.own_descriptors(),
-            *(e.lifeline for e in self._environments.values() if e.lifeline >= 0),
-            self._journal.fileno(),
-            self._lock,
-            told_read,
-        ]
-        child = os.fork()
-        if child == 0:
-            self._become_fabric(
-                listener, lifeline_read, told_write, log, close, unprivileged=unprivileged
-            )
-        listener.close()
-        for fd in (lifeline_read, told_write, log):
-            os.close(fd)
-        with os.fdopen(told_read, "rb") as told:
-            answer = told.read()
-        if not answer.startswith(b"pid "):
-            raise _as_told(answer.decode(errors="replace"))
-        environment.pid = int(answer[4:])
+    def _find(self, name: str) -> Environment:
+        environment = self._environments.get(name)
+        if environment is None:
+            names = ", ".join(self._environments) or "none"
+            raise LookupError(f"no environment {name!r}; there are: {names}")
+        if environment.ending is not None:
+            raise LookupError(f"environment {name!r} is being destroyed")
+        return environment
 
-    def _become_fabric(
-        self,
-        listener: socket.socket,
-        lifeline: int,
-        told: int,
-        log: int,
-        close: list[int],
-        *,
-        unprivileged: bool,
-    ) -> None:
-        """Child: make the namespaces, fork the fabric's PID 1 into them, and end."""
-        try:
-            signal.set_wakeup_fd(-1)
-            for fd in close:
-                try:
-                    os.close(fd)
-                except OSError:
-                    pass
-            os.setsid()
-            init.leave_host(unprivileged=unprivileged)
-            reading, writing = os.pipe2(os.O_CLOEXEC)
-            pid = os.fork()
-            if pid == 0:
-                os.close(reading)
-                try:
-                    for number in (1, 2):
-                        os.dup2(log, number)
-                    os.chdir("/")
-                    sys_.set_process_name("carthage-fabric")
-                    init.furnish()
-                    gc.freeze()
-                    fabric = init.Fabric(listener, lifeline, unprivileged=unprivileged)
-                    os.write(writing, b"ready")
-                    os.close(writing)
-                    os.close(told)
-                    fabric.server.run()
-                except BaseException as error:
-                    traceback.print_exc()
-                    sys.stderr.flush()
-                    os.write(writing, _to_tell(error))
-                os._exit(1)
-            os.close(writing)
-            answer = os.read(reading, 4096)
-            os.write(told, f"pid {pid}".encode() if answer == b"ready" else answer)
-        except BaseException as error:
-            os.write(told, _to_tell(error))
-        os._exit(0)
-
-    def _find(self, message: wire.Message) -> _Environment:
-        try:
-            return self._environments[message["environment"]]
-        except KeyError:
-            known = ", ".join(self._environments) or "none"
-            raise LookupError(
-                f"no environment {message['environment']!r}; there are: {known}"
-            ) from None
-
-    def _intent(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
-        self._journal.write({"op": "intent", "identity": message["identity"]})
+    def _intent(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
+        # also if it comes too late, since the thing may exist by now
+        self._journal.write("intent", message["identity"])
+        self._find(message["identity"]["environment"])
         return Reply()
 
-    def _destroyed(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
-        self._journal.write({"op": "destroyed", "identity": message["identity"]})
+    def _destroyed(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
+        self._journal.write("destroyed", message["identity"])
         return Reply()
 
-    def _write_description(self, environment: _Environment, description: dict[str, Any]) -> None:
-        path = environment.folder / "environment.json"
-        path.with_suffix(".new").write_text(json.dumps(description, indent=1))
-        path.with_suffix(".new").replace(path)
-
-    def _read_description(self, environment: _Environment) -> dict[str, Any]:
-        text = (environment.folder / "environment.json").read_text()
-        description: dict[str, Any] = json.loads(text)
-        return description
-
-    def _describe(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
-        environment = self._find(message)
-        description = self._read_description(environment) | message["description"]
-        self._write_description(environment, description)
+    def _describe(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
+        self._find(message["environment"]).describe(message["description"])
         return Reply()
 
-    def _keep(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
-        environment = self._find(message)
-        environment.kept = True
-        environment.expires_at = message.get("expires_at")
-        description = self._read_description(environment)
-        self._write_description(
-            environment,
-            description | {"kept": True, "expires_at": environment.expires_at},
-        )
+    def _keep(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
+        environment = self._find(message["environment"])
+        expires_at = message.get("expires_at")
+        environment.describe({"kept": True, "expires_at": expires_at})
+        environment.kept, environment.expires_at = True, expires_at
         return Reply()
 
-    def _release(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
+    def _release(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
         """The environment no longer belongs to a connection (it was kept)."""
-        self._find(message).owner = None
+        self._find(message["environment"]).owner = None
         return Reply()
 
-    def _destroy(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
-        environment = self._environments.get(message["environment"])
-        if environment is not None:
-            self._end(environment)
-        return Reply()
-
-    def _list(self, connection: Connection, message: wire.Message, fds: list[int]) -> Reply:
+    def _list(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
         return Reply(
             environments=[
                 {
-                    **self._read_description(environment),
+                    **environment.description,
+                    "folder": str(environment.folder),
                     "owned": environment.owner is not None,
                     "pid": environment.pid,
                 }
                 for environment in self._environments.values()
+                if environment.ending is None and environment.pid > 0
             ]
         )
 
+    def _deputy(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
+        """Start a process that answers for a machine, out here; it ends with the fabric."""
+        environment = self._find(message["environment"])
+        pid = environment.start_deputy(
+            message["argv"], env=message["env"], control=fds[0], log=message["log"]
+        )
+        return Reply(pid=pid)
+
+    def _child_ended(self, pid: int, status: int) -> None:
+        for environment in list(self._environments.values()):
+            was_fabric = pid == environment.pid
+            if (message := environment.child_ended(pid, status)) is not None:
+                at = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
+                print(f"{at} UTC {message}", file=sys.stderr, flush=True)
+            if was_fabric and environment.owner is None:  # else that ends it
+                self._end(environment)
+
     # the end of an environment
 
-    def _end(self, environment: _Environment) -> None:
-        """Destroy an environment: the fabric first, which takes all that is in it along."""
-        self._environments.pop(environment.name, None)
-        if environment.lifeline >= 0:
-            os.close(environment.lifeline)
-            environment.lifeline = -1
-        if environment.pid > 0:
-            _end_process(environment.pid)
-        entries = journal.read(self._folder / "journal.jsonl")
-        foreign = [
-            identity
-            for identity in journal.outstanding(entries, environment.name)
-            if identity["kind"] not in IN_FABRIC and identity["kind"] != "fabric"
-        ]
-        if foreign:
-            sweep(foreign, self._folder / "supervisor.log")
-        remove_remains(environment.name, environment.folder)
-        for identity in journal.outstanding(entries, environment.name):
-            self._journal.write({"op": "destroyed", "identity": identity})
-
-
-def _to_tell(error: BaseException) -> bytes:
-    """An error as a child tells it through a pipe: number, and text."""
-    return f"{getattr(error, 'errno', None) or 0} {error}".encode()
-
-
-def _as_told(text: str) -> OSError:
-    number, _, words = text.partition(" ")
-    error = OSError(words or "the fabric ended at once")
-    error.errno = int(number) if number.isdecimal() and number != "0" else None
-    return error
-
-
-def remove_remains(name: str, folder: Path) -> None:
-    """Remove what the end of a fabric leaves: control groups and the environment's folder."""
-    cgroups.remove(limits.control_group(name))
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def sweep(identities: list[dict[str, Any]], log: Path) -> None:
-    """Have providers destroy what does not end with a fabric, in a process that can load them."""
-    with open(log, "ab") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "pytest_carthage.state.sweep"],
-            stdin=subprocess.PIPE,
-            stdout=file,
-            stderr=file,
-            env={**os.environ, "PYTHONPATH": os.environ.get("CARTHAGE_PATH", "")},
+    def _destroy(
+        self, connection: Connection, message: frames.Message, fds: list[int]
+    ) -> Reply | None:
+        environment = self._environments.get(message["environment"])
+        if environment is None:
+            return Reply(failed=[])
+        self._end(
+            environment,
+            lambda failed: connection.answer(message["id"], Reply(failed=failed)),
         )
+        return None
+
+    def _end(self, environment: Environment, then: Then | None = None) -> None:
+        """Destroy an environment: the fabric first, which takes all that is in it along."""
+        is_new = environment.ending is None
+        environment.ending = environment.ending or []
+        if then is not None:
+            environment.ending.append(then)
+        if not is_new:
+            return
+        processes = environment.kill()
+        entries = journal.read(self._folder / "journal.jsonl")
+        identities = journal.outstanding(entries, environment.name)
+        outside = [identity for identity in identities if identity["outside"]]
+
+        def work() -> list[Failed]:
+            problem = ending.await_end(processes)
+            sweep = Sweep(outside, self._folder / "supervisor.log")
+            failed = ending.clean(self._run, self._folder, sweep, [environment.name])
+            if problem:
+                failed.append(Failed(journal.fabric(self._run, environment.name), problem))
+            return failed
+
+        def done(failed: list[Failed]) -> None:
+            waiting, environment.ending = environment.ending or [], []
+            del self._environments[environment.name]
+            for call in waiting:
+                call(failed)
+
+        self._send(work, identities, done)
+
+    def _retry(
+        self, connection: Connection, message: frames.Message, fds: list[int]
+    ) -> Reply | None:
+        """Try again to destroy what is left of environments that have ended."""
+
+        def answer(failed: list[Failed]) -> None:
+            connection.answer(message["id"], Reply(failed=failed))
+
+        if self._retrying is not None:
+            self._retrying.append(answer)
+            return None
+        self._retrying = [answer]
+        left = [i for i in self._outstanding() if i["environment"] not in self._environments]
+        outside = [identity for identity in left if identity["outside"]]
+
+        def work() -> list[Failed]:
+            sweep = Sweep(outside, self._folder / "supervisor.log")
+            names = dict.fromkeys(identity["environment"] for identity in left)
+            return ending.clean(self._run, self._folder, sweep, names)
+
+        def done(failed: list[Failed]) -> None:
+            waiting, self._retrying = self._retrying or [], None
+            for call in waiting:
+                call(failed)
+
+        self._send(work, left, done)
+        return None
+
+    def _send(
+        self, work: Callable[[], list[Failed]], identities: Sequence[journal.Entry], done: Then
+    ) -> None:
+        """Have a child destroy things; then the journal is told, and ``done``."""
+
+        def told(answer: Any) -> None:
+            if answer is None:
+                lost = "who should destroy it ended before; see supervisor.log"
+                answer = [(identity, lost) for identity in identities]
+            failed = [Failed(identity, error) for identity, error in answer]
+            self._write_outcome(identities, failed)
+            done(failed)
+            self._tick()
+
         try:
-            process.communicate(json.dumps(identities).encode(), timeout=60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        except ChildProcessError:
-            pass  # reaped by the loop's own wait
+            errand.send(self.server, work, told, close=self._private_descriptors())
+        except OSError:  # no child now: then everybody waits
+            told(work())
+
+    def _write_outcome(self, identities: Sequence[journal.Entry], failed: list[Failed]) -> None:
+        left = {journal.thing(identity) for identity, _ in failed}
+        try:
+            for identity in identities:
+                if journal.thing(identity) not in left:
+                    self._journal.write("destroyed", identity)
+            for identity, error in failed:
+                self._journal.write("failed", identity, error=error, at=time.time())
+        except OSError:  # what is not told as destroyed is destroyed again
+            traceback.print_exc()
 
 
-def _end_process(pid: int) -> None:
-    try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        signal.pidfd_send_signal(fd, signal.SIGKILL)
-        select.select([fd], [], [], 10.0)
-    except ProcessLookupError:
-        pass
-    finally:
-        os.close(fd)
-
-
-def main(run_folder: str, ready: int) -> None:
-    """Entry: take the run's lock, tell the starter that this process is ready, serve."""
+def main(run_folder: str, lock: int, ready: int) -> None:
+    """Entry: tell the starter, who has given us the run's lock, that we are ready; serve."""
     folder = Path(run_folder)
     sys_.set_process_name("carthage-super")
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
-    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    os.ftruncate(lock, 0)
+    os.set_inheritable(lock, False)
     os.pwrite(lock, str(os.getpid()).encode(), 0)
     supervisor = Supervisor(folder, lock)
-    signal.signal(signal.SIGTERM, lambda number, frame: supervisor.server.stop())
+    signal.signal(signal.SIGTERM, lambda number, frame: supervisor.leave())
     os.write(ready, b"ready")
     os.close(ready)
     gc.freeze()

@@ -20,10 +20,9 @@ from typing import TYPE_CHECKING, Any
 from pytest_carthage.state import places
 
 if TYPE_CHECKING:
-    from pytest_carthage.model.layout import Layout
+    from pytest_carthage.events import Event
     from pytest_carthage.model.stage import Stage
     from pytest_carthage.planning.plan import PlannedMachine
-    from pytest_carthage.report.events import Event
 
 __all__ = ["Stopwatch", "Timing", "machine_id", "read", "stage_id"]
 
@@ -50,8 +49,11 @@ class Timing:
         return statistics.median(self.seconds)
 
 
-def machine_id(layout: type[Layout], machine: PlannedMachine) -> str:
-    """What a machine's time is kept as."""
+def machine_id(layout: type, machine: PlannedMachine) -> str:
+    """What a machine's time is kept as.
+
+    :param layout: the layout's class.
+    """
     module = sys.modules.get(layout.__module__)
     file = getattr(module, "__file__", None) or layout.__module__
     return f"{file}::{layout.__name__}.{machine.name} on {machine.target}"
@@ -72,15 +74,15 @@ def _path() -> Path:
 
 
 def _read(path: Path) -> dict[str, Timing]:
-    found = {}
+    timings = {}
     try:
         for name, row in json.loads(path.read_text()).items():
             seconds = tuple(float(one) for one in row["seconds"][:_RUNS])
             if seconds:
-                found[name] = Timing(seconds=seconds, key=str(row["key"]), at=float(row["at"]))
+                timings[name] = Timing(seconds=seconds, key=str(row["key"]), at=float(row["at"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
-    return found
+    return timings
 
 
 class Stopwatch:
@@ -101,10 +103,10 @@ class Stopwatch:
 
     def event(self, event: Event, /) -> None:
         """Take in one event."""
-        known = self._watched.get((event.environment, event.subject))
-        if known is None or event.kind != "done" or event.duration_s is None:
+        watched = self._watched.get((event.environment, event.subject))
+        if watched is None or event.kind != "done" or event.duration_s is None:
             return
-        name, key = known
+        name, key = watched
         self._found[name] = Timing(seconds=(event.duration_s,), key=key, at=event.at_s)
 
     def save(self) -> None:
@@ -114,12 +116,14 @@ class Stopwatch:
         found, self._found = self._found, {}
         path = _path()
         with contextlib.suppress(OSError), _locked(path):
-            known = _read(path)
+            timings = _read(path)
             for name, new in found.items():
-                old = known.get(name)
+                old = timings.get(name)
                 more = old.seconds if old is not None else ()
-                known[name] = Timing(seconds=(*new.seconds, *more)[:_RUNS], key=new.key, at=new.at)
-            newest = sorted(known.items(), key=lambda item: -item[1].at)[:_MOST]
+                timings[name] = Timing(
+                    seconds=(*new.seconds, *more)[:_RUNS], key=new.key, at=new.at
+                )
+            newest = sorted(timings.items(), key=lambda item: -item[1].at)[:_MOST]
             _write(path, {name: _row(timing) for name, timing in newest})
 
 

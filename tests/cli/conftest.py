@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pytest_carthage.cli import main
-from pytest_carthage.state.run import destroy_environment, list_environments
+from pytest_carthage.state.listing import destroy_environment, list_environments
 from tests.support.host import netns_lacks
 
 LAYOUTS = '''

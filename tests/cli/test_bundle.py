@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from pytest_carthage.cli import main
-from pytest_carthage.fabric.privilege import user_namespace_problems
-from pytest_carthage.images import bundle, requirements
-from pytest_carthage.images.requirements import Requirement
-from pytest_carthage.images.store import Store
+from pytest_carthage.fabric.host.privilege import user_namespace_problems
+from pytest_carthage.images.bundles import requirements, writing
+from pytest_carthage.images.bundles.requirements import Requirement
+from pytest_carthage.store.root import Store
 from tests.cli.test_commands import complaint
 from tests.support.unprivileged import account, as_user
 
@@ -104,10 +104,10 @@ def test_suite_that_has_moved_is_recognised(
     assert not (other / "deep/er/beside/other").exists()
     # nothing of the first folder is left that could be found
     suite.rename(suite.with_name("gone"))
-    layers = {layer.key for layer in Store(other / "images").layers()}
+    layers = {layer.key for layer in Store(other / "images").layers}
     up = ["lock", "deep/er/suite/conftest.py:Tiny", "--offline", "-q", "-o", "again.lock"]
     printed(capfd, *up)
-    assert {layer.key for layer in Store(other / "images").layers()} == layers
+    assert {layer.key for layer in Store(other / "images").layers} == layers
     assert Path("again.lock").read_text() != ""
     told = json.loads(Path("deep/er/suite/carthage.lock").read_text())
     assert json.loads(Path("again.lock").read_text())["images"] == told["images"]
@@ -162,7 +162,7 @@ def test_what_the_other_host_lacks_is_told(
         )
         return type(told)(distributions=extra, strays={})
 
-    monkeypatch.setattr(bundle, "of_files", more)
+    monkeypatch.setattr(writing, "of_files", more)
     printed(capfd, "bundle", LAYOUT, "-o", "lab.tar", "-q")
     lines = printed(capfd, "unbundle", "lab.tar", "-q", status=1)
     assert [line for line in lines if line.startswith("this host lacks: ")] == [

@@ -16,7 +16,7 @@ import pytest
 from pytest_carthage.cli import main
 from pytest_carthage.errors import Problem
 from pytest_carthage.providers.netns import NetnsProvider
-from pytest_carthage.state.run import list_environments
+from pytest_carthage.state.listing import list_environments
 from tests.cli.conftest import Run
 
 Up = Callable[..., str]

@@ -6,7 +6,8 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,9 @@ import pytest
 from pytest_carthage import cli
 from pytest_carthage.cli import doctor, reference
 from pytest_carthage.errors import Problem
+from pytest_carthage.fabric.host import sysctl
+from pytest_carthage.placing import quotas
+from pytest_carthage.placing.quotas import Demand
 
 Capture = pytest.CaptureFixture[str]
 
@@ -36,15 +40,17 @@ class Target:
 
 
 @pytest.fixture
-def hut(monkeypatch: pytest.MonkeyPatch) -> Target:
+def hut(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Target:
     """The only target that there is."""
-    from pytest_carthage.realisation import Providers
+    from pytest_carthage.providing import Providers
 
+    monkeypatch.setenv("CARTHAGE_STATE", str(tmp_path / "state"))
     target = Target()
     factories: dict[str, Any] = {"hut": lambda: target}
     monkeypatch.setattr(reference, "providers", lambda: Providers(factories))
     monkeypatch.setattr(doctor, "_missing_to_images", list)
     monkeypatch.setattr(doctor, "_how", lambda: "as root")
+    monkeypatch.setattr(doctor, "is_privileged", lambda: True)
     return target
 
 
@@ -96,6 +102,29 @@ def test_fix_installs_and_looks_again(
     assert capfd.readouterr().out == "hut: ready\nimages: ready, built as root\n"
 
 
+def test_fix_runs_what_only_root_may_once(
+    hut: Target, capfd: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[list[str]] = []
+    command = ("usermod", "--add-subuids", "1-2", "me")
+    problem = Problem(who="hut", what="no ids", remedy=" ".join(command), command=command)
+    hut.problems = [problem, Problem(who="hut", what="more", remedy="it", command=command)]
+    assert cli.main(["doctor"]) == 1
+    told = capfd.readouterr().out
+    assert "pytest-carthage doctor --fix runs as root: usermod --add-subuids 1-2 me\n" in told
+
+    def run(argv: list[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
+        called.append(argv)
+        hut.problems = []
+        return subprocess.CompletedProcess(argv, 0)
+
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(subprocess, "run", run)
+    assert cli.main(["doctor", "--fix"]) == 0
+    assert called == [["/usr/bin/sudo", *command]]
+
+
 def test_fix_that_fails_says_what_failed(
     hut: Target, capfd: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,7 +141,10 @@ def test_fix_that_fails_says_what_failed(
     ("present", "message"),
     [
         ((), "--fix installs Debian packages, and there is no apt-get here; install these by hand"),
-        (("apt-get",), "--fix needs root; as root: apt-get update; /usr/bin/apt-get install "),
+        (
+            ("apt-get",),
+            "--fix needs root; as root: /usr/bin/apt-get update --quiet; /usr/bin/apt-get ",
+        ),
     ],
 )
 def test_fix_that_cannot_begin_says_why(
@@ -128,3 +160,64 @@ def test_fix_that_cannot_begin_says_why(
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert cli.main(["doctor", "--fix"]) == 1
     assert message in capfd.readouterr().err
+
+
+# limits of the kernel
+
+
+@pytest.fixture
+def raised(hut: Target, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """What would have been raised, of a limit that is too low until then."""
+    done: dict[str, int] = {}
+
+    def look(who: str, demand: Demand) -> list[Problem]:
+        assert demand.booted == 40
+        what = Problem(who=who, what="few hooks", remedy="sysctl", settings={"hut.hooks": 80})
+        return [] if done else [what]
+
+    def keep(values: Mapping[str, int]) -> list[str]:
+        done.update(values)
+        return ["hut.hooks: 8, now 80"]
+
+    hut.problems = []
+    monkeypatch.setattr(quotas, "problems", look)
+    monkeypatch.setattr(sysctl, "keep", keep)
+    return done
+
+
+def test_limits_are_looked_at_for_so_many_machines(raised: dict[str, int], capfd: Capture) -> None:
+    assert cli.main(["doctor", "--machines", "40", "hut"]) == 1
+    assert capfd.readouterr().out == (
+        "hut: ready\nlimits: 1 too low\n  few hooks\n    try: sysctl\n"
+    )
+    assert raised == {}
+
+
+def test_fix_raises_limits_and_says_so(raised: dict[str, int], capfd: Capture) -> None:
+    assert cli.main(["doctor", "--machines", "40", "--fix"]) == 0
+    printed = capfd.readouterr()
+    assert printed.err == "hut.hooks: 8, now 80\n"
+    assert "limits: high enough" in printed.out
+    assert raised == {"hut.hooks": 80}
+
+
+def test_fix_without_a_number_of_machines_raises_nothing(raised: dict[str, int]) -> None:
+    assert cli.main(["doctor", "--fix"]) == 0
+    assert raised == {}
+
+
+def test_fix_of_limits_without_root_says_what_to_do(
+    raised: dict[str, int], monkeypatch: pytest.MonkeyPatch, capfd: Capture
+) -> None:
+    def refuse(values: Mapping[str, int]) -> list[str]:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(sysctl, "keep", refuse)
+    assert cli.main(["doctor", "--machines", "40", "--fix"]) == 1
+    assert "as root: sysctl -w hut.hooks=80" in capfd.readouterr().err
+
+
+def test_number_of_machines_is_one(capfd: Capture) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["doctor", "--machines", "few"])
+    assert "'few' is no number of machines" in capfd.readouterr().err

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_carthage.fabric.privilege import user_namespace_problems
+from pytest_carthage.fabric.host.privilege import user_namespace_problems
 from tests.support.shelf import tiny_system
 from tests.support.unprivileged import account, as_user
 

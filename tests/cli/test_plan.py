@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pytest_carthage.cli import main
-from pytest_carthage.images.store import Store
+from pytest_carthage.store.root import Store
 from tests.cli.conftest import Run
 from tests.support.host import netns_lacks
 from tests.support.shelf import tiny_system
@@ -102,7 +102,7 @@ def test_plan_of_what_was_never_built_creates_nothing(suite: Path, command: Run)
     out = plan(command)
     assert "\nimages\n  server: 3 of 3 layers to do\n" in out
     assert re.search(r"\n    copy motd to /etc/motd +to do: never built\n", out)
-    assert re.search(r"\n    first +podman\n    second +podman\n", out)
+    assert re.search(r"\n    first +netns\n    second +netns\n", out)
     # what both images stand on is made once
     assert out.endswith(
         "\nexpected, by earlier runs\n"
@@ -153,9 +153,9 @@ def test_plan_of_a_base_that_is_missing_tells_of_the_rest(built: Path, command: 
 @pytest.mark.real
 def test_plan_does_not_count_as_use(built: Path, command: Run) -> None:
     store = Store(built / "images")
-    before = {record.name: record.used_at for record in store.records()}
+    before = {record.name: record.used_at for record in store.records}
     plan(command)
-    assert {record.name: record.used_at for record in store.records()} == before
+    assert {record.name: record.used_at for record in store.records} == before
 
 
 # stages and machines

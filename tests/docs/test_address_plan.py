@@ -14,7 +14,7 @@ from pytest_carthage import (
     V6Config,
     trunk,
 )
-from pytest_carthage.access.resolved import NetworkEvent
+from pytest_carthage.live.resolved import NetworkEvent
 from pytest_carthage.planning import make_plan
 from pytest_carthage.planning.plan import Plan
 

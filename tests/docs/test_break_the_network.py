@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytest_carthage import Layout, Machine, Network, faults
-from tests.realisation.conftest import Build, build, portal, recorder, state  # noqa: F401
+from tests.live.conftest import Build, build, portal, recorder, state  # noqa: F401
 
 pytestmark = pytest.mark.real
 
@@ -23,7 +23,7 @@ class Shop(Layout):
 
 @pytest.fixture
 def shop(build: Build) -> Shop:  # noqa: F811
-    return Shop(build(Shop))
+    return build(Shop)
 
 
 # docs: impair
@@ -32,7 +32,7 @@ def test_shop_is_usable_over_a_bad_line(shop: Shop) -> None:
     line = shop.web.link("dmz")
     with line.impair(delay_ms=40, jitter_ms=10, loss_pct=0.5, rate_mbit=10):
         assert shop.web.ping("gw", timeout_s=5) > 0.050
-    assert shop.web.ping("gw") < 0.050
+    assert min(shop.web.ping("gw") for _ in range(5)) < 0.050
     # docs: end
 
 

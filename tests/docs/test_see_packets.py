@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_carthage import Layout, Machine, Network, port
-from tests.realisation.conftest import Build, build, portal, recorder, state  # noqa: F401
+from tests.live.conftest import Build, build, portal, recorder, state  # noqa: F401
 
 pytestmark = pytest.mark.real
 
@@ -32,7 +32,7 @@ class Shop(Layout):
 
 @pytest.fixture
 def shop(build: Build) -> Shop:  # noqa: F811
-    return Shop(build(Shop))
+    return build(Shop)
 
 
 GET = "python3 -c 'import urllib.request as r; print(r.urlopen(\"http://192.0.2.20/\").status)'"

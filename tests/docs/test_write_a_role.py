@@ -19,10 +19,10 @@ from pytest_carthage import (
     machine_task,
     port,
 )
-from pytest_carthage.access.filesystem import Filesystem
-from pytest_carthage.access.handle import MachineHandle
+from pytest_carthage.live.machines.machine import MachineHandle
 from pytest_carthage.planning import make_plan
 from pytest_carthage.roles import Certificate, CertificateAuthority, Postgres
+from pytest_carthage.work.files.filesystem import Filesystem
 from tests.providers.conftest import DEBIAN, Build, build, built, debian, podman, state
 
 __all__ = ["build", "built", "debian", "podman", "state"]
@@ -133,8 +133,8 @@ def page(machine: MachineHandle, number: int, path: str = "") -> str:
 @pytest.mark.timeout(400)
 def test_tills_are_open(build: Build) -> None:
     live = build(Built)
-    assert page(live.handle("till1"), 8080) == "The till of Corner, on port 8080.\n"
-    assert page(live.handle("till2"), 80) == "The till of Harbour, on port 80.\n"
-    assert page(live.handle("till3"), 8081) == "The till of Airport, on port 8081.\n"
-    assert page(live.handle("till3"), 8081, "volume") == "11\n"
-    assert live.handle("till3").exists("/etc/ssl/carthage/server.key")
+    assert page(live["till1"], 8080) == "The till of Corner, on port 8080.\n"
+    assert page(live["till2"], 80) == "The till of Harbour, on port 80.\n"
+    assert page(live["till3"], 8081) == "The till of Airport, on port 8081.\n"
+    assert page(live["till3"], 8081, "volume") == "11\n"
+    assert live["till3"].exists("/etc/ssl/carthage/server.key")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import time
@@ -11,9 +12,12 @@ from typing import Any
 
 import pytest
 
-from pytest_carthage.fabric import client, privilege
+from pytest_carthage.fabric.host import privilege
+from pytest_carthage.fabric.wire import client
 from pytest_carthage.portal import Portal
 from pytest_carthage.state.run import Run, new_name
+from tests.fabric.bare import Fabric, start
+from tests.fabric.specs import machine_spec
 from tests.support.host import netns_lacks
 
 
@@ -53,18 +57,7 @@ class Bench:
     def machines(self, *specs: Mapping[str, Any]) -> dict[str, Any]:
         """Make machines in one batch."""
         full = [
-            {
-                "kind": "process",
-                "hostname": spec["name"],
-                "routes": [],
-                "forward": False,
-                "env": {},
-                "command": None,
-                "log": str(self.folder / "logs" / f"{spec['name']}.log"),
-                "limits": None,
-                **spec,
-                "links": [_whole(spec["name"], link) for link in spec["links"]],
-            }
+            machine_spec(**{"log": str(self.folder / "logs" / f"{spec['name']}.log"), **spec})
             for spec in specs
         ]
         failed: dict[str, Any] = self.ask("machines", machines=full, hosts="")["failed"]
@@ -117,22 +110,6 @@ class Bench:
         return out.read_text()
 
 
-def _whole(machine: str, link: Mapping[str, Any]) -> dict[str, Any]:
-    network = link.get("network")
-    return {
-        "kind": "bridged",
-        "bridge": f"br-{network}",
-        "port": f"{machine}-{link['interface']}",
-        "mac": None,
-        "mtu": None,
-        "up": True,
-        "addresses": [],
-        "accept_ra": False,
-        "masquerade": False,
-        **link,
-    }
-
-
 @pytest.fixture
 def bench_factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Bench]]:
     """Makes fabrics, destroyed at the end of the test."""
@@ -170,3 +147,27 @@ def bench_factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[C
 def bench(bench_factory: Callable[[], Bench]) -> Bench:
     """One fabric."""
     return bench_factory()
+
+
+@pytest.fixture
+def fabric_factory(tmp_path: Path) -> Iterator[Callable[..., Fabric]]:
+    """Makes fabrics without a layout, one of which at a time ends with the test."""
+    problems = netns_lacks()
+    if problems:
+        pytest.skip("; ".join(map(str, problems)))
+    with contextlib.ExitStack() as stack:
+
+        def make(code: str = "") -> Fabric:
+            process = start(tmp_path / "fabric.sock", code)
+            stack.enter_context(process)
+            assert process.stdin is not None
+            stack.callback(process.stdin.close)
+            return Fabric(str(tmp_path / "fabric.sock"), process)
+
+        yield make
+
+
+@pytest.fixture
+def fabric(fabric_factory: Callable[..., Fabric]) -> Fabric:
+    """A fabric as it should be."""
+    return fabric_factory()

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pytest_carthage.fabric import capability
+from pytest_carthage.fabric.host import capability
 from tests.support.unprivileged import REPOSITORY, as_user
 
-_SAYS = "from pytest_carthage.fabric import capability as c; print(c.probe({names!r}))"
+_SAYS = "from pytest_carthage.fabric.host import capability as c; print(c.probe({names!r}))"
 
 
 def test_probe_answers_for_every_name() -> None:

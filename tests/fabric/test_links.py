@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pytest_carthage.errors import FabricError
-from pytest_carthage.fabric import capability, programs
+from pytest_carthage.fabric.host import capability, programs
 from tests.fabric.conftest import Bench
 
 pytestmark = pytest.mark.real
@@ -66,17 +66,6 @@ def test_link_with_both_families_answers_on_both(bench: Bench) -> None:
     for address in ("10.0.0.1", "10.0.0.7", "fd00::1"):
         assert bench.pings("b", address), address
     assert bench.pings("a", "fd00::2")
-
-
-def test_link_with_addresses_of_the_old_form_is_understood(bench: Bench) -> None:
-    bench.networks(lan="bridged")
-    one = {"interface": "eth0", "bridge": "br-lan", "addresses": None, "address": "10.0.0.1/24"}
-    bench.machines(
-        {"name": "a", "links": [{**one, "gateway": "10.0.0.2"}]},
-        {"name": "b", "links": [{**one, "address": "10.0.0.2/24"}]},
-    )
-    assert bench.pings("a", "10.0.0.2")
-    assert "default via 10.0.0.2 dev eth0" in bench.run_in("a", "ip route")
 
 
 def test_link_without_ipv6_sends_none_of_it(bench: Bench) -> None:

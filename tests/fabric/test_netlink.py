@@ -36,6 +36,8 @@ def test_index_of_unknown_interface_is_an_error() -> None:
 _CROWD = """
 import os
 from pytest_carthage.fabric import netlink, syscalls
+from pytest_carthage.fabric.bridges import until_up
+from pytest_carthage.fabric.wire import steps
 
 syscalls.unshare(syscalls.CLONE_NEWNET | syscalls.CLONE_NEWNS)
 syscalls.mount("none", "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
@@ -55,14 +57,14 @@ for port, end in names[1:]:
     batch.up(end)
 batch.commit()
 # the first one has no carrier, and another one is not there
-netlink.wait_until_up(["nobody", *(port for port, end in names)])
+steps.finish(until_up(["nobody", *(port for port, end in names)]))
 states = [open(f"/sys/class/net/{port}/operstate").read().strip() for port, end in names]
 assert states[1:] == ["up"] * 249, states
 """
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-def test_wait_until_up_returns_when_packets_pass_all_that_have_a_carrier() -> None:
+def test_until_up_ends_when_packets_pass_all_that_have_a_carrier() -> None:
     done = subprocess.run(
         [sys.executable, "-c", _CROWD], capture_output=True, text=True, timeout=30
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_carthage.fabric import privilege
+from pytest_carthage.fabric.host import privilege
 
 
 @pytest.fixture

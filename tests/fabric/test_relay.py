@@ -105,8 +105,8 @@ def test_corrupted_frame_of_an_unknown_kind_is_lost() -> None:
 
 
 def test_queue_before_a_narrow_link_holds_a_fifth_of_a_second() -> None:
-    assert relay.queue_bytes(80e6) == 2_000_000
-    assert relay.queue_bytes(1e3) == 65536
+    assert qdisc.queue_bytes(80e6) == 2_000_000
+    assert qdisc.queue_bytes(1e3) == 65536
 
 
 def _attributes(data: bytes) -> dict[int, bytes]:

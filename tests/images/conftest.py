@@ -13,22 +13,28 @@ import pytest
 
 from pytest_carthage import Image
 from pytest_carthage.images import recipe
-from pytest_carthage.images.bases import check_tools
+from pytest_carthage.images.bases.tools import check_tools
 from pytest_carthage.images.builder import ensure
+from pytest_carthage.images.building.python import lender
 from pytest_carthage.images.policy import Policy
-from pytest_carthage.images.store import Built, LayerMeta, Store
 from pytest_carthage.portal import Portal
+from pytest_carthage.store.built import Built
+from pytest_carthage.store.layer import LayerMeta
+from pytest_carthage.store.root import Store
+from tests.support.host import host_cache
 
 #: built once on a host, by whichever test needs it first
 DEBIAN = Image.debian("bookworm", name="small")
 
 
 class Lab:
-    """A store of its own, and images built in it."""
+    """A store of its own, with the host's Debian packages, and images built in it."""
 
     def __init__(self, root: Path, portal: Portal) -> None:
         self.store = Store(root)
         self.store.prepare()
+        self.store.folder("apt").rmdir()
+        self.store.folder("apt").symlink_to(host_cache())
         self.portal = portal
         #: what was told while building
         self.notes: list[str] = []
@@ -47,27 +53,29 @@ class Lab:
 
     def lend(self, built: Built) -> None:
         """Have the base of an image that is built elsewhere, without a copy."""
-        base = built.layers[0]
+        base, origin = built.layers[0], built.image.origin
         key = recipe.base_key(built.image.base, base.meta.inputs)
         work = self.store.folder("work") / key
         work.mkdir()
         (work / "tree").symlink_to(base.tree)
-        told = {name: getattr(base.meta, name) for name in LayerMeta.__dataclass_fields__}
-        self.store.commit(work, LayerMeta(**{**told, "key": key, "title": f"base {DEBIAN.origin}"}))
+        fields = {name: getattr(base.meta, name) for name in LayerMeta.__dataclass_fields__}
+        self.store.layers.commit(
+            work, LayerMeta(**{**fields, "key": key, "title": f"base {origin}"})
+        )
 
     def traces(self) -> list[str]:
         """What builds have left beside layers: folders, mounts, processes."""
         root = str(self.store.root)
-        found = [str(path) for path in self.store.folder("work").iterdir()]
-        found += [line for line in Path("/proc/mounts").read_text().splitlines() if root in line]
+        traces = [str(path) for path in self.store.folder("work").iterdir()]
+        traces += [line for line in Path("/proc/mounts").read_text().splitlines() if root in line]
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 text = (process / "cmdline").read_text()
             except OSError:
                 continue
             if root in text and process.name != str(os.getpid()):
-                found.append(text)
-        return found
+                traces.append(text)
+        return traces
 
 
 @pytest.fixture(scope="session")
@@ -84,6 +92,13 @@ def small(portal: Portal) -> Built:
     if problems := check_tools({"debian"}):
         pytest.skip("; ".join(map(str, problems)))
     return portal.call(lambda: ensure(DEBIAN, portal=portal, note=lambda who, text: None))
+
+
+@pytest.fixture
+def python_for_ansible(portal: Portal, lab: Lab) -> None:
+    """What is lent to images without a Python, made before in the host's own store."""
+    image = lender("bookworm")
+    lab.lend(portal.call(lambda: ensure(image, portal=portal, note=lambda who, text: None)))
 
 
 @pytest.fixture

@@ -14,8 +14,10 @@ import pytest
 
 from pytest_carthage import Image
 from pytest_carthage.errors import Problem
-from pytest_carthage.fabric.privilege import is_privileged
-from pytest_carthage.images.store import Built, Layer, LayerMeta, Store
+from pytest_carthage.fabric.host.privilege import is_privileged
+from pytest_carthage.store.built import Built
+from pytest_carthage.store.layer import Layer, LayerMeta
+from pytest_carthage.store.root import Store
 
 MADE_AT = 1_700_000_000.0
 
@@ -78,8 +80,8 @@ def _empty(beside: Path) -> Path:
 
 def _look(argv: Sequence[str]) -> Facts:
     done = subprocess.run(argv, capture_output=True, text=True, check=True)
-    found: Facts = json.loads(done.stdout)
-    return found
+    facts: Facts = json.loads(done.stdout)
+    return facts
 
 
 class Images:
@@ -96,7 +98,7 @@ class Images:
         *,
         title: str = "",
         script: str = "",
-        **told: Any,
+        **fields: Any,
     ) -> Layer:
         """A layer of what a script does: in its tree, or above other layers by an overlay."""
         work = self.store.folder("work") / key
@@ -113,7 +115,7 @@ class Images:
             title=title or key,
             made_at=MADE_AT,
         )
-        return self.store.commit(work, replace(meta, **told))
+        return self.store.layers.commit(work, replace(meta, **fields))
 
     def _over(self, work: Path, below: Sequence[Layer], script: str) -> None:
         if not is_privileged():
@@ -167,6 +169,6 @@ echo more >> etc/two; mkdir -p opt/new; echo new > opt/new/file; rm usr/bin/link
 """
 
 
-def facts_of(found: Mapping[str, Any], *names: str) -> dict[str, Any]:
+def facts_of(facts: Mapping[str, Any], *names: str) -> dict[str, Any]:
     """Some of the facts."""
-    return {name: found.get(name) for name in names}
+    return {name: facts.get(name) for name in names}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import json
 import os
+import re
 import secrets
 import signal
 import stat
@@ -14,25 +16,24 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
 from pytest_carthage import Image
 from pytest_carthage.errors import BuildError, HostError
-from pytest_carthage.fabric import programs
-from pytest_carthage.images import process
-from pytest_carthage.images.apt import simulate_base
-from pytest_carthage.images.bases import (
-    BaseResult,
-    BaseTools,
-    base_inputs,
-    check_tools,
-    hashes,
-    make_base,
-)
+from pytest_carthage.fabric.host import execution, programs, subids
+from pytest_carthage.images.bases import debian as debian_base
+from pytest_carthage.images.bases import hashes
+from pytest_carthage.images.bases.debian import simulate
+from pytest_carthage.images.bases.making import base_inputs, make_base
+from pytest_carthage.images.bases.tools import check_tools
+from pytest_carthage.images.bases.values import BaseResult, BaseTools
+from pytest_carthage.work.debian.apt import Apt
+from tests.support.host import host_cache
 from tests.support.unprivileged import account, as_user
 
 pytestmark = [
@@ -54,9 +55,9 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Packages that were fetched, for all tests here."""
-    return tmp_path_factory.mktemp("apt")
+def cache() -> Path:
+    """Packages that were fetched, by whichever test or run on this host needed them first."""
+    return host_cache()
 
 
 def need(*kinds: Any) -> None:
@@ -76,15 +77,15 @@ def make(
 
 def listing(tree: Path) -> list[tuple[object, ...]]:
     """All that is in a folder: names, kinds, modes, owners, targets, sizes, capabilities."""
-    found: list[tuple[object, ...]] = []
+    rows: list[tuple[object, ...]] = []
     for path in sorted(tree.rglob("*")):
-        told = path.lstat()
-        size = told.st_size if stat.S_ISREG(told.st_mode) else told.st_rdev
+        info = path.lstat()
+        size = info.st_size if stat.S_ISREG(info.st_mode) else info.st_rdev
         target = str(path.readlink()) if path.is_symlink() else ""
         capability = os.listxattr(path, follow_symlinks=False)
         name = str(path.relative_to(tree))
-        found.append((name, oct(told.st_mode), told.st_uid, told.st_gid, size, target, capability))
-    return found
+        rows.append((name, oct(info.st_mode), info.st_uid, info.st_gid, size, target, capability))
+    return rows
 
 
 # debian
@@ -133,25 +134,54 @@ def test_debian_keeps_capabilities_of_programs(debian: Path) -> None:
 
 
 def test_what_was_told_before_is_what_is_made(debian: Path, cache: Path) -> None:
-    told = asyncio.run(simulate_base(Image.debian("bookworm", packages=PACKAGES), cache))
-    assert told == versions(debian)
+    versions_before = asyncio.run(simulate(Image.debian("bookworm", packages=PACKAGES), cache))
+    assert versions_before == versions(debian)
+
+
+#: what apt says that it would install: name and version
+_INST = re.compile(r"Inst (\S+) (?:\[\S+\] )?\((\S+) .*\)")
 
 
 @pytest.mark.parametrize("variant", ["apt", "buildd"])
-def test_variant_is_told_as_it_is_made(variant: str, cache: Path, tmp_path: Path) -> None:
+def test_variant_is_told_as_mmdebstrap_would_make_it(
+    variant: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """mmdebstrap is given what it is given for a base, and installs nothing: see --simulate."""
     need("debian")
     image = Image.debian("trixie", variant=variant)
+    expected = asyncio.run(simulate(image, cache))
+    lines: list[str] = []
+
+    async def only_tell(argv: Sequence[str], **more: Any) -> execution.Ended:
+        at = argv.index(f"--variant={variant}")
+        argv = [*argv[:at], "--simulate", "--verbose", *argv[at:]]
+        return await execution.run(argv, **{**more, "tell": lines.append})
+
+    async def nothing(*words: object, **more: object) -> tuple[list[object], list[Path]]:
+        return [], []
+
+    monkeypatch.setattr(debian_base, "run", only_tell)
+    monkeypatch.setattr(Apt, "get_base", nothing)
     make(image, tmp_path / "work" / "tree", cache)
-    assert asyncio.run(simulate_base(image, cache)) == versions(tmp_path / "work" / "tree")
+    assert {match[1]: match[2] for line in lines if (match := _INST.match(line))} == expected
 
 
-def test_debian_is_made_again_offline(debian: Path, cache: Path, tmp_path: Path) -> None:
-    notes: list[str] = []
+def test_all_that_debian_is_made_of_is_handed_over_offline(
+    debian: Path, bench: Bench, tmp_path: Path
+) -> None:
+    bench.mmdebstrap(
+        'echo "I: extracting archives..." >&2; eval "tree=\\${$(($# - 1))}"\n'
+        f'ls "$tree/var/cache/apt/archives" > {tmp_path}/archives\n'
+        f'ls "$tree/var/lib/apt/lists" > {tmp_path}/lists'
+    )
     image = Image.debian("bookworm", packages=PACKAGES)
-    result = make(image, tmp_path / "work" / "tree", cache, offline=True, notes=notes)
-    assert versions(tmp_path / "work" / "tree") == versions(debian)
+    result = make(image, bench.tree, bench.cache, offline=True, notes=bench.notes)
+    names = [name for name in (tmp_path / "archives").read_text().split() if name != "partial"]
+    handed = dict(name.removesuffix(".deb").split("_")[:2] for name in names)
+    assert {name: unquote(version) for name, version in handed.items()} == versions(debian)
+    assert any(name.endswith("InRelease") for name in (tmp_path / "lists").read_text().split())
     assert result.config["env"] == {"LANG": "C.UTF-8"}
-    assert notes[0] == "extracting archives"
+    assert bench.notes == ["extracting archives"]  # nothing was fetched
 
 
 def test_offline_packages_that_are_not_here_are_named(
@@ -193,7 +223,7 @@ class Bench:
         self.cache = cache
         self.notes: list[str] = []
         monkeypatch.setenv(MARK, self.mark)
-        monkeypatch.setattr(process, "PATH", f"{self.programs}:{programs.PATH}")
+        monkeypatch.setattr(execution, "PATH", f"{self.programs}:{programs.PATH}")
 
     def mmdebstrap(self, script: str) -> None:
         path = self.programs / "mmdebstrap"
@@ -211,25 +241,42 @@ class Bench:
 
 
 def _processes(mark: str) -> list[str]:
-    found = []
+    processes = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             is_ours = f"{MARK}={mark}".encode() in (entry / "environ").read_bytes()
             if is_ours and entry.name != str(os.getpid()):
-                found.append((entry / "cmdline").read_text().replace("\0", " "))
+                processes.append((entry / "cmdline").read_text().replace("\0", " "))
         except OSError:
             continue
-    return found
+    return processes
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, debian: Path, cache: Path) -> Bench:
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Bench:
+    need("debian")
     return Bench(tmp_path, monkeypatch, cache)
+
+
+@pytest.fixture
+def no_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is resolved or fetched: how a build ends has nothing to do with packages."""
+
+    async def get_base(*words: object, **more: object) -> tuple[list[object], list[Path]]:
+        return [], []
+
+    @contextlib.asynccontextmanager
+    async def listed(*words: object) -> AsyncIterator[list[Path]]:
+        yield []
+
+    monkeypatch.setattr(Apt, "get_base", get_base)
+    monkeypatch.setattr(Apt, "listed", listed)
 
 
 SLOW = "mount -t tmpfs tmpfs /mnt; echo 'I: installing packages...' >&2; sleep 77 & sleep 78"
 
 
+@pytest.mark.usefixtures("no_packages")
 def test_failed_build_tells_the_last_lines(bench: Bench) -> None:
     bench.mmdebstrap("echo 'I: installing things...' >&2; echo 'E: no, thanks' >&2; exit 25")
     with pytest.raises(BuildError, match=r"image 'stand-in' \(Debian bookworm\): .*status 25") as e:
@@ -239,12 +286,16 @@ def test_failed_build_tells_the_last_lines(bench: Bench) -> None:
     assert not bench.traces()
 
 
+@pytest.mark.usefixtures("no_packages")
 def test_full_disk_is_told_with_what_is_free(bench: Bench) -> None:
     bench.mmdebstrap("head -c 1 /dev/zero > /dev/full")
-    with pytest.raises(BuildError, match=r"no space left: .*work has \d+ MiB free.*try: "):
+    with pytest.raises(
+        BuildError, match=r"(?s)No space left on device.*work has \d+ MiB free.*try: "
+    ):
         bench.make()
 
 
+@pytest.mark.usefixtures("no_packages")
 def test_build_has_no_network_and_no_password(bench: Bench, tmp_path: Path) -> None:
     bench.mmdebstrap(f"cat > {tmp_path}/given; cat /proc/net/dev > {tmp_path}/net")
     bench.make()
@@ -253,6 +304,7 @@ def test_build_has_no_network_and_no_password(bench: Bench, tmp_path: Path) -> N
     assert [line.split(":")[0].strip() for line in interfaces] in ([], ["lo"])
 
 
+@pytest.mark.usefixtures("no_packages")
 def test_cancelled_build_leaves_nothing(bench: Bench) -> None:
     bench.mmdebstrap(SLOW)
     bench.tree.mkdir(parents=True)
@@ -278,10 +330,11 @@ BUILD = """
 import asyncio, os, sys
 from pathlib import Path
 from pytest_carthage import Image
-from pytest_carthage.images import process
-from pytest_carthage.images.bases import BaseTools, make_base
+from pytest_carthage.fabric.host import execution
+from pytest_carthage.images.bases.making import make_base
+from pytest_carthage.images.bases.values import BaseTools
 if programs := sys.argv[1]:
-    process.PATH = programs
+    execution.PATH = programs
 tree, cache = map(Path, sys.argv[2:4])
 tree.mkdir(parents=True)
 cache.mkdir(exist_ok=True)
@@ -327,9 +380,9 @@ def _wait_for_nothing(mark: str, tree: Path) -> None:
 def test_host_without_tools_is_told_with_their_packages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pytest_carthage.fabric.programs.PATH", str(tmp_path))
-    found = {problem.packages for problem in check_tools(["debian", "oci", "disk"])}
-    assert {("mmdebstrap",), ("skopeo",), ("qemu-utils",)} <= found
+    monkeypatch.setattr("pytest_carthage.fabric.host.programs.PATH", str(tmp_path))
+    packages = {problem.packages for problem in check_tools(["debian", "oci", "disk"])}
+    assert {("mmdebstrap",), ("skopeo",), ("qemu-utils",)} <= packages
     tools = BaseTools(note=print, cache=tmp_path)
     with pytest.raises(HostError, match=r"no mmdebstrap, .*; try: apt-get install mmdebstrap"):
         asyncio.run(make_base(Image.debian("bookworm"), tmp_path / "tree", tools))
@@ -406,20 +459,20 @@ def inputs(image: Image) -> dict[str, str]:
 
 def test_inputs_change_with_names_modes_owners_and_contents(root: Path) -> None:
     image = Image.rootfs(root)
-    seen = [inputs(image)]
+    states = [inputs(image)]
     (root / "etc" / "motd").write_text("HELLO\n")
-    seen.append(inputs(image))
+    states.append(inputs(image))
     (root / "etc" / "motd").chmod(0o600)
-    seen.append(inputs(image))
+    states.append(inputs(image))
     os.chown(root / "etc" / "motd", 5, 5)
-    seen.append(inputs(image))
+    states.append(inputs(image))
     (root / "etc" / "motd").rename(root / "etc" / "motto")
-    seen.append(inputs(image))
+    states.append(inputs(image))
     (root / "var" / "run").unlink()
     (root / "var" / "run").symlink_to("../run")
-    seen.append(inputs(image))
-    assert len({one[str(root)] for one in seen}) == len(seen)
-    assert inputs(image) == seen[-1]
+    states.append(inputs(image))
+    assert len({state[str(root)] for state in states}) == len(states)
+    assert inputs(image) == states[-1]
 
 
 def test_times_of_files_change_no_input(root: Path) -> None:
@@ -428,7 +481,10 @@ def test_times_of_files_change_no_input(root: Path) -> None:
     assert inputs(Image.rootfs(root)) == before
 
 
-def test_big_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_big_file_is_read_once(
+    tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images.mkdir(exist_ok=True)
     path = tmp_path / "disk.raw"
     path.write_bytes(b"\0" * (2 << 20))
     reads: list[Path] = []
@@ -456,6 +512,17 @@ def test_file_that_was_just_changed_is_read_again(tmp_path: Path, images: Path) 
     assert not (images / "hashes.json").exists()
 
 
+def test_who_only_looks_leaves_no_folder_of_images(
+    tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "disk.raw"
+    path.write_bytes(b"\0" * (2 << 20))
+    monkeypatch.setattr(hashes, "_SETTLED_S", 0.0)
+    assert not images.exists()
+    inputs(Image.disk(path))
+    assert not images.exists()
+
+
 def test_debian_has_no_inputs() -> None:
     assert inputs(Image.debian("bookworm")) == {}
 
@@ -469,9 +536,9 @@ def archive(path: Path, *layers: dict[str, Any], config: dict[str, Any] | None =
     with tarfile.open(path, "w") as out:
 
         def add(name: str, data: bytes) -> None:
-            told = tarfile.TarInfo(name)
-            told.size = len(data)
-            out.addfile(told, io.BytesIO(data))
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            out.addfile(info, io.BytesIO(data))
 
         for number, files in enumerate(layers):
             buffer = io.BytesIO()
@@ -503,11 +570,11 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def entry(kind: bytes, **told: Any) -> tarfile.TarInfo:
+def entry(kind: bytes, **fields: Any) -> tarfile.TarInfo:
     made = tarfile.TarInfo()
     made.type = kind
     made.mode = 0o755
-    for name, value in told.items():
+    for name, value in fields.items():
         setattr(made, name, value)
     return made
 
@@ -561,9 +628,9 @@ def test_owners_modes_and_capabilities_of_layers_are_kept(tmp_path: Path) -> Non
     headers = {"SCHILY.xattr.security.capability": capability.decode("utf-8", "surrogateescape")}
     file = entry(tarfile.REGTYPE, uid=7, gid=8, mode=0o4711, mtime=1000, pax_headers=headers)
     tree = unpacked(tmp_path, {"dir": entry(FOLDER, mtime=2000, mode=0o1777), "dir/file": file})
-    told = (tree / "dir/file").stat()
-    assert (told.st_uid, told.st_gid, told.st_mtime) == (7, 8, 1000)
-    assert stat.S_IMODE(told.st_mode) == 0o4711
+    info = (tree / "dir/file").stat()
+    assert (info.st_uid, info.st_gid, info.st_mtime) == (7, 8, 1000)
+    assert stat.S_IMODE(info.st_mode) == 0o4711
     assert os.getxattr(tree / "dir/file", "security.capability") == capability
     assert (tree / "dir").stat().st_mtime == 2000
     assert stat.S_IMODE((tree / "dir").stat().st_mode) == 0o1777
@@ -571,9 +638,11 @@ def test_owners_modes_and_capabilities_of_layers_are_kept(tmp_path: Path) -> Non
 
 def test_configuration_of_an_image_is_told(tmp_path: Path) -> None:
     need("oci")
-    told = {"Entrypoint": ["/init"], "Cmd": ["-v"], "Env": ["A=b=c"], "Labels": {"x": "y"}}
-    told |= {"User": "daemon", "WorkingDir": "/srv"}
-    path = archive(tmp_path / "image.tar", {"etc/x": ""}, config=told)
+    config = {"Entrypoint": ["/init"], "Cmd": ["-v"], "Env": ["A=b=c"], "Labels": {"x": "y"}}
+    config |= {"User": "daemon", "WorkingDir": "/srv", "StopSignal": "SIGQUIT"}
+    config |= {"Volumes": {"/data": {}}}
+    config |= {"Healthcheck": {"Test": ["CMD-SHELL", "probe"], "Interval": 2 * 10**9}}
+    path = archive(tmp_path / "image.tar", {"etc/x": ""}, config=config)
     result = make(Image.oci(f"docker-archive:{path}"), tmp_path / "tree", tmp_path)
     assert result.config == {
         "command": ["/init", "-v"],
@@ -581,6 +650,9 @@ def test_configuration_of_an_image_is_told(tmp_path: Path) -> None:
         "labels": {"x": "y"},
         "user": "daemon",
         "workdir": "/srv",
+        "stop_signal": "SIGQUIT",
+        "volumes": ["/data"],
+        "healthcheck": {"command": ["/bin/sh", "-c", "probe"], "interval_s": 2.0},
     }
     assert result.digest.startswith("sha256:")
 
@@ -653,13 +725,13 @@ def context(tmp_path: Path) -> Path:
 
 
 def host_images() -> str:
-    told = subprocess.run(
+    done = subprocess.run(
         ["unshare", "--mount", "podman", "images", "--all", "--quiet"],
         check=True,
         capture_output=True,
         text=True,
     )
-    return told.stdout
+    return done.stdout
 
 
 def test_containerfile_is_built_beside_the_hosts_store(context: Path, tmp_path: Path) -> None:
@@ -705,15 +777,34 @@ def test_containerfile_and_context_are_inputs(context: Path) -> None:
     assert inputs(image) != first
 
 
+def _copy_programs(debian: Path, tree: Path, *names: str) -> None:
+    """Make a root file system of a few programs."""
+    loaded = subprocess.run(
+        ["chroot", str(debian), "ldd", *(f"/bin/{name}" for name in names)],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    libraries = re.findall(r"(?:^|\s)(/lib\S+) \(0x", loaded)
+    for path in {*(f"/bin/{name}" for name in names), *libraries}:
+        target = tree / path.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        inside = ["chroot", str(debian), "cat", path]
+        with target.open("wb") as file:
+            subprocess.run(inside, stdout=file, check=True)
+        target.chmod(0o755)
+
+
 def test_killed_build_of_a_containerfile_leaves_nothing(
     debian: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     need("containerfile")
     mark = secrets.token_hex(6)
     monkeypatch.setenv(MARK, mark)
-    file = debian.parent / "Containerfile"
+    context = tmp_path / "context"
+    _copy_programs(debian, context / "tree", "sh", "sleep")
+    file = context / "Containerfile"
     file.write_text("FROM scratch\nCOPY tree/ /\nRUN sleep 79\n")
-    (debian.parent / ".containerignore").write_text("tree/dev\n")
     tree = tmp_path / "work" / "tree"
     image = f"Image.containerfile({str(file)!r})"
     with subprocess.Popen(
@@ -725,8 +816,6 @@ def test_killed_build_of_a_containerfile_leaves_nothing(
         assert build.stdout is not None
         assert any("sleep 79" in line for line in build.stdout)
         build.send_signal(signal.SIGKILL)
-    file.unlink()
-    (debian.parent / ".containerignore").unlink()
     _wait_for_nothing(mark, tree)
     # what it has left in a store of its own does not keep the next from working
     (tmp_path / "Containerfile").write_text("FROM scratch\nCOPY Containerfile /etc/c\n")
@@ -856,16 +945,18 @@ def test_plain_user_unpacks_tars_and_images(
 def test_plain_user_without_subordinate_ids_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pytest_carthage.images.bases._has_range", lambda file, name, uid: False)
-    found = check_tools(["rootfs"], privileged=False)
-    assert [one.what for one in found if "subordinate" in one.what] == [
-        "no subordinate ids for user root in /etc/subuid",
-        "no subordinate ids for user root in /etc/subgid",
+    nowhere = "/nowhere/subuid", "/nowhere/subgid"
+    monkeypatch.setattr(subids.problems, "__defaults__", (nowhere,))
+    problems = check_tools(["rootfs"], privileged=False)
+    assert [problem.what for problem in problems if "subordinate" in problem.what] == [
+        "no 65536 subordinate ids for user root in /nowhere/subuid and /nowhere/subgid"
     ]
-    assert "usermod --add-subuids 100000-165535" in str(found[-1])
+    assert "usermod --add-subuids 100000-165535" in str(problems[-1])
 
 
 def test_old_util_linux_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pytest_carthage.images.bases._util_linux", lambda: (2, 36))
-    found = [str(one) for one in check_tools(["rootfs"], privileged=False)]
-    assert any("util-linux 2.36, whose unshare has no --map-auto" in one for one in found)
+    monkeypatch.setattr("pytest_carthage.images.bases.tools._util_linux", lambda: (2, 36))
+    problems = [str(problem) for problem in check_tools(["rootfs"], privileged=False)]
+    assert any(
+        "util-linux 2.36, whose unshare has no --map-auto" in problem for problem in problems
+    )

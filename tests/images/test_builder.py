@@ -12,17 +12,19 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pytest_carthage import BuildError, File, Image, filesystem_task
-from pytest_carthage.access.filesystem import AsyncFilesystem, Filesystem
 from pytest_carthage.images import recipe
 from pytest_carthage.images.handle import ImageHandle
 from pytest_carthage.images.policy import Policy
-from pytest_carthage.images.store import Built
+from pytest_carthage.store.built import Built
+from pytest_carthage.store.layer import LayerMeta
+from pytest_carthage.work.files.filesystem import AsyncFilesystem, Filesystem
 
 from .conftest import DEBIAN, Lab, Module
 
@@ -51,8 +53,8 @@ def titles(built: Built) -> list[str]:
 
 def made(built: Built, before: Built) -> list[str]:
     """Titles of layers that an image has and another has not."""
-    known = {layer.key for layer in before.layers}
-    return [layer.meta.title for layer in built.layers if layer.key not in known]
+    keys = {layer.key for layer in before.layers}
+    return [layer.meta.title for layer in built.layers if layer.key not in keys]
 
 
 ROLE = """
@@ -274,6 +276,7 @@ def test_changes_and_removals_are_in_the_layer(lab: Lab, look: Look) -> None:
     assert not opened.exists("/var/mail/new")
 
 
+@pytest.mark.usefixtures("python_for_ansible")
 def test_ansible_needs_no_python_in_the_image(
     lab: Lab, look: Look, module: Module, greeter: Path
 ) -> None:
@@ -333,6 +336,7 @@ def playbook(greeter: Path) -> Path:
     return greeter / "plays"
 
 
+@pytest.mark.usefixtures("python_for_ansible")
 def test_all_that_ansible_reads_are_inputs(lab: Lab, module: Module, playbook: Path) -> None:
     text = """
 @filesystem_task("apply")
@@ -381,7 +385,7 @@ def test_task_that_fails_is_told_with_its_command_and_leaves_nothing(lab: Lab) -
     assert "test_builder.py:" in message
     assert "exited with status 3" in message
     assert "almost\n  no good" in message
-    assert len(lab.store.layers()) == 1
+    assert len(list(lab.store.layers)) == 1
 
 
 def test_broken_build_is_kept_where_that_is_asked_for(lab: Lab) -> None:
@@ -432,7 +436,7 @@ def _installs_two_in_one(fs: Filesystem) -> None:
     [
         pytest.param(_next_of_nothing, "failed: RuntimeError: StopIteration", id="iterator"),
         pytest.param(
-            _asserts, r"AssertionError: nothing.* \(at test_builder.py:\d+\)", id="assert"
+            _asserts, r"AssertionError: nothing \(at \S+/test_builder.py:\d+\)", id="assert"
         ),
         pytest.param(_several, "failed: 'exit 3' exited with status 3", id="task group"),
         pytest.param(_installs_two_in_one, "'nginx figlet' is no name", id="name of a package"),
@@ -519,7 +523,7 @@ import sys, time
 from pathlib import Path
 from pytest_carthage import Image, filesystem_task
 from pytest_carthage.images.builder import ensure
-from pytest_carthage.images.store import Store
+from pytest_carthage.store.root import Store
 from pytest_carthage.portal import Portal
 
 store, count = Store(Path(sys.argv[1])), Path(sys.argv[2])
@@ -589,14 +593,14 @@ def test_threads_of_one_process_build_it_once(lab: Lab) -> None:
         times.append(time.monotonic())
         fs.run("sleep 0.2")
 
-    found: list[Built] = []
+    results: list[Built] = []
     image = DEBIAN.with_(slow)
-    threads = [threading.Thread(target=lambda: found.append(lab.build(image))) for _ in range(3)]
+    threads = [threading.Thread(target=lambda: results.append(lab.build(image))) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len({built.layers[-1].key for built in found}) == 1
+    assert len({built.layers[-1].key for built in results}) == 1
     assert len(times) == 1
 
 
@@ -643,13 +647,18 @@ def test_build_that_is_cancelled_leaves_nothing(lab: Lab) -> None:
 
 
 def test_many_layers_are_no_problem(lab: Lab, look: Look) -> None:
-    def number(n: int) -> Any:
-        text = f"def task(fs):\n    fs.run('echo {n} > /n{n}; echo {n} > /last')\n"
-        names: dict[str, Any] = {"__name__": "many"}
-        exec(textwrap.dedent(text), names)
-        return filesystem_task(f"layer {n}")(names["task"])
-
-    opened = look(lab.build(DEBIAN.with_(*(number(n) for n in range(100)))))
-    assert len(opened.layers) == 101
-    assert opened.read_text("/last") == "99\n"
-    assert opened.run("ls -d /n* | wc -l").stdout == "100\n"
+    small = lab.build(DEBIAN)
+    layers = list(small.layers)
+    for number in range(50):
+        work = lab.store.work(f"{number:032x}")
+        (work / "tree").mkdir(parents=True)
+        for name in (f"n{number}", "last"):
+            (work / "tree" / name).write_text(f"{number}\n")
+        meta = LayerMeta(key=work.name, parent=layers[-1].key, kind="task", title=f"layer {number}")
+        layers.append(lab.store.layers.commit(work, meta))
+    opened = look(replace(small, layers=tuple(layers)))
+    assert len(opened.layers) == 51
+    # their names would not fit in the one page that mount(2) takes
+    assert len(":".join(str(layer.tree) for layer in opened.layers)) > 4096
+    assert opened.read_text("/last") == "49\n"
+    assert opened.run("ls -d /n* | wc -l").stdout == "50\n"

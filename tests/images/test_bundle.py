@@ -20,12 +20,17 @@ import pytest
 
 from pytest_carthage import Image, Layout, Machine
 from pytest_carthage.errors import BundleError
-from pytest_carthage.images import bundle, requirements
-from pytest_carthage.images import lock as locks
-from pytest_carthage.images.requirements import Requirement
-from pytest_carthage.images.store import Store
-from pytest_carthage.images.unbundle import Unbundled, unbundle
+from pytest_carthage.images.bundles import requirements
+from pytest_carthage.images.bundles.manifest import MANIFEST, leads_inside
+from pytest_carthage.images.bundles.requirements import Requirement
+from pytest_carthage.images.bundles.suite import gather
+from pytest_carthage.images.bundles.unbundle import Unbundled, unbundle
+from pytest_carthage.images.bundles.writing import write
+from pytest_carthage.images.locks.lock import NAME
+from pytest_carthage.images.locks.making import made_of
 from pytest_carthage.planning import make_plan
+from pytest_carthage.store.outcomes import Outcome
+from pytest_carthage.store.root import Store
 
 from .handmade import ABOVE, BASE, BASE_AS_ROOT, Facts, Images, look, overlaid
 
@@ -61,8 +66,8 @@ class Shop:
         self.root = root
         self.images = Images(root / "here")
         script = BASE + (BASE_AS_ROOT if AS_ROOT else "")
-        told: dict[str, Any] = {"packages": {"bash": "5"}, "declared": "1" * 32, "size": 1 << 20}
-        base = self.images.layer("b" * 32, script=script, **told)
+        fields: dict[str, Any] = {"packages": {"bash": "5"}, "declared": "1" * 32, "size": 1 << 20}
+        base = self.images.layer("b" * 32, script=script, **fields)
         above = self.images.layer(
             "c" * 32,
             [base],
@@ -83,19 +88,19 @@ class Shop:
         (self.suite / "run.sh").write_text("#!/bin/sh\n")
         (self.suite / "run.sh").chmod(0o755)
         (self.suite / "link").symlink_to("data/file with spaces ü")
-        self.lock = locks.made_of(Pair, self.built, path=self.suite / locks.NAME)
+        self.lock = made_of(Pair, self.built, path=self.suite / NAME)
 
-    def write(self, name: str = "lab.tar") -> Path:
+    def write(self, name: str = "lab.tar", *, notes: list[str] | None = None) -> Path:
         path = self.suite / name
         asyncio.run(
-            bundle.write(
+            write(
                 path,
                 Pair,
                 make_plan(Pair),
                 self.lock,
                 self.built,
                 self.suite,
-                note=lambda text: None,
+                note=(notes if notes is not None else []).append,
             )
         )
         return path
@@ -110,12 +115,12 @@ class Shop:
     def left(self) -> list[str]:
         """What there is after something was refused."""
         store = Store(self.root / "store")
-        found = [layer.key for layer in store.layers()]
+        names = [layer.key for layer in store.layers]
         for name in ("work", "names"):
-            found += [path.name for path in store.folder(name).iterdir()]
+            names += [path.name for path in store.folder(name).iterdir()]
         if (self.root / "there").exists():
-            found += [path.name for path in (self.root / "there").iterdir()]
-        return found
+            names += [path.name for path in (self.root / "there").iterdir()]
+        return names
 
 
 @pytest.fixture
@@ -126,11 +131,11 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
 
 def kept(facts: Facts) -> Facts:
     """Without what does not count for a deletion: overlayfs links them all to one."""
-    found = {name: dict(told) for name, told in facts.items()}
-    for told in found.values():
-        if told.get("device") == 0:
-            del told["mtime"], told["links"]
-    return found
+    kept_facts = {name: dict(fact) for name, fact in facts.items()}
+    for fact in kept_facts.values():
+        if fact.get("device") == 0:
+            del fact["mtime"], fact["links"]
+    return kept_facts
 
 
 @pytest.mark.parametrize("name", ["lab.tar", "lab.tar.gz", "lab.tar.zst"])
@@ -139,14 +144,14 @@ def test_what_comes_out_is_what_went_in(shop: Shop, name: str) -> None:
     assert (done.new, done.folder) == (2, shop.root / "there/Pair")
     store = Store(shop.root / "store")
     for layer in shop.built["web"].layers:
-        copy = store.layer(layer.key)
+        copy = store.layers.get(layer.key)
         assert copy is not None
         assert copy.meta == layer.meta
         assert kept(look(copy.tree)) == kept(look(layer.tree))
-        assert store.results(layer.meta.declared) == [
-            {"inputs": dict(layer.meta.inputs), "layer": layer.key}
+        assert list(store.outcomes.of(layer.meta.declared)) == [
+            Outcome(inputs=dict(layer.meta.inputs), layer=layer.key)
         ]
-    records = {record.key: record for record in store.records()}
+    records = {record.key: record for record in store.records}
     assert records[Pair.web.key].layers == ("b" * 32, "c" * 32)
     assert records[Pair.small.key].name == "debian"
     assert store.is_complete(Pair.web.key)
@@ -158,13 +163,13 @@ def test_deletions_are_deletions_again(shop: Shop) -> None:
     shop.read(shop.write())
     web = shop.built["web"]
     store = Store(shop.root / "store")
-    chain = store.chain("c" * 32)
+    chain = store.layers.chain("c" * 32)
     assert chain is not None
     copy = replace(web, layers=chain, store=store)
-    seen = overlaid(copy, shop.root / "copy")
-    assert seen == overlaid(web, shop.root / "merged")
-    assert "etc/gone" not in seen
-    assert "etc/replaced/below" not in seen
+    merged = overlaid(copy, shop.root / "copy")
+    assert merged == overlaid(web, shop.root / "merged")
+    assert "etc/gone" not in merged
+    assert "etc/replaced/below" not in merged
 
 
 def test_suite_has_all_but_caches(shop: Shop) -> None:
@@ -198,6 +203,27 @@ def test_same_files_give_the_same_bundle(shop: Shop) -> None:
     assert hashlib.sha256(shop.write().read_bytes()).hexdigest() == first
 
 
+def test_layers_are_read_for_their_hashes_only_once(shop: Shop) -> None:
+    first: list[str] = []
+    again: list[str] = []
+    before = shop.write(notes=first).read_bytes()
+    assert [note for note in first if note.startswith("reading layer")] == [
+        f"reading layer 1 of 2: {'b' * 32}",
+        "reading layer 2 of 2: install nginx",
+    ]
+    assert shop.write(notes=again).read_bytes() == before
+    assert [note for note in again if note.startswith("reading layer")] == []
+
+
+def test_layer_that_is_not_what_was_remembered_of_it_is_in_no_bundle(shop: Shop) -> None:
+    path = shop.write()
+    before = path.read_bytes()
+    (shop.built["web"].layers[1].tree / "opt/new/file").write_text("changed by hand\n")
+    with pytest.raises(BundleError, match=r"'install nginx' is not what it was .*; try: pyt"):
+        shop.write()
+    assert path.read_bytes() == before
+
+
 def test_layers_that_are_there_are_not_unpacked_again(shop: Shop) -> None:
     path = shop.write()
     assert shop.read(path).new == 2
@@ -228,7 +254,7 @@ def test_files_that_tasks_read_beside_the_suite_come_along(shop: Shop) -> None:
     built = {
         "web": replace(shop.built["web"], image=image, layers=(shop.built["web"].layers[0], layer))
     }
-    suite = bundle.gather(shop.suite, built, without=[])
+    suite = gather(shop.suite, built.values(), without=[])
     assert suite.top == shop.root
     assert "production/roles/web/main.yml" in suite.entries
     assert "suite/conftest.py" in suite.entries
@@ -269,7 +295,7 @@ def test_link_that_leads_outside_is_refused(shop: Shop) -> None:
 def test_link_leads_inside_by_steps_up_at_its_beginning(
     name: str, target: str, inside: bool
 ) -> None:
-    assert bundle.leads_inside(name, target) is inside
+    assert leads_inside(name, target) is inside
 
 
 def test_module_of_nobody_is_refused(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,18 +322,18 @@ def change(path: Path, what: Callable[[dict[str, Any]], object]) -> None:
     with tarfile.open(path) as old, tarfile.open(new, "w") as tar:
         for member in old:
             file = old.extractfile(member) if member.isfile() else None
-            if member.name == bundle.MANIFEST:
+            if member.name == MANIFEST:
                 assert file is not None
-                told = json.loads(file.read())
-                what(told)
-                data = json.dumps(told).encode()
+                record = json.loads(file.read())
+                what(record)
+                data = json.dumps(record).encode()
                 member.size, file = len(data), io.BytesIO(data)
             tar.addfile(member, file)
     new.rename(path)
 
 
-def _rename(told: dict[str, Any], old: str, new: str) -> None:
-    told["members"] = {new if n == old else n: one for n, one in told["members"].items()}
+def _rename(record: dict[str, Any], old: str, new: str) -> None:
+    record["members"] = {new if n == old else n: member for n, member in record["members"].items()}
 
 
 @pytest.mark.parametrize(
@@ -422,12 +448,12 @@ def test_layer_that_leads_outside_leaves_nothing(shop: Shop) -> None:
     with tarfile.open(path) as old, tarfile.open(new, "w") as tar:
         for member in old:
             content = old.extractfile(member) if member.isfile() else None
-            if member.name == bundle.MANIFEST:
+            if member.name == MANIFEST:
                 assert content is not None
-                told = json.loads(content.read())
-                seen = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-                told["members"][name].update(seen)
-                text = json.dumps(told).encode()
+                record = json.loads(content.read())
+                fields = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+                record["members"][name].update(fields)
+                text = json.dumps(record).encode()
                 member.size, content = len(text), io.BytesIO(text)
             elif member.name == name:
                 member.size, content = len(data), io.BytesIO(data)
@@ -442,7 +468,7 @@ def test_disk_that_is_full_leaves_nothing(shop: Shop) -> None:
     if not AS_ROOT:
         pytest.skip("file systems are mounted by root")
     path = shop.write()
-    change(path, lambda told: told.update(sizes=dict.fromkeys(told["sizes"], 0)))
+    change(path, lambda printed: printed.update(sizes=dict.fromkeys(printed["sizes"], 0)))
     script = """
         mount -t tmpfs -o size=2m tmpfs "$1/store" && cd "$1" && shift && exec "$@"
     """
@@ -450,8 +476,8 @@ def test_disk_that_is_full_leaves_nothing(shop: Shop) -> None:
     code = (
         "import asyncio, sys\n"
         "from pathlib import Path\n"
-        "from pytest_carthage.images.store import Store\n"
-        "from pytest_carthage.images.unbundle import unbundle\n"
+        "from pytest_carthage.store.root import Store\n"
+        "from pytest_carthage.images.bundles.unbundle import unbundle\n"
         "store = Store(Path('store').absolute())\n"
         "try:\n"
         "    asyncio.run(unbundle(Path(sys.argv[1]), Path('there/Pair'), store=store,\n"
@@ -464,9 +490,9 @@ def test_disk_that_is_full_leaves_nothing(shop: Shop) -> None:
     argv = ["unshare", "--mount", "sh", "-ec", script, "sh", str(shop.root)]
     argv += [sys.executable, "-c", code, str(path)]
     done = subprocess.run(argv, capture_output=True, text=True, check=True)
-    told, left = done.stdout.strip().rsplit("\n", 1)
-    assert "No space left on device" in told
-    assert "pytest-carthage images gc" in told
+    printed, left = done.stdout.strip().rsplit("\n", 1)
+    assert "No space left on device" in printed
+    assert "pytest-carthage images gc" in printed
     assert left == "[] []"
 
 
@@ -478,6 +504,6 @@ def test_requirement_that_is_missing_or_other_is_named() -> None:
     assert list(requirements.missing(here)) == []
     old = Requirement(name="pytest", version="1.0")
     none = Requirement(name="no-such-distribution", version="1.0")
-    found = dict(requirements.missing([old, none]))
-    assert found[none] == ""
-    assert found[old] == pytest.__version__
+    here_instead = dict(requirements.missing([old, none]))
+    assert here_instead[none] == ""
+    assert here_instead[old] == pytest.__version__

@@ -16,11 +16,17 @@ import pytest
 
 from pytest_carthage import Image
 from pytest_carthage.errors import BuildError, Problem
-from pytest_carthage.fabric.programs import missing
-from pytest_carthage.images import export, kernel
-from pytest_carthage.images.disk import Disk, save_disk
-from pytest_carthage.images.store import Built, Store
+from pytest_carthage.fabric.host.programs import missing
+from pytest_carthage.images.exports.boot import debian
+from pytest_carthage.images.exports.boot.finding import find_kernel
+from pytest_carthage.images.exports.boot.initrd import make_initrd
+from pytest_carthage.images.exports.boot.merged import locate
+from pytest_carthage.images.exports.disk import Disk, save_disk
+from pytest_carthage.images.exports.notes import quiet
+from pytest_carthage.images.exports.tools import check_tools
 from pytest_carthage.model.image import ImageConfig
+from pytest_carthage.store.built import Built
+from pytest_carthage.store.root import Store
 
 from .conftest import Lab
 from .handmade import Images, skip_without
@@ -37,7 +43,7 @@ def _qemu_lacks() -> list[Problem]:
 
 @pytest.fixture
 def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Images:
-    skip_without(export.check_tools(_TOOLS))
+    skip_without(check_tools(_TOOLS))
     monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
     made = Images(tmp_path / "images")
     _lend_kernel(made.store)
@@ -48,7 +54,7 @@ def _lend_kernel(store: Store) -> None:
     """Have the kernel that is fetched once into the host's own store."""
     own = Store()
     own.prepare()
-    asyncio.run(kernel.find_kernel((), own, doing="a test", note=export.quiet))
+    asyncio.run(find_kernel((), own, doing="a test", note=quiet))
     store.folder("kernels").symlink_to(own.folder("kernels"))
 
 
@@ -127,15 +133,15 @@ def test_command_of_an_image_without_systemd_runs(images: Images, tmp_path: Path
 
 
 def test_image_with_systemd_boots_to_a_login(lab: Lab, tmp_path: Path) -> None:
-    skip_without([*export.check_tools(_TOOLS), *_qemu_lacks()])
+    skip_without([*check_tools(_TOOLS), *_qemu_lacks()])
     image = Image.debian("bookworm", name="small").with_packages("systemd-sysv")
     built = lab.build(image)
     _lend_kernel(built.store)
     disk = asyncio.run(save_disk(built, tmp_path / "debian.qcow2"))
-    told = subprocess.run(
+    done = subprocess.run(
         ["qemu-img", "info", "--output=json", str(disk.path)], capture_output=True, check=True
     )
-    info = json.loads(told.stdout)
+    info = json.loads(done.stdout)
     assert info["format"] == "qcow2"
     assert info["virtual-size"] > 2 << 30
     assert info["actual-size"] < 1 << 30
@@ -233,9 +239,9 @@ def test_disk_of_many_layers_is_made(images: Images, tmp_path: Path) -> None:
 
 
 def test_initrd_is_the_same_each_time(images: Images) -> None:
-    found = asyncio.run(kernel.find_kernel((), images.store, doing="test", note=export.quiet))
+    kernel = asyncio.run(find_kernel((), images.store, doing="test", note=quiet))
     config = ImageConfig(command=("/bin/a b", "c"), env=(("X", "a'b"),))
-    made = {kernel.make_initrd(found, config) for _ in range(2)}
+    made = {make_initrd(kernel, config) for _ in range(2)}
     assert len(made) == 1
     archive = gzip.decompress(made.pop())
     assert b"'/bin/a b' c" in archive
@@ -250,10 +256,10 @@ def test_initrd_is_the_same_each_time(images: Images) -> None:
 def test_kernel_that_cannot_be_fetched_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    skip_without(export.check_tools(_TOOLS))
+    skip_without(check_tools(_TOOLS))
     images = Images(tmp_path / "images")
     base = images.layer("base", script="mkdir sbin; : > sbin/init")
-    monkeypatch.setattr(kernel, "_PACKAGES", {os.uname().machine: ("linux-image-of-nobody",)})
+    monkeypatch.setattr(debian, "_PACKAGES", {os.uname().machine: ("linux-image-of-nobody",)})
     empty = tmp_path / "sources.list"
     empty.touch()
     monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
@@ -273,6 +279,6 @@ def test_built_image_can_be_looked_into(images: Images) -> None:
     base = images.layer("base", script="mkdir -p a/b; echo x > a/b/c; ln -s nowhere link")
     above = images.layer("above", [base], script="rm -r a/b; mkdir d")
     built: Built = images.built(base, above)
-    assert kernel.locate(built.lower, "a/b/c") is None
-    assert kernel.locate((base.tree,), "a/b/c") == base.tree / "a/b/c"
-    assert kernel.locate(built.lower, "link") == base.tree / "link"
+    assert locate(built.lower, "a/b/c") is None
+    assert locate((base.tree,), "a/b/c") == base.tree / "a/b/c"
+    assert locate(built.lower, "link") == base.tree / "link"

@@ -16,18 +16,23 @@ from typing import Any
 import pytest
 
 from pytest_carthage import Image, Layout, Machine, filesystem_task
-from pytest_carthage.access.filesystem import AsyncFilesystem, Filesystem
-from pytest_carthage.access.inputs import hash_of
 from pytest_carthage.errors import BuildError, LockError
-from pytest_carthage.images import lock as locks
 from pytest_carthage.images.builder import ensure
-from pytest_carthage.images.lock import Ansible, Lock
+from pytest_carthage.images.locks import comparison
+from pytest_carthage.images.locks.files import located, named
+from pytest_carthage.images.locks.finding import find
+from pytest_carthage.images.locks.images import images_of
+from pytest_carthage.images.locks.lock import NAME, Ansible, Lock, LockedLayer
+from pytest_carthage.images.locks.making import locked_image, made_of
 from pytest_carthage.images.policy import Policy
 from pytest_carthage.images.preflight import check, check_layout
-from pytest_carthage.images.store import Built, Store
-from pytest_carthage.model.image import File
+from pytest_carthage.model.file import File
+from pytest_carthage.model.keys.inputs import hash_of
 from pytest_carthage.planning import make_plan
 from pytest_carthage.portal import Portal
+from pytest_carthage.store.built import Built
+from pytest_carthage.store.root import Store
+from pytest_carthage.work.files.filesystem import AsyncFilesystem, Filesystem
 
 from .handmade import Images
 
@@ -69,7 +74,7 @@ def built(images: Images) -> dict[str, Built]:
 
 @pytest.fixture
 def lock(built: dict[str, Built], tmp_path: Path) -> Lock:
-    made = locks.made_of(Pair, built, path=tmp_path / locks.NAME)
+    made = made_of(Pair, built, path=tmp_path / NAME)
     made.save()
     return made
 
@@ -78,17 +83,17 @@ def lock(built: dict[str, Built], tmp_path: Path) -> Lock:
 
 
 def test_lock_says_what_was_built(lock: Lock) -> None:
-    told = json.loads(lock.path.read_text())
-    assert list(told) == ["version", "layout", "images", "files", "ansible"]
-    assert (told["version"], told["layout"]) == (1, "Pair")
-    web = told["images"]["web"]
+    record = json.loads(lock.path.read_text())
+    assert list(record) == ["version", "layout", "images", "files", "ansible"]
+    assert (record["version"], record["layout"]) == (1, "Pair")
+    web = record["images"]["web"]
     assert web["declared"] == Pair.web.key
     assert web["base"]["made_of"] == "debian bookworm"
     assert re.fullmatch(r"sha256:[0-9a-f]{64}", web["base"]["digest"])
     assert web["packages"] == PACKAGES
     assert [layer["key"] for layer in web["layers"]] == ["b" * 32, "c" * 32]
-    assert told["images"]["small"]["packages"] == {"base-files": "12.4", "perl": "5.36.0-7"}
-    assert told["ansible"] is None
+    assert record["images"]["small"]["packages"] == {"base-files": "12.4", "perl": "5.36.0-7"}
+    assert record["ansible"] is None
 
 
 def test_lock_has_one_line_for_each_package_and_an_order(lock: Lock) -> None:
@@ -97,18 +102,6 @@ def test_lock_has_one_line_for_each_package_and_an_order(lock: Lock) -> None:
     assert packages == ['"base-files": "12.4",', '"perl": "5.36.0-7"'] * 2
     assert Lock.load(lock.path) == lock
     assert Lock.load(lock.path).text == lock.path.read_text()
-
-
-def test_base_of_packages_is_told_apart_by_architecture() -> None:
-    text = status(PACKAGES)
-    other = text.replace("amd64", "arm64", 1)
-    assert locks.packages_digest(text) != locks.packages_digest(other)
-    turned = "\n\n".join(reversed(text.strip().split("\n\n")))
-    assert locks.packages_digest(turned) == locks.packages_digest(text)
-    removed = text.replace("install ok installed", "deinstall ok config-files", 1)
-    assert locks.packages_digest(removed) == locks.packages_digest(
-        status({name: PACKAGES[name] for name in ("nginx", "perl")})
-    )
 
 
 @pytest.mark.parametrize(
@@ -130,7 +123,7 @@ def test_base_of_packages_is_told_apart_by_architecture() -> None:
     ],
 )
 def test_lock_that_cannot_be_read_is_told(tmp_path: Path, text: str | None, message: str) -> None:
-    path = tmp_path / locks.NAME
+    path = tmp_path / NAME
     if text is not None:
         path.write_text(text)
     with pytest.raises(LockError, match=re.escape(f"lock {path}: {message}")):
@@ -138,7 +131,7 @@ def test_lock_that_cannot_be_read_is_told(tmp_path: Path, text: str | None, mess
 
 
 def test_lock_that_cannot_be_written_is_told(lock: Lock) -> None:
-    path = lock.path / "below" / locks.NAME
+    path = lock.path / "below" / NAME
     with pytest.raises(LockError, match=f"lock {path}: it cannot be written: Not a directory"):
         replace(lock, path=path).save()
 
@@ -148,10 +141,10 @@ def test_lock_that_cannot_be_written_is_told(lock: Lock) -> None:
 
 def test_lock_is_found_beside_and_above(lock: Lock, tmp_path: Path) -> None:
     below = tmp_path / "tests"
-    found = locks.find(Pair, [], folder=tmp_path, places=[below, tmp_path])
-    assert found == lock
+    nearest = find(Pair, [], folder=tmp_path, places=[below, tmp_path])
+    assert nearest == lock
     with pytest.raises(LockError, match=rf"'Pair': there is no carthage.lock in {below}; try: "):
-        locks.find(Pair, [], folder=tmp_path, places=[below])
+        find(Pair, [], folder=tmp_path, places=[below])
 
 
 def test_lock_of_another_layout_is_refused(lock: Lock, tmp_path: Path) -> None:
@@ -160,9 +153,9 @@ def test_lock_of_another_layout_is_refused(lock: Lock, tmp_path: Path) -> None:
 
     message = f"'Other': no lock of it is given, but: {lock.path} of 'Pair'; try: "
     with pytest.raises(LockError, match=re.escape(message)):
-        locks.find(Other, [], folder=tmp_path, places=[tmp_path])
+        find(Other, [], folder=tmp_path, places=[tmp_path])
     replace(lock, path=tmp_path / "other.lock", layout="Other").save()
-    named = locks.find(Other, ["carthage.lock", "other.lock"], folder=tmp_path, places=[])
+    named = find(Other, ["carthage.lock", "other.lock"], folder=tmp_path, places=[])
     assert named.layout == "Other"
 
 
@@ -175,8 +168,8 @@ def test_declarations_that_changed_are_named(lock: Lock) -> None:
         extra = Image.debian("bookworm", packages=["vim"])
         small = None  # type: ignore[assignment]
 
-    found = list(lock.declarations("Pair", Changed.images()))
-    assert found == [
+    differences = list(comparison.declaration_differences(lock, "Pair", Changed.images()))
+    assert differences == [
         "image 'small': locked, now the layout 'Pair' has none of that name",
         "image 'extra': not locked, now layout 'Pair' has it",
         "image 'web': task 'install apache2' is not locked",
@@ -186,43 +179,49 @@ def test_declarations_that_changed_are_named(lock: Lock) -> None:
 
 def test_base_and_order_that_changed_are_named(lock: Lock) -> None:
     other = {"web": Image.debian("trixie").with_packages("nginx"), "small": Pair.small}
-    (found,) = lock.declarations("Pair", other)
-    assert found == "image 'web': its base, configuration or tag is declared otherwise"
+    (difference,) = comparison.declaration_differences(lock, "Pair", other)
+    assert difference == "image 'web': its base, configuration or tag is declared otherwise"
 
 
 def test_files_that_changed_are_named(lock: Lock, tmp_path: Path) -> None:
     (tmp_path / "here").write_text("same")
     (tmp_path / "there").write_text("before")
     files = {name: hash_of(tmp_path / name) for name in ("here", "there")}
-    known = replace(lock, files={**files, "gone": "5f" * 32})
-    assert list(known.changed_files()) == ["file gone: locked 5f5f5f5f5f5f, now not there"]
+    changed = replace(lock, files={**files, "gone": "5f" * 32})
+    assert list(comparison.file_differences(changed)) == [
+        "file gone: locked 5f5f5f5f5f5f, now not there"
+    ]
     (tmp_path / "there").write_text("after")
     now = hash_of(tmp_path / "there")[:12]
-    assert list(known.changed_files()) == [
+    assert list(comparison.file_differences(changed)) == [
         f"file there: locked {files['there'][:12]}, now {now}",
         "file gone: locked 5f5f5f5f5f5f, now not there",
     ]
 
 
 def test_ansible_that_changed_is_named(lock: Lock) -> None:
-    known = replace(lock, ansible=Ansible(version="2.17.1", collections={"a.b": "1", "c.d": "2"}))
-    assert list(known.changed_ansible(Ansible(version="2.17.1", collections={}))) == [
+    changed = replace(lock, ansible=Ansible(version="2.17.1", collections={"a.b": "1", "c.d": "2"}))
+    assert list(
+        comparison.ansible_differences(changed, Ansible(version="2.17.1", collections={}))
+    ) == [
         "Ansible collection a.b: locked 1, now none",
         "Ansible collection c.d: locked 2, now none",
     ]
-    assert "ansible-core: locked 2.17.1, now none" in known.changed_ansible(None)
+    assert "ansible-core: locked 2.17.1, now none" in comparison.ansible_differences(changed, None)
     now = Ansible(version="2.18", collections={"a.b": "1", "c.d": "2", "e.f": "3"})
-    assert list(known.changed_ansible(now)) == [
+    assert list(comparison.ansible_differences(changed, now)) == [
         "ansible-core: locked 2.17.1, now 2.18",
         "Ansible collection e.f: not locked, now 3",
     ]
-    assert list(lock.changed_ansible(now)) == []
+    assert list(comparison.ansible_differences(lock, now)) == []
 
 
 def test_differences_are_sorted_and_not_too_many() -> None:
     now = {f"package-{number:02}": "2" for number in range(30)}
-    told = locks.listed(locks.package_differences(dict.fromkeys(now, "1"), now, has_all=True))
-    lines = told.splitlines()
+    text = comparison.listed(
+        comparison.package_differences(dict.fromkeys(now, "1"), now, has_all=True)
+    )
+    lines = text.splitlines()
     assert lines[0] == "  package package-00: locked 1, now 2"
     assert lines[-1] == "  and 10 more"
     assert len(lines) == 21
@@ -238,18 +237,20 @@ def test_layer_of_other_packages_is_refused(lock: Lock, built: dict[str, Built])
         'Image.debian(..., mirror="http://snapshot.debian.org/archive/debian/DATE"), which'
     )
     with pytest.raises(LockError, match=re.escape(message)):
-        lock.check_layer(Pair.web, 1, above.meta, above.tree, there, is_new=True)
-    lock.check_layer(Pair.web, 1, above.meta, above.tree, PACKAGES, is_new=True)
+        comparison.check_layer(lock, Pair.web, 1, above.meta, above.tree, there, is_new=True)
+    comparison.check_layer(lock, Pair.web, 1, above.meta, above.tree, PACKAGES, is_new=True)
     meta = replace(base.meta, key="z" * 32)
     with pytest.raises(LockError, match=r"layer 'b+': locked b+, now z+, of other files"):
-        lock.check_layer(Pair.web, 0, meta, base.tree, base.meta.packages or {}, is_new=True)
+        comparison.check_layer(
+            lock, Pair.web, 0, meta, base.tree, base.meta.packages or {}, is_new=True
+        )
 
 
 def test_image_that_is_not_locked_is_refused(lock: Lock) -> None:
-    lock.refuse_image(Pair.web)
+    comparison.refuse_image(lock, Pair.web)
     other = Image.debian("trixie", name="other")
     with pytest.raises(LockError, match=r"image 'other' \(.*test_lock.py:\d+\): .*it has: small, "):
-        lock.refuse_image(other)
+        comparison.refuse_image(lock, other)
 
 
 def test_image_of_a_machines_roles_has_a_name() -> None:
@@ -259,7 +260,7 @@ def test_image_of_a_machines_roles_has_a_name() -> None:
         first = Machine(debian, init="systemd")
         second = Machine(debian, init="systemd")
 
-    assert list(locks.images_of(Roles, make_plan(Roles))) == ["debian", "debian for first, second"]
+    assert list(images_of(Roles, make_plan(Roles))) == ["debian", "debian for first, second"]
 
 
 # files by name
@@ -267,7 +268,6 @@ def test_image_of_a_machines_roles_has_a_name() -> None:
 
 def test_files_have_names_that_can_be_moved(tmp_path: Path) -> None:
     suite = tmp_path / "work/suite"
-    named = locks._named
     assert named(suite / "files/a", suite) == "files/a"
     assert named(suite.parent / "production/b", suite) == "../production/b"
     assert named(Path("/etc/hosts"), suite) == "/etc/hosts"
@@ -277,7 +277,7 @@ def test_files_have_names_that_can_be_moved(tmp_path: Path) -> None:
     inside = package / "shop/exports/shop.sql.gz"
     assert named(inside, suite) == "pytest_carthage_fixtures:shop/exports/shop.sql.gz"
     for path in (suite / "files/a", suite.parent / "production/b", inside, Path("/etc/hosts")):
-        assert Path(os.path.normpath(locks.located(named(path, suite), suite))) == path
+        assert Path(os.path.normpath(located(named(path, suite), suite))) == path
 
 
 _MOVED = """
@@ -310,7 +310,7 @@ def test_keys_stay_when_the_suite_is_moved(tmp_path: Path) -> None:
     code = textwrap.dedent("""
         import sys
         from pathlib import Path
-        from pytest_carthage.plugin.layouts import load_file
+        from pytest_carthage.reference.layouts import load_file
         way, path = sys.argv[1:]
         if way == "file":
             module = load_file(Path(path))
@@ -335,9 +335,9 @@ def test_keys_stay_when_the_suite_is_moved(tmp_path: Path) -> None:
 
 def test_files_of_one_target_and_another_source_are_two() -> None:
     base = Image.debian("bookworm")
-    one, other = (base.with_(File(name, "/etc/x")) for name in ("test_lock.py", "conftest.py"))
-    assert one.key != other.key
-    assert one.steps[0].key != other.steps[0].key
+    first, other = (base.with_(File(name, "/etc/x")) for name in ("test_lock.py", "conftest.py"))
+    assert first.key != other.key
+    assert first.steps[0].key != other.steps[0].key
 
 
 # real builds
@@ -373,7 +373,7 @@ class Bench:
 
         self.layout = Tiny
         self.plan = make_plan(Tiny)
-        self.path = root / locks.NAME
+        self.path = root / NAME
 
     def build(self, policy: Policy) -> Built:
         async def work() -> Built:
@@ -392,19 +392,19 @@ class Bench:
 
     def lock(self) -> Lock:
         built = self.build(Policy())
-        return locks.made_of(self.layout, {"tiny": built}, path=self.path)
+        return made_of(self.layout, {"tiny": built}, path=self.path)
 
     def remove(self, *titles: str) -> None:
         self.store.release()
-        for record in self.store.records():
+        for record in self.store.records:
             assert self.store.forget(record)
-        keys = {layer.meta.title: layer.key for layer in self.store.layers()}
+        keys = {layer.meta.title: layer.key for layer in self.store.layers}
         for title in titles:
             assert self.store.remove(keys[title])
 
     @property
     def titles(self) -> set[str]:
-        return {layer.meta.title for layer in self.store.layers()}
+        return {layer.meta.title for layer in self.store.layers}
 
 
 @pytest.fixture
@@ -487,17 +487,17 @@ def test_packages_of_the_archive_are_compared_before(
     small: Built, portal: Portal, tmp_path: Path
 ) -> None:
     image = small.image.with_packages("hello")
-    base = locks.locked_image(small)
-    wanted = locks.LockedLayer(
+    base = locked_image(small)
+    wanted = LockedLayer(
         key="f" * 32, title="install hello", step=image.steps[0].key, packages="0" * 32
     )
-    known = replace(
+    locked = replace(
         base,
         declared=image.key,
         layers=(*base.layers, wanted),
         packages={**base.packages, "hello": "1.0-1"},
     )
-    lock = Lock(path=tmp_path / locks.NAME, layout="Pair", images={"web": known}, files={})
+    lock = Lock(path=tmp_path / NAME, layout="Pair", images={"web": locked}, files={})
 
     def ask(images: dict[str, Image], policy: Policy, store: Store) -> None:
         portal.call(lambda: check("Pair", images, policy, note=lambda who, text: None, store=store))
@@ -508,8 +508,8 @@ def test_packages_of_the_archive_are_compared_before(
     # the base, too
     empty = Store(tmp_path / "empty")
     empty.prepare()
-    (empty.folder("apt")).rmdir()
-    (empty.folder("apt")).symlink_to(small.store.folder("apt"))
+    empty.folder("apt").rmdir()
+    empty.folder("apt").symlink_to(small.store.folder("apt"))
     old = replace(
         base,
         layers=(replace(base.layers[0], packages="0" * 32),),
@@ -518,7 +518,7 @@ def test_packages_of_the_archive_are_compared_before(
     lock = replace(lock, images={"small": old})
     with pytest.raises(LockError, match=r"one thing differs.*\n  image 'small': package bash: lo"):
         ask({"small": small.image}, Policy(lock=lock), empty)
-    assert empty.layers() == []
+    assert list(empty.layers) == []
 
 
 # offline
@@ -587,12 +587,12 @@ def test_base_whose_source_is_gone_is_recognised_offline(bench: Bench) -> None:
 
 
 def test_collections_of_ansible_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pytest_carthage.access.ansible_surroundings import collections
+    from pytest_carthage.work.ansible.installation import collections
 
     pytest.importorskip("ansible")
     folder = tmp_path / "ansible_collections/carthage/things"
     folder.mkdir(parents=True)
-    told: dict[str, Any] = {"namespace": "carthage", "name": "things", "version": "1.2.3"}
-    (folder / "MANIFEST.json").write_text(json.dumps({"collection_info": told, "format": 1}))
+    manifest: dict[str, Any] = {"namespace": "carthage", "name": "things", "version": "1.2.3"}
+    (folder / "MANIFEST.json").write_text(json.dumps({"collection_info": manifest, "format": 1}))
     monkeypatch.setenv("ANSIBLE_COLLECTIONS_PATH", str(tmp_path))
     assert collections(tmp_path) == {"carthage.things": "1.2.3"}

@@ -15,6 +15,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,20 @@ import pytest
 
 from pytest_carthage import Image
 from pytest_carthage.errors import BuildError, HostError, Problem
-from pytest_carthage.fabric.programs import missing
-from pytest_carthage.images import export, oci
-from pytest_carthage.images.store import Built, Layer
-from pytest_carthage.model.image import Healthcheck
+from pytest_carthage.fabric.host import execution
+from pytest_carthage.fabric.host.programs import missing
+from pytest_carthage.images.exports.oci import registry as registries
+from pytest_carthage.images.exports.oci import tagging
+from pytest_carthage.images.exports.oci.archive import save_archive
+from pytest_carthage.images.exports.oci.blobs import diff_id
+from pytest_carthage.images.exports.oci.history import history
+from pytest_carthage.images.exports.oci.layout import save_layout
+from pytest_carthage.images.exports.oci.registry import push
+from pytest_carthage.images.exports.oci.tagging import full_name, tag
+from pytest_carthage.images.exports.tools import check_tools, require
+from pytest_carthage.model.image import Healthcheck, ImageConfig
+from pytest_carthage.store.built import Built
+from pytest_carthage.store.layer import Layer
 
 from .handmade import ABOVE, BASE, BASE_AS_ROOT, MADE_AT, Images, look, overlaid, skip_without
 
@@ -53,7 +64,7 @@ def built(images: Images) -> Built:
 
 def _layout(built: Built, folder: Path, *, compress: bool) -> dict[str, Any]:
     """What a saved layout says: its manifest and its configuration."""
-    digest = asyncio.run(oci.save_layout(built, folder, compress=compress))
+    digest = asyncio.run(save_layout(built, folder, compress=compress))
     blobs = folder / "blobs/sha256"
     for blob in blobs.iterdir():
         assert hashlib.sha256(blob.read_bytes()).hexdigest() == blob.name
@@ -122,7 +133,7 @@ def test_layer_with_a_socket_has_all_but_that(images: Images, tmp_path: Path) ->
 def test_file_that_would_delete_another_is_refused(images: Images, tmp_path: Path) -> None:
     base = images.layer("base", script="mkdir etc; echo x > etc/.wh.passwd")
     with pytest.raises(BuildError, match=r"/etc/\.wh\.passwd: a file that begins with \.wh\."):
-        asyncio.run(oci.save_archive(images.built(base), tmp_path / "a.tar"))
+        asyncio.run(save_archive(images.built(base), tmp_path / "a.tar"))
     assert not [path for path in tmp_path.iterdir() if path.name != "images"]
 
 
@@ -131,32 +142,32 @@ def test_layer_made_with_redirect_dir_is_refused(images: Images, tmp_path: Path)
     base = images.layer("base", script="mkdir moved")
     os.setxattr(base.tree / "moved", "trusted.overlay.redirect", b"elsewhere")
     with pytest.raises(BuildError, match=r"/moved/: made by an overlay with redirect_dir"):
-        asyncio.run(oci.diff_id(base))
+        asyncio.run(diff_id(base))
 
 
 def test_diff_id_is_hashed_once(images: Images, tmp_path: Path) -> None:
     base = images.layer("base", script="echo x > file")
-    digest = asyncio.run(oci.diff_id(base))
+    digest = asyncio.run(diff_id(base))
     layout = _layout(images.built(base), tmp_path / "out", compress=False)
     assert layout["config"]["rootfs"]["diff_ids"] == [digest]
     shutil.rmtree(base.tree)
-    assert asyncio.run(oci.diff_id(base)) == digest
+    assert asyncio.run(diff_id(base)) == digest
 
 
 def test_diff_id_is_of_the_epoch(images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
     base = images.layer("base", script="echo x > file")
-    now = asyncio.run(oci.diff_id(base))
+    now = asyncio.run(diff_id(base))
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1000000000")
-    assert asyncio.run(oci.diff_id(base)) != now
+    assert asyncio.run(diff_id(base)) != now
     monkeypatch.delenv("SOURCE_DATE_EPOCH")
-    assert asyncio.run(oci.diff_id(base)) == now
+    assert asyncio.run(diff_id(base)) == now
 
 
 def test_epoch_that_is_no_number_is_told(images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
     base = images.layer("base", script="echo x > file")
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
     with pytest.raises(BuildError, match="SOURCE_DATE_EPOCH is 'yesterday'"):
-        asyncio.run(oci.diff_id(base))
+        asyncio.run(diff_id(base))
 
 
 # layouts and archives
@@ -174,8 +185,8 @@ def test_configuration_says_what_the_image_says(images: Images, tmp_path: Path) 
         workdir="/srv",
         healthcheck=Healthcheck(command=("true",), interval_s=5, timeout_s=2.5, retries=7),
     )
-    told = _layout(images.built(base, task, last, image=image), tmp_path / "out", compress=True)
-    config = told["config"]
+    layout = _layout(images.built(base, task, last, image=image), tmp_path / "out", compress=True)
+    config = layout["config"]
     assert config["config"] == {
         "Cmd": ["/sbin/init"],
         "Env": ["LANG=C.UTF-8"],
@@ -197,11 +208,25 @@ def test_configuration_says_what_the_image_says(images: Images, tmp_path: Path) 
         {"created": created, "created_by": "install it", "empty_layer": True},
         {"created": created, "created_by": "last"},
     ]
-    assert len(config["rootfs"]["diff_ids"]) == len(told["manifest"]["layers"]) == 2
+    assert len(config["rootfs"]["diff_ids"]) == len(layout["manifest"]["layers"]) == 2
+
+
+def test_what_only_other_images_say_is_said_again(images: Images, tmp_path: Path) -> None:
+    base = images.layer("base", script="echo x > file", title="base debian", command="debian x")
+    told = ImageConfig(
+        healthcheck=Healthcheck(command=("true",), start_period_s=3),
+        stop_signal="SIGQUIT",
+        volumes=("/data",),
+    )
+    image = replace(Image.debian("bookworm"), config=told)
+    layout = _layout(images.built(base, image=image), tmp_path / "out", compress=True)
+    config = layout["config"]["config"]
+    assert (config["StopSignal"], config["Volumes"]) == ("SIGQUIT", {"/data": {}})
+    assert config["Healthcheck"]["StartPeriod"] == 3_000_000_000
 
 
 def test_history_is_of_all_layers(built: Built) -> None:
-    entries = oci.history(built)
+    entries = history(built)
     assert [(one.key, one.title) for one in entries] == [
         ("base", "base"),
         ("above", "change things"),
@@ -213,40 +238,40 @@ def test_archive_is_the_same_at_another_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1500000000")
-    found = set()
+    digests = set()
     for number in range(2):
         images = Images(tmp_path / f"images{number}")
         time_of = 1_600_000_000 + number
         script = f"mkdir etc; echo x > etc/file; touch -d @{time_of} etc/file etc"
         base = images.layer("base", script=script, made_at=float(time_of))
         path = tmp_path / f"{number}.tar"
-        asyncio.run(oci.save_archive(images.built(base), path))
-        found.add(path.read_bytes())
-    assert len(found) == 1
-    assert b"2017-07-14T02:40:00Z" in found.pop()
+        asyncio.run(save_archive(images.built(base), path))
+        digests.add(path.read_bytes())
+    assert len(digests) == 1
+    assert b"2017-07-14T02:40:00Z" in digests.pop()
 
 
 def test_archive_of_a_changed_last_layer_packs_only_that(
     images: Images, built: Built, tmp_path: Path
 ) -> None:
-    asyncio.run(oci.save_archive(built, tmp_path / "a.tar"))
+    asyncio.run(save_archive(built, tmp_path / "a.tar"))
     last = images.layer("last", built.layers, script="echo changed > etc/one")
     shutil.rmtree(built.layers[0].tree)
     notes: list[str] = []
     changed = images.built(*built.layers, last)
-    asyncio.run(oci.save_archive(changed, tmp_path / "b.tar", note=notes.append))
+    asyncio.run(save_archive(changed, tmp_path / "b.tar", note=notes.append))
     assert notes == ["compressing last", "writing b.tar"]
 
 
 def test_archive_is_one_that_skopeo_knows(built: Built, tmp_path: Path) -> None:
-    skip_without(export.check_tools(["skopeo"]))
-    asyncio.run(oci.save_archive(built, tmp_path / "a.tar"))
-    told = subprocess.run(
+    skip_without(check_tools(["skopeo"]))
+    asyncio.run(save_archive(built, tmp_path / "a.tar"))
+    done = subprocess.run(
         ["skopeo", "inspect", f"oci-archive:{tmp_path}/a.tar"], capture_output=True, check=True
     )
-    seen = json.loads(told.stdout)
-    assert seen["Labels"] == {"carthage.image": built.image.key}
-    assert len(seen["Layers"]) == 2
+    config = json.loads(done.stdout)
+    assert config["Labels"] == {"carthage.image": built.image.key}
+    assert len(config["Layers"]) == 2
     assert images_left(built) == []
 
 
@@ -256,44 +281,45 @@ def images_left(built: Built) -> list[str]:
 
 def test_layout_takes_the_place_of_an_old_one_only(built: Built, tmp_path: Path) -> None:
     folder = tmp_path / "out"
-    asyncio.run(oci.save_layout(built, folder, compress=False))
+    asyncio.run(save_layout(built, folder, compress=False))
     (folder / "old").touch()
-    asyncio.run(oci.save_layout(built, folder, compress=True))
+    asyncio.run(save_layout(built, folder, compress=True))
     assert sorted(path.name for path in folder.iterdir()) == ["blobs", "index.json", "oci-layout"]
     other = tmp_path / "thesis"
     other.mkdir()
     (other / "chapter").touch()
     with pytest.raises(BuildError, match=r"thesis: there is something that is no image layout"):
-        asyncio.run(oci.save_layout(built, other, compress=True))
+        asyncio.run(save_layout(built, other, compress=True))
     assert [path.name for path in other.iterdir()] == ["chapter"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "out", "thesis"]
 
 
 def test_archive_in_a_folder_that_is_not_there_is_told(built: Built, tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"image 'handmade': saved as .*try: make the folder"):
-        asyncio.run(oci.save_archive(built, tmp_path / "no/a.tar"))
+        asyncio.run(save_archive(built, tmp_path / "no/a.tar"))
     with pytest.raises(BuildError, match=r"is a folder; try: a file in it"):
-        asyncio.run(oci.save_archive(built, tmp_path))
+        asyncio.run(save_archive(built, tmp_path))
 
 
 _SAVE = """
 import asyncio, sys
 from pathlib import Path
 from pytest_carthage import Image
-from pytest_carthage.images import oci
-from pytest_carthage.images.store import Built, Store
+from pytest_carthage.images.exports.oci.archive import save_archive
+from pytest_carthage.store.built import Built
+from pytest_carthage.store.root import Store
 store = Store(Path(sys.argv[1]))
 image = Image.debian("bookworm", name="handmade")
-layers = tuple(store.layer(key) for key in sys.argv[3:])
+layers = tuple(store.layers.get(key) for key in sys.argv[3:])
 built = Built(image=image, layers=layers, config=image.config, store=store)
-asyncio.run(oci.save_archive(built, Path(sys.argv[2])))
+asyncio.run(save_archive(built, Path(sys.argv[2])))
 """
 
 
 @pytest.mark.skipif(not AS_ROOT, reason="a small disk is mounted by root")
 def test_full_disk_is_told_and_leaves_nothing(images: Images, tmp_path: Path) -> None:
     base = _base(images)
-    asyncio.run(oci.save_archive(images.built(base), tmp_path / "a.tar"))
+    asyncio.run(save_archive(images.built(base), tmp_path / "a.tar"))
     (tmp_path / "small").mkdir()
     script = f'mount -t tmpfs -o size=1m tmpfs "{tmp_path}/small"; "$@"; ls -A "{tmp_path}/small"'
     done = subprocess.run(
@@ -343,7 +369,7 @@ def test_archive_that_is_cancelled_leaves_nothing(images: Images, tmp_path: Path
     async def go() -> None:
         begun = asyncio.Event()
         saving = asyncio.create_task(
-            oci.save_archive(images.built(base), tmp_path / "a.tar", note=lambda text: begun.set())
+            save_archive(images.built(base), tmp_path / "a.tar", note=lambda text: begun.set())
         )
         await begun.wait()
         await asyncio.sleep(0.1)
@@ -368,7 +394,7 @@ def test_what_a_killed_process_left_is_taken_over(images: Images, tmp_path: Path
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "a.tar").exists()
-    asyncio.run(oci.save_archive(images.built(base), tmp_path / "a.tar"))
+    asyncio.run(save_archive(images.built(base), tmp_path / "a.tar"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar", "images"]
     assert not list(base.path.glob(".*"))
 
@@ -395,7 +421,7 @@ class Podman:
 
 @pytest.fixture
 def podman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Podman]:
-    skip_without(export.check_tools(["podman", "skopeo"]))
+    skip_without(check_tools(["podman", "skopeo"]))
     if not AS_ROOT:
         pytest.skip("layers of an overlay are looked at by root")
     store = Podman(tmp_path / "podman")
@@ -415,16 +441,16 @@ def podman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Podman]:
 def test_tagged_image_has_the_files_that_the_kernel_shows(
     podman: Podman, built: Built, tmp_path: Path
 ) -> None:
-    asyncio.run(oci.tag(built, "localhost/handmade:1"))
+    asyncio.run(tag(built, "localhost/handmade:1"))
     mounted = Path(podman("image", "mount", "localhost/handmade:1").strip())
     try:
-        seen = look(mounted)
+        facts = look(mounted)
     finally:
         podman("image", "unmount", "localhost/handmade:1")
     expected = overlaid(built, tmp_path / "merged")
-    assert seen.keys() == expected.keys()
+    assert facts.keys() == expected.keys()
     # copied up, the other link is another file
-    assert seen == expected
+    assert facts == expected
     assert podman.inspect("localhost/handmade:1")["Labels"] == {"carthage.image": built.image.key}
     assert images_left(built) == []
 
@@ -432,36 +458,36 @@ def test_tagged_image_has_the_files_that_the_kernel_shows(
 def test_tagging_anew_writes_only_what_podman_lacks(
     podman: Podman, images: Images, built: Built
 ) -> None:
-    asyncio.run(oci.tag(built, "handmade"))
+    asyncio.run(tag(built, "handmade"))
     before = podman.inspect("localhost/handmade:latest")["Id"]
     last = images.layer("last", built.layers, script="echo changed > etc/one")
     for layer in built.layers:  # nothing of these is read again
         shutil.rmtree(layer.tree)
     changed = images.built(*built.layers, last)
-    asyncio.run(oci.tag(changed, "handmade"))
-    told = podman.inspect("localhost/handmade:latest")
-    assert told["RootFS"]["Layers"] == [asyncio.run(oci.diff_id(layer)) for layer in changed.layers]
+    asyncio.run(tag(changed, "handmade"))
+    config = podman.inspect("localhost/handmade:latest")
+    assert config["RootFS"]["Layers"] == [asyncio.run(diff_id(layer)) for layer in changed.layers]
     # the image of before has lost its only name
     assert before not in str(podman("images", "--all", "--quiet", "--no-trunc"))
     # a name of its own, but the same layers
-    asyncio.run(oci.tag(changed, "other:2"))
-    assert podman.inspect("localhost/other:2")["Id"] == told["Id"]
+    asyncio.run(tag(changed, "other:2"))
+    assert podman.inspect("localhost/other:2")["Id"] == config["Id"]
 
 
 def test_tagging_again_asks_nobody(
     podman: Podman, built: Built, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asyncio.run(oci.tag(built, "handmade:1"))
+    asyncio.run(tag(built, "handmade:1"))
     notes: list[str] = []
-    monkeypatch.setattr(export, "PATH", "/nowhere")
-    asyncio.run(oci.tag(built, "handmade:1", note=notes.append))
+    monkeypatch.setattr(execution, "PATH", "/nowhere")
+    asyncio.run(tag(built, "handmade:1", note=notes.append))
     assert notes == []
 
 
 def test_tag_that_was_removed_is_given_again(podman: Podman, built: Built) -> None:
-    asyncio.run(oci.tag(built, "handmade:1"))
+    asyncio.run(tag(built, "handmade:1"))
     podman("rmi", "localhost/handmade:1")
-    asyncio.run(oci.tag(built, "handmade:1"))
+    asyncio.run(tag(built, "handmade:1"))
     assert podman.inspect("localhost/handmade:1")["Labels"]
 
 
@@ -469,11 +495,11 @@ def test_layers_that_podman_does_not_give_away_are_written_again(
     podman: Podman, built: Built, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def everything() -> set[str]:
-        return {await oci.diff_id(layer) for layer in built.layers}
+        return {await diff_id(layer) for layer in built.layers}
 
-    monkeypatch.setattr(oci, "_layers_of_others", everything)
+    monkeypatch.setattr(tagging, "_layers_of_others", everything)
     asyncio.run(everything())
-    asyncio.run(oci.tag(built, "handmade:1"))
+    asyncio.run(tag(built, "handmade:1"))
     assert len(podman.inspect("localhost/handmade:1")["RootFS"]["Layers"]) == 2
 
 
@@ -483,7 +509,7 @@ def test_tag_of_a_foreign_image_is_refused(podman: Podman, built: Built, tmp_pat
     podman("import", "--quiet", str(tmp_path / "x.tar"), "localhost/theirs:1")
     before = podman.inspect("localhost/theirs:1")["Id"]
     with pytest.raises(BuildError) as caught:
-        asyncio.run(oci.tag(built, "theirs:1"))
+        asyncio.run(tag(built, "theirs:1"))
     text = str(caught.value)
     assert "image 'handmade': tagged localhost/theirs:1: that name belongs to another" in text
     assert f"is of {time.strftime('%Y-%m-%d', time.gmtime())}" in text
@@ -495,10 +521,8 @@ def test_tag_of_a_foreign_image_is_refused(podman: Podman, built: Built, tmp_pat
 def test_tag_is_taken_over_from_an_image_of_ours(podman: Podman, images: Images) -> None:
     for number in range(2):
         base = images.layer(f"base{number}", script=f"echo {number} > file")
-        asyncio.run(oci.tag(images.built(base), "ours:1"))
-    assert podman.inspect("localhost/ours:1")["RootFS"]["Layers"] == [
-        asyncio.run(oci.diff_id(base))
-    ]
+        asyncio.run(tag(images.built(base), "ours:1"))
+    assert podman.inspect("localhost/ours:1")["RootFS"]["Layers"] == [asyncio.run(diff_id(base))]
 
 
 def test_podman_heeds_the_healthcheck(podman: Podman, images: Images) -> None:
@@ -506,18 +530,18 @@ def test_podman_heeds_the_healthcheck(podman: Podman, images: Images) -> None:
     image = Image.debian("bookworm", name="healthy").with_(
         command=["/bin/server"], healthcheck=["/bin/check", "-q"], user="daemon"
     )
-    asyncio.run(oci.tag(images.built(base, image=image), "healthy:1"))
-    told = podman.inspect("localhost/healthy:1")
-    assert told["Healthcheck"]["Test"] == ["CMD", "/bin/check", "-q"]
-    assert told["Config"]["Cmd"] == ["/bin/server"]
-    assert told["User"] == "daemon"
-    asyncio.run(oci.tag(images.built(base, image=image), "healthy:1"))
+    asyncio.run(tag(images.built(base, image=image), "healthy:1"))
+    config = podman.inspect("localhost/healthy:1")
+    assert config["Healthcheck"]["Test"] == ["CMD", "/bin/check", "-q"]
+    assert config["Config"]["Cmd"] == ["/bin/server"]
+    assert config["User"] == "daemon"
+    asyncio.run(tag(images.built(base, image=image), "healthy:1"))
 
 
 def test_podman_loads_an_archive_by_the_name_of_the_image(
     podman: Podman, built: Built, tmp_path: Path
 ) -> None:
-    asyncio.run(oci.save_archive(built, tmp_path / "a.tar"))
+    asyncio.run(save_archive(built, tmp_path / "a.tar"))
     assert "localhost/handmade:latest" in podman("load", "--quiet", "-i", str(tmp_path / "a.tar"))
 
 
@@ -533,7 +557,7 @@ def test_podman_loads_an_archive_by_the_name_of_the_image(
     ],
 )
 def test_name_is_as_podman_stores_it(given: str, full: str) -> None:
-    assert oci.full_name(given) == full
+    assert full_name(given) == full
 
 
 # registries
@@ -581,14 +605,14 @@ class Registry:
             capture_output=True,
             check=True,
         )
-        told: dict[str, Any] = json.loads(done.stdout)
-        return told
+        config: dict[str, Any] = json.loads(done.stdout)
+        return config
 
 
 def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port: int = listening.getsockname()[1]
         return port
 
 
@@ -598,7 +622,7 @@ def _registry_lacks() -> list[Problem]:
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[Registry]:
-    skip_without([*export.check_tools(["skopeo"]), *_registry_lacks()])
+    skip_without([*check_tools(["skopeo"]), *_registry_lacks()])
     folder = tmp_path / "registry"
     folder.mkdir()
     made = Registry(folder, _free_port())
@@ -611,23 +635,23 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
 def test_push_sends_only_what_the_registry_lacks(
     registry: Registry, images: Images, built: Built
 ) -> None:
-    asyncio.run(oci.push(built, f"docker://{registry.address}/team/server:1"))
-    told = registry.inspect("team/server:1")
-    assert told["Labels"] == {"carthage.image": built.image.key}
-    assert len(told["Layers"]) == 2
+    asyncio.run(push(built, f"docker://{registry.address}/team/server:1"))
+    config = registry.inspect("team/server:1")
+    assert config["Labels"] == {"carthage.image": built.image.key}
+    assert len(config["Layers"]) == 2
     assert registry.uploads() == 3  # with the configuration
     last = images.layer("last", built.layers, script="echo changed > etc/one")
     changed = images.built(*built.layers, last)
-    asyncio.run(oci.push(changed, f"docker://{registry.address}/team/server:2"))
+    asyncio.run(push(changed, f"docker://{registry.address}/team/server:2"))
     assert registry.uploads() == 5
-    assert registry.inspect("team/server:2")["Layers"][:2] == told["Layers"]
+    assert registry.inspect("team/server:2")["Layers"][:2] == config["Layers"]
     assert images.leftovers() == []
 
 
 def test_push_of_a_healthcheck_is_in_dockers_format(registry: Registry, images: Images) -> None:
     base = images.layer("base", script="echo x > file")
     image = Image.debian("bookworm").with_(healthcheck=["true"])
-    asyncio.run(oci.push(images.built(base, image=image), f"docker://{registry.address}/h:1"))
+    asyncio.run(push(images.built(base, image=image), f"docker://{registry.address}/h:1"))
     done = subprocess.run(
         [
             *("skopeo", "inspect", "--raw", "--tls-verify=false"),
@@ -640,11 +664,11 @@ def test_push_of_a_healthcheck_is_in_dockers_format(registry: Registry, images: 
 
 
 def test_push_to_where_nobody_listens_is_told(images: Images) -> None:
-    skip_without(export.check_tools(["skopeo"]))
+    skip_without(check_tools(["skopeo"]))
     base = images.layer("base", script="echo x > file")
     address = f"127.0.0.1:{_free_port()}"
     with pytest.raises(BuildError, match="connection refused") as caught:
-        asyncio.run(oci.push(images.built(base), f"docker://{address}/x:1"))
+        asyncio.run(push(images.built(base), f"docker://{address}/x:1"))
     assert str(caught.value).startswith(f"image 'handmade': pushed to docker://{address}/x:1: ")
     assert f"try: look whether {address} is the registry's address" in str(caught.value)
     assert images.leftovers() == []
@@ -654,7 +678,7 @@ def test_push_to_where_nobody_listens_is_told(images: Images) -> None:
 def test_push_to_what_is_no_registry_is_told(images: Images, wrong: str) -> None:
     base = images.layer("base", script="echo x > file")
     with pytest.raises(BuildError, match=r"no registry's address; try: docker://HOST:PORT/NAME"):
-        asyncio.run(oci.push(images.built(base), wrong))
+        asyncio.run(push(images.built(base), wrong))
 
 
 @pytest.mark.parametrize(
@@ -669,15 +693,15 @@ def test_push_to_what_is_no_registry_is_told(images: Images, wrong: str) -> None
     ],
 )
 def test_only_loopback_registries_may_be_without_tls(host: str, is_loopback: bool) -> None:
-    assert oci._is_loopback(host) is is_loopback
+    assert registries._is_loopback(host) is is_loopback
 
 
 # tools
 
 
 def test_missing_tools_are_told_with_their_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pytest_carthage.fabric.programs.PATH", "/nowhere")
-    problems = export.check_tools()
+    monkeypatch.setattr("pytest_carthage.fabric.host.programs.PATH", "/nowhere")
+    problems = check_tools()
     assert [one.packages for one in problems] == [
         ("skopeo",),
         ("e2fsprogs",),
@@ -689,4 +713,4 @@ def test_missing_tools_are_told_with_their_packages(monkeypatch: pytest.MonkeyPa
         "try: apt-get install skopeo"
     )
     with pytest.raises(HostError, match="no skopeo"):
-        export.require("skopeo")
+        require("skopeo")

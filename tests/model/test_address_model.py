@@ -259,8 +259,9 @@ def test_function_that_fails_is_told_with_its_reason(refused: Refused) -> None:
             web = Machine(links={"eth0": lan.at(numbered)})
     """
     assert refused(source) == (
-        "machine 'web' of layout 'Shop': the function for address failed: KeyError: 'web';"
-        " declared at conftest.py:5; try: a function of a LinkContext that gives the address"
+        "machine 'web' of layout 'Shop': the function for address failed: KeyError: 'web'"
+        " (at conftest.py:2); declared at conftest.py:5;"
+        " try: a function of a LinkContext that gives the address"
     )
 
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_carthage.model.addressing import locate
-from pytest_carthage.model.ipconfig import AnyNetwork
-from pytest_carthage.model.resolution import PlannedSubnet, pool_of
+from pytest_carthage.model.addresses.addressing import locate
+from pytest_carthage.model.addresses.ipconfig import AnyNetwork
+from pytest_carthage.model.addresses.resolution import PlannedSubnet, pool_of
 
 
 @pytest.mark.parametrize(

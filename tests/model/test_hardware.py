@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from ipaddress import IPv6Network
 
-from pytest_carthage.model.hardware import from_mac, mac_address
+from pytest_carthage.model.addresses.hardware import from_mac, mac_address
 
 
 def test_mac_is_the_same_every_time_unless_taken() -> None:

@@ -30,7 +30,7 @@ def test_import_of_the_model_and_planning_imports_nothing_heavy() -> None:
     names = "Layout, Network, Machine, Image, Role, Limits, stage, port"
     loaded = modules_after(
         f"from pytest_carthage import {names}\nimport pytest_carthage.planning"
-        "\nimport pytest_carthage.roles, pytest_carthage.report.graph"
+        "\nimport pytest_carthage.roles, pytest_carthage.report.drawing"
     )
     assert not loaded & HEAVY
 

@@ -1,10 +1,27 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from ipaddress import IPv4Address
+from typing import Any
 
 import pytest
 
-from pytest_carthage import Condition, Image, Machine, Network, command, file, log, port, unit
+from pytest_carthage import (
+    Condition,
+    Forward,
+    Image,
+    Limits,
+    Machine,
+    Network,
+    NetworkLink,
+    Role,
+    command,
+    file,
+    log,
+    port,
+    unit,
+)
 from pytest_carthage.roles import Router
 
 
@@ -27,7 +44,7 @@ def test_machine_normalises_what_it_is_given() -> None:
     assert machine.groups == ("web",)
     assert machine.after == ("db",)
     assert machine.roles == (Router(),)
-    assert not machine.faults
+    assert not machine.mistakes
 
 
 def test_machine_does_not_follow_later_changes_of_its_arguments() -> None:
@@ -86,3 +103,280 @@ def test_repr_tells_image_and_interfaces() -> None:
     machine = Machine(Image.oci("localhost/db"), links={"eth0": lan.at()})
     assert repr(machine) == "<Machine localhost/db eth0>"
     assert repr(Machine()) == "<Machine>"
+
+
+# what is wrong with its arguments, whatever the layout is
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what", "remedy"),
+    [
+        ({"image": 7}, "image=7 is of a wrong type (int)", 'Image.debian("bookworm")'),
+        (
+            {"links": {7: None}},
+            "links has a key of a wrong type: 7",
+            'links={"eth0": lan.at(".1")}',
+        ),
+        ({"roles": 7}, "roles=7 is of a wrong type (int)", "roles=[Router()]"),
+        ({"roles": {"a": 1}}, "roles={'a': 1} is of a wrong type (dict)", "roles=[Router()]"),
+        ({"on": ""}, "on is empty", 'on="the name of a target", or leave it out'),
+        ({"hostname": b"web"}, "hostname=b'web' is of a wrong type (bytes)", 'hostname="web"'),
+        ({"command": ""}, "command is empty", 'command=["sleep", "infinity"], or leave it out'),
+        ({"command": " \n"}, "command is empty", 'command=["sleep", "infinity"], or leave it out'),
+        ({"command": 7}, "command=7 is of a wrong type (int)", 'command=["sleep", "infinity"]'),
+        (
+            {"restart": "sometimes"},
+            "restart policy 'sometimes' is unknown",
+            'one of "no", "on-failure", "on-failure:3" (or another number), "always"',
+        ),
+        (
+            {"restart": "on-failure:0"},
+            "restart policy 'on-failure:0' is unknown",
+            'one of "no", "on-failure", "on-failure:3" (or another number), "always"',
+        ),
+        ({"restart": True}, "restart=True is of a wrong type (bool)", 'restart="on-failure"'),
+        (
+            {"restart": "always", "init": "systemd"},
+            "restart='always' and init='systemd' exclude each other: systemd starts services again"
+            " by itself",
+            "Restart= in the unit, or leave restart= out",
+        ),
+        (
+            {"restart": "always"},
+            "restart='always' is about the main process, and the machine has none",
+            'command=["..."], or leave restart= out',
+        ),
+        ({"init": True}, "init True is unknown", 'init="systemd", or leave it out'),
+        ({"env": ["A=1"]}, "env=['A=1'] is of a wrong type (list)", 'env={"LANG": "C.UTF-8"}'),
+        ({"env": {"": "x"}}, "env has no variable name in ''", 'env={"LANG": "C.UTF-8"}'),
+        ({"env": {"A=B": "x"}}, "env has no variable name in 'A=B'", 'env={"LANG": "C.UTF-8"}'),
+        ({"env": {"A\0": "x"}}, "env has no variable name in 'A\\x00'", 'env={"LANG": "C.UTF-8"}'),
+        ({"env": {"A": 1}}, "env['A']=1 is of a wrong type (int)", "env={'A': '1'}"),
+        (
+            {"env": {"A": "1\0002"}},
+            "env['A']='1\\x002' has a null byte, which ends text",
+            'env={"LANG": "C.UTF-8"}',
+        ),
+        ({"forward": 1}, "forward=1 is of a wrong type (int)", "forward=True"),
+        ({"masquerade": 5}, "masquerade=5 is of a wrong type (int)", 'masquerade="eth0"'),
+        ({"masquerade": [5]}, "masquerade=5 is of a wrong type (int)", 'masquerade="eth0"'),
+        (
+            {"forwards": ["wan0"]},
+            "forwards='wan0' is of a wrong type (str)",
+            'forwards=[Forward("wan0", 80, to="web")]',
+        ),
+        (
+            {"routes": {"10.0.0.0/8": 7}},
+            "routes['10.0.0.0/8']=7 is of a wrong type (int)",
+            'routes={"10.1.0.0/16": ".254"}',
+        ),
+        ({"wait_for": [80]}, "wait_for=80 is of a wrong type (int)", "wait_for=[port(80)]"),
+        (
+            {"wait_for": port(0)},
+            "wait_for: '0' is not a port from 1 to 65535",
+            "wait_for=[port(80)]",
+        ),
+        (
+            {"wait_for": port(65536)},
+            "wait_for: '65536' is not a port from 1 to 65535",
+            "wait_for=[port(80)]",
+        ),
+        ({"wait_for": unit("")}, "wait_for: unit of what? It is ''", "wait_for=[port(80)]"),
+        (
+            {"wait_for": file("etc/motd")},
+            "wait_for: path 'etc/motd' does not start with /",
+            'file("/etc/motd")',
+        ),
+        ({"wait_for": unit("a b")}, "wait_for: 'a b' is not the name of a unit", 'unit("nginx")'),
+        ({"wait_for": unit("-a")}, "wait_for: '-a' is not the name of a unit", 'unit("nginx")'),
+        (
+            {"ready_timeout_s": "60"},
+            "ready_timeout_s='60' is of a wrong type (str)",
+            "ready_timeout_s=60",
+        ),
+        (
+            {"ready_timeout_s": True},
+            "ready_timeout_s=True is of a wrong type (bool)",
+            "ready_timeout_s=60",
+        ),
+        (
+            {"ready_timeout_s": 0},
+            "ready_timeout_s 0 is not a positive number",
+            "ready_timeout_s=60",
+        ),
+        (
+            {"ready_timeout_s": float("nan")},
+            "ready_timeout_s nan is not a positive number",
+            "ready_timeout_s=60",
+        ),
+        (
+            {"ready_timeout_s": float("inf")},
+            "ready_timeout_s inf is not a positive number",
+            "ready_timeout_s=60",
+        ),
+        ({"limits": 256}, "limits=256 is of a wrong type (int)", "limits=Limits(memory_mib=256)"),
+        (
+            {"limits": Limits(memory_mib=0)},
+            "limit memory_mib=0 is not a positive number",
+            "limits=Limits(memory_mib=256)",
+        ),
+        (
+            {"limits": Limits(memory_mib=0.5)},  # type: ignore[arg-type]
+            "limit memory_mib=0.5 is not a positive number",
+            "limits=Limits(memory_mib=256)",
+        ),
+        (
+            {"limits": Limits(cpus=float("nan"))},
+            "limit cpus=nan is not a positive number",
+            "limits=Limits(cpus=0.5)",
+        ),
+        (
+            {"limits": Limits(cpus=float("inf"))},
+            "limit cpus=inf is not a positive number",
+            "limits=Limits(cpus=0.5)",
+        ),
+        (
+            {"limits": Limits(pids=True)},
+            "limit pids=True is not a positive number",
+            "limits=Limits(pids=256)",
+        ),
+        ({"privileged": 1}, "privileged=1 is of a wrong type (int)", "privileged=True"),
+        (
+            {"capabilities": ["SYS_NICE", "nice!"]},
+            "capability 'NICE!' is no name of capabilities(7)",
+            'capabilities=["SYS_NICE"]',
+        ),
+        *(
+            (
+                {"devices": device},
+                f"device {device!r} is not a path in /dev, alone or followed by"
+                " :/PATH IN THE MACHINE, by :rwm or by both",
+                'devices=["/dev/fuse"]',
+            )
+            for device in ("fuse", "/etc/fuse", "/dev/fuse:rwx", "/dev/fuse:/dev/x:r:w", "/dev/")
+        ),
+        ({"groups": 7}, "groups=7 is of a wrong type (int)", 'groups=["web"]'),
+        (
+            {"groups": ["web-servers"]},
+            "group 'web-servers' is not a name that Ansible takes",
+            'groups=["web_servers"]',
+        ),
+        ({"groups": ""}, "group '' is not a name that Ansible takes", 'groups=["web"]'),
+        ({"variables": 7}, "variables=7 is of a wrong type (int)", 'variables={"tier": "front"}'),
+        ({"after": 7}, "after=7 is of a wrong type (int)", "after=[db]"),
+    ],
+)
+def test_argument_that_is_wrong_is_a_mistake_with_a_remedy(
+    arguments: dict[str, Any], what: str, remedy: str
+) -> None:
+    machine = Machine(**arguments)
+    assert [(one.what, one.remedy) for one in machine.mistakes] == [(what, remedy)]
+    assert machine.mistakes[0].place == machine.place
+    assert machine.place.file == __file__
+
+
+def test_mistakes_are_told_in_the_order_of_the_arguments_and_none_is_lost() -> None:
+    machine = Machine(
+        groups=["a-b"],
+        hostname="",
+        command=[],
+        limits=Limits(memory_mib=-1, cpus=-0.5, pids=0),
+    )
+    assert [one.what for one in machine.mistakes] == [
+        "hostname is empty",
+        "command is empty",
+        "limit memory_mib=-1 is not a positive number",
+        "limit cpus=-0.5 is not a positive number",
+        "limit pids=0 is not a positive number",
+        "group 'a-b' is not a name that Ansible takes",
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"limits": Limits(memory_mib=1, cpus=0.1, pids=1)},
+        {"limits": Limits(cpus=2)},
+        {"limits": Limits()},
+        {"ready_timeout_s": 0.1},
+        {"wait_for": [port(1), port(65535), unit("a@b\\x2d.service"), file("/"), log(" ")]},
+        {"env": {"A": "", "b.c": "=\n"}},
+        {"groups": ("_a1", "B")},
+        {"routes": {"default": IPv4Address("10.0.0.1")}},
+        {"command": ["echo", ""]},
+        {"init": "systemd"},
+        {"restart": "no", "init": "systemd"},
+        {"restart": "on-failure:12", "command": "true"},
+        {"restart": "always", "image": Image.oci("localhost/db")},
+        {"forwards": Forward("wan0", 80, to="web")},
+    ],
+)
+def test_argument_that_is_right_is_no_mistake(arguments: dict[str, Any]) -> None:
+    assert Machine(**arguments).mistakes == ()
+
+
+def test_replace_keeps_the_mistakes_whose_values_it_cannot_keep() -> None:
+    machine = Machine(init="openrc")  # type: ignore[arg-type]
+    other = machine.replace(hostname="")
+    assert [one.what for one in other.mistakes] == ["init 'openrc' is unknown", "hostname is empty"]
+    assert [one.place for one in other.mistakes] == [machine.place, other.place]
+    assert len(other.replace().mistakes) == 2
+
+
+def test_replace_keeps_links_of_roles_apart_from_its_own() -> None:
+    lan = Network("10.0.0.0/24")
+
+    class Watches(Role):
+        @property
+        def links(self) -> Mapping[str, NetworkLink]:
+            return {"mon0": lan.at()}
+
+    machine = Machine(links={"eth0": lan.at()}, roles=[Watches()])
+    assert list(machine.links) == ["eth0", "mon0"]
+    assert list(machine.own_links) == ["eth0"]
+    assert list(machine.replace(roles=[]).links) == ["eth0"]
+    assert list(machine.replace(links={}).links) == ["mon0"]
+
+
+def test_copy_is_equal_in_all_but_that_it_is_another() -> None:
+    machine = Machine(Image.debian("bookworm"), hostname="web", env={"A": "1"}, after="db")
+    copy = machine.copied()
+    assert copy is not machine
+    assert copy != machine
+    for one in dataclasses.fields(Machine):
+        assert getattr(copy, one.name) == getattr(machine, one.name), one.name
+
+
+def test_image_that_is_wrong_is_wrong_with_its_machine() -> None:
+    machine = Machine(Image.debian("Bookworm!"), hostname="")
+    assert [one.what for one in machine.mistakes] == [
+        "'Bookworm!' is not the name of a suite",
+        "hostname is empty",
+    ]
+
+
+def test_handle_is_asked_for_by_the_name_that_the_member_has() -> None:
+    class Declared:
+        web = Machine()
+
+    class Live(Declared):
+        db = Machine()
+
+        def __carthage_handle__(self, name: str) -> str:
+            return f"handle of {name}"
+
+    assert (Live().db, Live().web) == ("handle of db", "handle of web")
+    assert isinstance(Live.db, Machine)
+    lost = Machine()
+    with pytest.raises(AttributeError, match=r"^<Machine> is no member of Live$"):
+        lost.__get__(Live(), Live)
+
+
+def test_rights_over_the_host_are_read_as_podman_takes_them() -> None:
+    machine = Machine(
+        capabilities="cap_sys_nice", devices=["/dev/fuse", "/dev/kvm:r", "/dev/sda:/dev/xvda:rw"]
+    )
+    assert not machine.mistakes
+    assert machine.capabilities == ("SYS_NICE",)
+    assert machine.replace().privileges == machine.privileges
+    assert machine.privileges.arguments == ("capabilities=", "devices=")

@@ -216,6 +216,9 @@ image = Image.debian("bookworm").with_(Till())
         "    @filesystem_task\n    async def open(self, fs): await fs.ansible('x.yml')\n"
         "image = Image.debian('bookworm').with_(Till())\n"
     },
+    "beside the class of all functions": used(
+        "isinstance(P, F)", "from types import FunctionType as F\ndef P(): return 'one'\n"
+    ),
     "functions that call each other": used(
         "a(1)", "def a(n): return b(n)\ndef b(n): return a(n) if n else 'one'\n"
     ),

@@ -26,7 +26,7 @@ from pytest_carthage.planning import extend_plan, make_plan
 from pytest_carthage.roles import DhcpServer, DnsServer, Nginx, OspfRouter, Postgres, Router
 
 if TYPE_CHECKING:
-    from pytest_carthage.access.machine import AsyncMachine
+    from pytest_carthage.live.machines.machine import AsyncMachine
 
 
 class Recorder:
@@ -91,7 +91,11 @@ def test_postgres_without_password_trusts_its_networks() -> None:
 def test_postgres_with_password_and_databases_creates_them() -> None:
     ran = configured(Postgres(password="it's", databases=("shop", "a b")))
     assert "host all all samenet scram-sha-256" in ran[0][0]
-    assert ran[3][1] == {"user": "postgres", "input": "ALTER USER postgres PASSWORD 'it''s';"}
+    assert ran[3][1] == {
+        "user": "postgres",
+        "input": "ALTER USER postgres PASSWORD 'it''s';",
+        "secret": True,
+    }
     assert [command.rpartition("|| ")[2] for command, _ in ran[4:]] == [
         "createdb -- shop",
         "createdb -- 'a b'",
@@ -278,7 +282,7 @@ def test_tasks_are_in_the_order_in_which_they_stand() -> None:
 
     assert [task.title for task in Sub().tasks()] == ["another one", "three", "four"]
     assert [task.title for task in Sub().tasks("machine")] == ["three"]
-    assert Sub().faults(PLACE) == ()
+    assert Sub().mistakes(PLACE) == ()
 
 
 class Base(Role):
@@ -324,6 +328,13 @@ class Outer(Role):
         (role(groups=(None,)), "has None in groups, which is no name;"),
         (role(masquerade=5), "has 5 in masquerade, which is no name;"),
         (role(forward="yes"), "has forward = 'yes';"),
+        (role(serves_dhcp=1), "has serves_dhcp = 1;"),
+        (role(programs=("nginx",)), "has ('nginx',) as programs;"),
+        (role(groups=("web-servers",)), "has 'web-servers' in groups, which is not a name that"),
+        (role(uses=("freezing",)), "has 'freezing' in uses, which is nothing that machines can"),
+        (role(uses=7), "has 7 in uses, which is nothing that machines can be asked for;"),
+        (role(uses=property(lambda self: 1 / 0)), "cannot say its uses: ZeroDivisionError: "),
+        (role(offers=property(lambda self: 1 / 0)), "cannot say its offers: ZeroDivisionError: "),
         (role(links=("eth0",)), "has ('eth0',) as links;"),
         (role(links={"eth0": LAN}), "has Network('10.0.0.0/24') as link 'eth0';"),
         (role(links={"a/b": LAN.at()}), "has a link whose interface name 'a/b' is one that"),
@@ -348,6 +359,14 @@ def test_wrong_attribute_is_told_with_the_machine(made: Role, what: str) -> None
     with pytest.raises(LayoutError, match="role Made "):
         Layout.of("Shop", {"web": Machine(image)})
     assert f"role Made {what}" in told(Outer(inner=made))
+
+
+def test_group_that_ansible_does_not_take_is_refused_with_one_that_it_takes() -> None:
+    assert told(role(groups="web-servers")).endswith('; try: groups = ("web_servers",)')
+    assert told(role(uses=("powr",))).endswith(
+        "; try: one of run, files, connect, socket, listening, observe, logs, power, freeze, links,"
+        " limits, command"
+    )
 
 
 def test_role_with_a_parameter_without_key_is_refused_where_it_has_filesystem_tasks() -> None:
@@ -599,13 +618,12 @@ def test_role_with_filesystem_tasks_is_refused_where_the_file_system_is_the_host
         LayoutError,
         match=r"machine 'web' of layout 'Bare': role Base has a task of the file system "
         r"\('install it'\), and on target 'netns' that is the host's own, which stays as it is; "
-        r'declared at .*; try: on="podman" with an image',
+        r'declared at .*; try: on="netns" with an image',
     ):
         make_plan(Bare)
 
     class Imaged(Layout):
         web = Machine(Image.debian("bookworm"), roles=[Both()])
 
-    assert make_plan(Imaged).machines["web"].target == "podman"
-    with pytest.raises(LayoutError, match="role Base has a task of the file system"):
-        make_plan(Imaged, target="netns")
+    assert make_plan(Imaged).machines["web"].target == "netns"
+    assert make_plan(Imaged, target="podman").machines["web"].target == "podman"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pytest_carthage import LayoutError, stage
-from pytest_carthage.model.key import function_key
+from pytest_carthage.model.keys.key import function_key
 from pytest_carthage.model.stage import Stage
 
 
@@ -118,21 +118,25 @@ def test_time_limit_that_is_none_is_refused(limit: Any) -> None:
 
 
 STAND_IN = """
-    import sys, types
-    live = types.ModuleType("pytest_carthage.plugin.live")
-    live.layout_fixture = lambda cls, request: iter([cls.__name__ + " of " + request.scope])
-    live.run_stage = lambda made, given, request: (made.name, given, request.scope)
-    sys.modules["pytest_carthage.plugin.live"] = live
-    sys.modules["pytest_carthage.plugin"] = types.ModuleType("pytest_carthage.plugin")
-    sys.modules["pytest_carthage.plugin"].live = live
+    import types
+    from pytest_carthage.door import DOOR
+
+    def pytest_configure(config):
+        config.stash[DOOR] = lambda: types.SimpleNamespace(
+            layout_fixture=lambda cls, request: iter([cls.__name__ + " of " + request.scope]),
+            image_fixture=lambda image, request: iter([image.name + " of " + request.scope]),
+            run_stage=lambda made, given, request: (made.name, given, request.scope),
+        )
 """
 
 
-def test_stage_and_layout_are_fixtures_of_the_session(pytester: pytest.Pytester) -> None:
+def test_declarations_are_fixtures_of_the_session(pytester: pytest.Pytester) -> None:
     pytester.makeconftest(
         STAND_IN
         + """
-    from pytest_carthage import Layout, stage
+    from pytest_carthage import Image, Layout, stage
+
+    debian = Image.debian("bookworm").fixture()
 
     class Shop(Layout):
         "A shop."
@@ -151,7 +155,8 @@ def test_stage_and_layout_are_fixtures_of_the_session(pytester: pytest.Pytester)
     pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function")
     pytester.makepyfile(
         """
-        def test_values(shop, store, imported, live):
+        def test_values(debian, shop, store, imported, live):
+            assert debian == "debian-bookworm of session"
             assert shop == store == "Shop of session"
             assert imported == ("imported", {"shop": shop}, "session")
             name, given, scope = live
@@ -163,3 +168,43 @@ def test_stage_and_layout_are_fixtures_of_the_session(pytester: pytest.Pytester)
     shown = pytester.runpytest_inprocess("-p", "no:carthage", "--fixtures")
     shown.stdout.fnmatch_lines(["imported * conftest.py:*", "*Imports."])
     shown.stdout.fnmatch_lines(["shop *", "*A shop."])
+
+
+@pytest.mark.parametrize(
+    ("fixture", "subject"),
+    [
+        ("shop", "layout 'Shop'"),
+        ("debian", "image 'debian-bookworm'"),
+        ("imported", "stage 'imported'"),
+    ],
+)
+def test_declaration_without_the_plugin_says_that_it_is_missing(
+    pytester: pytest.Pytester, fixture: str, subject: str
+) -> None:
+    pytester.makeconftest(
+        """
+        from pytest_carthage import Image, Layout, stage
+
+        debian = Image.debian("bookworm").fixture()
+
+        class Shop(Layout):
+            "A shop."
+
+        shop = Shop.fixture()
+
+        @stage
+        def imported(): ...
+        """
+    )
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function")
+    pytester.makepyfile(f"def test_it({fixture}): ...")
+    result = pytester.runpytest_inprocess("-p", "no:carthage", "-p", "no:cacheprovider")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            f"{subject}: its fixture '{fixture}' needs the plugin of pytest-carthage, which is not "
+            "loaded in this session; try: pytest without '-p no:carthage', or with "
+            "'-p pytest_carthage.plugin' where plugins are not loaded by themselves"
+        ]
+    )
+    result.stdout.no_fnmatch_line("*door_of*")

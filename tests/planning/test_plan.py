@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from pytest_carthage import Image, Layout, LayoutError, Limits, Machine, Network, V4Config, port
 from pytest_carthage.planning import extend_plan, make_plan, plan_station, reduce_plan, waves
 from pytest_carthage.planning.plan import Plan
+from pytest_carthage.planning.traits import Traits
 from pytest_carthage.roles import Nginx, Postgres, Router
+
+TARGETS = {
+    "podman": Traits(root="image", init=True, outside=False, needs="folders"),
+    "netns": Traits(root="host", init=True, outside=False, needs="folders", is_default=True),
+}
 
 
 class Shop(Layout):
@@ -45,7 +51,7 @@ class Shop(Layout):
 
 @pytest.fixture(scope="module")
 def plan() -> Plan:
-    return make_plan(Shop, known_targets=["podman", "netns"])
+    return make_plan(Shop, targets=TARGETS)
 
 
 def test_networks_have_bridges(plan: Plan) -> None:
@@ -93,14 +99,14 @@ def test_image_says_what_its_machine_runs_and_which_roles_are_done() -> None:
         booted = Machine(base.with_(Nginx(), command=["/sbin/init"]))
         serving = Machine(base.with_(command=["serve"]))
         own = Machine(base.with_(command=["/sbin/init"]), command=["other"], roles=[Nginx()])
-        bare = Machine(base.with_(command=["/sbin/init"]), on="netns")
+        contained = Machine(base.with_(command=["/sbin/init"]), on="podman")
 
     machines = make_plan(Mixed).machines
     assert {name: (one.init, one.command) for name, one in machines.items()} == {
         "booted": ("systemd", None),
         "serving": (None, ("serve",)),
         "own": (None, ("other",)),
-        "bare": (None, None),
+        "contained": ("systemd", None),
     }
     image = machines["booted"].image
     assert image is not None
@@ -138,7 +144,7 @@ def test_waves_follow_after(plan: Plan) -> None:
 
 
 def test_plan_is_the_same_every_time(plan: Plan) -> None:
-    assert make_plan(Shop, known_targets=["netns", "podman"]) == plan
+    assert make_plan(Shop, targets=dict(reversed(TARGETS.items()))) == plan
 
 
 def test_target_of_a_machine_is_its_own_then_the_options_then_the_layouts_then_by_image() -> None:
@@ -150,10 +156,14 @@ def test_target_of_a_machine_is_its_own_then_the_options_then_the_layouts_then_b
     class Chosen(Mixed):
         target = "libvirt"
 
-    def targets(layout: type[Layout], target: str | None) -> list[str]:
-        return [m.target for m in make_plan(layout, target=target).machines.values()]
+    foreign = Traits(root="existing", init=True, outside=True)
+    known = {**TARGETS, "ssh": foreign, "libvirt": foreign}
 
-    assert targets(Mixed, None) == ["netns", "podman", "ssh"]
+    def targets(layout: type[Layout], target: str | None) -> list[str]:
+        plan = make_plan(layout, target=target, targets=known)
+        return [machine.target for machine in plan.machines.values()]
+
+    assert targets(Mixed, None) == ["netns", "netns", "ssh"]
     assert targets(Chosen, None) == ["libvirt", "libvirt", "ssh"]
     assert targets(Chosen, "netns") == ["netns", "netns", "ssh"]
 
@@ -172,18 +182,23 @@ def test_ports_whose_readable_names_are_the_same_are_told_apart() -> None:
     assert len({*ports, "br-lan"}) == 4
 
 
-def test_target_netns_uses_no_image() -> None:
-    class Single(Layout):
+def test_target_over_the_hosts_files_takes_images_where_machines_have_them() -> None:
+    class Both(Layout):
         web = Machine(Image.debian("bookworm"), roles=[Nginx()])
+        bare = Machine()
 
-    plan = make_plan(Single, target="netns")
-    assert plan.machines["web"].image is None
-    assert not plan.images
+    plan = make_plan(Both, target="netns")
+    web, bare = plan.machines["web"], plan.machines["bare"]
+    assert (web.traits.root, bare.traits.root) == ("image", "host")
+    assert (web.traits.init, bare.traits.init) == (True, False)
+    assert bare.image is None
+    assert web.image is not None
+    assert list(plan.images) == [web.image.key]
 
 
-def message(layout: type[Layout], **options: str) -> str:
+def message(layout: type[Layout], target: str | None = None) -> str:
     with pytest.raises(LayoutError) as caught:
-        make_plan(layout, known_targets=["podman", "netns"], **options)
+        make_plan(layout, targets=TARGETS, target=target)
     return str(caught.value).replace(__file__, "here.py")
 
 
@@ -214,11 +229,14 @@ def test_unknown_target_of_a_machine_is_refused() -> None:
     )
 
 
-def test_systemd_on_netns_is_refused() -> None:
-    assert message(Shop, target="netns") == (
-        "machine 'web' of layout 'Shop': target 'netns' cannot run systemd: its machines share"
-        f" the host's file system; declared at here.py:{line(Shop.web)};"
-        ' try: on="podman" with an image, or leave init= out'
+def test_systemd_over_the_hosts_files_is_refused() -> None:
+    class Booted(Layout):
+        web = Machine(init="systemd")
+
+    assert message(Booted) == (
+        "machine 'web' of layout 'Booted': target 'netns' cannot run systemd: its machines share"
+        f" the host's file system; declared at here.py:{line(Booted.web)};"
+        ' try: on="netns" with an image, or leave init= out'
     )
 
 
@@ -237,7 +255,7 @@ def test_added_machine_gets_what_is_free_and_leaves_the_rest(plan: Plan) -> None
     till = Machine(Shop.debian, links={"eth0": Shop.lan.at(gateway=".1")}, after="db")
     extended, planned = extend_plan(plan, "till-1", till)
     assert planned == extended.machines["till-1"]
-    assert (planned.hostname, planned.target, planned.after) == ("till-1", "podman", ("db",))
+    assert (planned.hostname, planned.target, planned.after) == ("till-1", "netns", ("db",))
     (link,) = planned.links
     assert (str(link.address), link.gateway) == ("10.0.0.3/24", ip_address("10.0.0.1"))
     assert {name: extended.machines[name] for name in plan.machines} == plan.machines

@@ -14,10 +14,10 @@ import pytest
 # imported here, so that each inner session finds them loaded
 import pytest_carthage.plugin.choice
 import pytest_carthage.plugin.claim
+import pytest_carthage.plugin.cycles
 import pytest_carthage.plugin.session
-import pytest_carthage.plugin.stages
 from pytest_carthage.state import places
-from pytest_carthage.state.run import Listed, destroy_environment, list_environments
+from pytest_carthage.state.listing import Listed, destroy_environment, list_environments
 from tests.support.host import netns_lacks
 
 #: plugins of others that these tests have no use for; each costs time at every start

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 
 from tests.plugin.conftest import Suite
 
@@ -131,11 +133,22 @@ def test_layout_used_by_way_of_another_fixture_counts(suite: Suite) -> None:
 def test_journal_of_systemd_is_asked_for(suite: Suite) -> None:
     suite.write(
         conftest="""
+        from dataclasses import replace
+
         from pytest_carthage import Image
+        from pytest_carthage.provider import Traits
         from pytest_carthage.providers.netns import NetnsProvider
 
         class Pretender(NetnsProvider):
             kind = "pretender"
+            traits = Traits(root="image", init=True, outside=False, needs="folders")
+            take_image = None
+
+            def check(self, plan=None):
+                return ()
+
+            async def create(self, planned, context):
+                return await super().create(replace(planned, image=None, init=None), context)
 
         def pytest_carthage_providers():
             return {"pretender": Pretender}
@@ -152,3 +165,25 @@ def test_journal_of_systemd_is_asked_for(suite: Suite) -> None:
     told = {**dict.fromkeys(machine["one"]["files"], ""), **machine["one"]["missing"]}
     assert "journal.txt" in told
     assert "log.txt" in machine["one"]["files"]
+
+
+def test_bundle_is_its_owners_whatever_the_umask(suite: Suite) -> None:
+    suite.write(test_it=FAILS)
+    before = os.umask(0)
+    try:
+        suite.run("--carthage-artifacts=out", "--carthage-pcap")
+    finally:
+        os.umask(before)
+    folder = suite.path / "out/test_it.py.test_bad"
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in [folder, *folder.rglob("*")]}
+    assert {mode for path, mode in modes.items() if path.is_dir()} == {0o700}
+    assert {mode for path, mode in modes.items() if path.is_file()} == {0o600}
+    assert any(path.name == "packets.pcapng" for path in modes)
+
+
+def test_bundle_in_a_folder_that_others_may_enter_is_closed(suite: Suite) -> None:
+    suite.write(test_it=FAILS)
+    folder = suite.path / "out/test_it.py.test_bad"
+    folder.mkdir(mode=0o755, parents=True)
+    suite.run("--carthage-artifacts=out")
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700

@@ -94,8 +94,13 @@ async def imported(pair):
     )
     result = suite.run_apart()
     assert result.ret == pytest.ExitCode.INTERRUPTED
-    result.stdout.fnmatch_lines(["carthage: *-pair: done in * s (teardown)"])
-    assert result.duration < 15
+    result.stdout.fnmatch_lines(
+        [
+            # in less than ten seconds, however long pytest takes to start and to end
+            "carthage: *-pair: stage imported: failed after ?.?? s: *",
+            "carthage: *-pair: done in * s (teardown)",
+        ]
+    )
     assert suite.alive == []
 
 
@@ -132,7 +137,7 @@ def test_signal_while_building_destroys_what_was_built(suite: Suite, name: str) 
     )
     result = suite.run_apart()
     assert result.ret == pytest.ExitCode.INTERRUPTED
-    assert result.duration < 20
+    result.stdout.fnmatch_lines(["carthage: *-slowly: failed after ?.?? s: *"])
     assert wait_until_clean() == []
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_carthage.plugin import layouts, names
-from pytest_carthage.plugin.durations import duration_s
+from pytest_carthage.reference import layouts, names
+from pytest_carthage.reference.durations import duration_s
 from tests.plugin.conftest import Suite
 
 LAYOUTS = """

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_carthage.access import pcapng
-from pytest_carthage.access.packets import Packet, dissect
-from pytest_carthage.state.run import destroy_environment
+from pytest_carthage.live.packets import pcapng
+from pytest_carthage.live.packets.packets import Packet, dissect
+from pytest_carthage.state.listing import destroy_environment
 from tests.plugin.conftest import Suite
 
 pytestmark = pytest.mark.real

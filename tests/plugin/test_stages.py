@@ -138,9 +138,12 @@ def test_stage_that_blocks_its_event_loop_is_stopped_where_it_blocks(suite: Suit
     result = suite.run()
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(
-        [">*time.sleep(60)", "E *TimeLimitError: stage 'imported' did not end in 0.1 s *"]
+        [
+            "carthage: *-pair: stage imported: failed after ?.?? s: *",
+            ">*time.sleep(60)",
+            "E *TimeLimitError: stage 'imported' did not end in 0.1 s *",
+        ]
     )
-    assert result.duration < 20
 
 
 def test_async_test_can_ask_for_an_async_stage(suite: Suite) -> None:

@@ -4,38 +4,41 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
+from pytest_carthage import plugin
+from pytest_carthage.plugin import hooks
 from tests.plugin.conftest import Suite
 
-#: what must not be imported just because the plugin is installed
+#: what must not be imported just because the plugin is installed, if pytest has not done so (its
+#: ``pdb`` imports asyncio from Python 3.14 on)
 HEAVY = (
     "asyncio",
-    "asyncssh",
+    "jinja2",
     "podman",
-    "pyroute2",
     "rich",
     "testinfra",
     "pytest_carthage.model",
-    "pytest_carthage.realisation",
+    "pytest_carthage.plugin.settings",
+    "pytest_carthage.live.environment",
     "pytest_carthage.state",
 )
 
 
-def test_unused_plugin_imports_nothing_heavy(suite: Suite) -> None:
-    (suite.path / "conftest.py").unlink()
-    suite.write(test_it="def test_it(): pass\n")
+def start(folder: Path, *lines: str, plugin: str = "pytest_carthage.plugin") -> str:
+    """Run a trivial test with the plugin alone, then these lines; returns what was printed."""
+    (folder / "conftest.py").unlink(missing_ok=True)
+    (folder / "test_it.py").write_text("def test_it(): pass\n")
     code = (
-        "import sys, pytest\n"
-        "from pytest_carthage import plugin\n"
-        "status = pytest.main(['-p', 'no:cacheprovider', '-q'], plugins=[])\n"
-        f"heavy = [m for m in {HEAVY!r} if m in sys.modules]\n"
-        "print('heavy:', heavy)\n"
-        "sys.exit(status)\n"
+        "import sys, pytest",
+        "status = pytest.main(['-p', 'no:cacheprovider', '-q'])",
+        *lines,
+        "sys.exit(status)",
     )
     done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=suite.path,
-        env={"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "pytest_carthage.plugin"},
+        [sys.executable, "-c", "\n".join(code)],
+        cwd=folder,
+        env={"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": plugin},
         capture_output=True,
         text=True,
         timeout=60,
@@ -43,7 +46,32 @@ def test_unused_plugin_imports_nothing_heavy(suite: Suite) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed" in done.stdout
-    assert "heavy: []" in done.stdout
+    return done.stdout
+
+
+def test_unused_plugin_imports_nothing_heavy(suite: Suite) -> None:
+    line = f"print('heavy:', [m for m in {HEAVY!r} if m in sys.modules])"
+    _, _, alone = start(suite.path, line, plugin="").partition("heavy: ")
+    _, _, with_ours = start(suite.path, line).partition("heavy: ")
+    assert with_ours == alone
+    assert "carthage" not in with_ours
+
+
+def test_modules_are_loaded_as_installed(suite: Suite) -> None:
+    printed = start(
+        suite.path,
+        "from pytest_carthage import plugin",
+        "from pytest_carthage.plugin import hooks, settings",
+        "print('loaders:', *(type(m.__loader__).__name__ for m in (plugin, hooks, settings)))",
+    )
+    # pytest has marked the plugin and all below it
+    assert "loaders: AssertionRewritingHook SourceFileLoader SourceFileLoader" in printed
+
+
+def test_plugin_has_all_hooks() -> None:
+    written = {name for name in vars(hooks) if name.startswith("pytest_")}
+    assert written <= set(hooks.__all__)
+    assert written <= set(vars(plugin))
 
 
 def test_unused_plugin_says_nothing(suite: Suite) -> None:

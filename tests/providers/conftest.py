@@ -2,31 +2,48 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterator
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pytest_carthage import Image, Layout
+from pytest_carthage import Image
 from pytest_carthage.images.builder import ensure
-from pytest_carthage.images.store import Built
-from pytest_carthage.planning import make_plan
+from pytest_carthage.planning.traits import Traits
 from pytest_carthage.portal import Portal
 from pytest_carthage.providers.netns import NetnsProvider
 from pytest_carthage.providers.podman import PodmanProvider
-from pytest_carthage.realisation import AsyncEnvironment, Environment, Providers
-from pytest_carthage.report.events import Recorder
-from pytest_carthage.state.run import Run, new_name
+from pytest_carthage.store.built import Built
+from tests.support.layouts import Build, Factories, building, state
 
-Build = Callable[[type[Layout]], Environment]
+__all__ = ["Build", "state"]
+
+#: a tar of it, for those who would have to build it anew
+UNPACKED = "CARTHAGE_TEST_DEBIAN"
 
 #: built once on a host, by whichever test needs it first
-DEBIAN = Image.debian(
-    "bookworm",
-    packages=["dbus", "iproute2", "iputils-ping", "procps", "python3-minimal", "systemd-sysv"],
-    name="debian",
+DEBIAN = (
+    Image.rootfs(os.environ[UNPACKED], name="debian")
+    if UNPACKED in os.environ
+    else Image.debian("bookworm", name="debian").with_packages(
+        "dbus", "iproute2", "iputils-ping", "procps", "python3-minimal", "systemd-sysv"
+    )
 )
+
+
+class Podman(PodmanProvider):
+    """Takes machines with images that choose no target."""
+
+    traits = replace(PodmanProvider.traits, is_default=True)
+
+
+class OverTheHost(NetnsProvider):
+    """Takes no others than machines without an image."""
+
+    traits = Traits(root="host", init=False, outside=False, is_default=True)
 
 
 @pytest.fixture
@@ -42,11 +59,8 @@ def podman() -> PodmanProvider:
 @pytest.fixture(scope="session")
 def built() -> Built:
     """:data:`DEBIAN`, in this host's own store."""
-    portal = Portal()
-    try:
+    with contextlib.closing(Portal()) as portal:
         return portal.call(lambda: ensure(DEBIAN, portal=portal, note=lambda who, text: None))
-    finally:
-        portal.close()
 
 
 @pytest.fixture
@@ -56,44 +70,8 @@ def debian(podman: PodmanProvider, built: Built) -> Built:
 
 
 @pytest.fixture
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A state folder of this test's own."""
-    folder = tmp_path / "state"
-    monkeypatch.setenv("CARTHAGE_STATE", str(folder))
-    return folder
-
-
-@pytest.fixture
 def build(state: Path, debian: Built) -> Iterator[Build]:
     """Build a layout; what is still there at the end of the test is destroyed."""
-    portal = Portal()
-    environments: list[Environment] = []
-    runs: list[Run] = []
-
-    def make(layout: type[Layout]) -> Environment:
-        async def go() -> AsyncEnvironment:
-            run = await Run.join(new_name())
-            runs.append(run)
-            return await AsyncEnvironment.build(
-                make_plan(layout),
-                name=f"{run.name}-{layout.__name__.lower()}",
-                run=run,
-                providers=Providers({"netns": NetnsProvider, "podman": PodmanProvider}),
-                portal=portal,
-                reporter=Recorder(),
-            )
-
-        environment = Environment(portal.call(go))
-        environments.append(environment)
-        return environment
-
-    yield make
-    for environment in environments:
-        environment.close()
-
-    async def leave() -> None:
-        for run in runs:
-            run.close()
-
-    portal.call(leave)
-    portal.close()
+    providers: Factories = {"netns": OverTheHost, "podman": Podman}
+    with contextlib.closing(Portal()) as portal, building(portal, providers) as build:
+        yield build

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import os
 import resource
 import tomllib
 from collections.abc import Callable
@@ -15,13 +14,15 @@ import pytest
 
 from pytest_carthage import Image, Layout, Limits, Machine, Network
 from pytest_carthage.errors import Problem
-from pytest_carthage.images import bases
-from pytest_carthage.images.store import Store, images_root
+from pytest_carthage.fabric.host import privilege, subids
+from pytest_carthage.images.bases import tools
+from pytest_carthage.model.image import ImageConfig
 from pytest_carthage.planning import make_plan
-from pytest_carthage.provider import Context, Logs, Powered, StartsFromImages
-from pytest_carthage.providers.podman import PodmanMachine, PodmanProvider, host, provider
+from pytest_carthage.provider import Context, Identity, Logs, Powered, StartsFromImages
+from pytest_carthage.providers.podman import PodmanMachine, PodmanProvider, host, running
 from pytest_carthage.providers.podman.container import command_of, specification
 from pytest_carthage.state.places import state_root
+from pytest_carthage.store.root import Store, images_root
 
 
 class Shop(Layout):
@@ -35,6 +36,13 @@ class Shop(Layout):
     )
     init = Machine(debian, init="systemd")
     app = Machine(debian, command=["app", "--serve"])
+    rights = Machine(
+        debian,
+        on="podman",
+        privileged=True,
+        capabilities=["cap_sys_nice"],
+        devices="/dev/fuse:/dev/fuse:r",
+    )
 
 
 def having(monkeypatch: pytest.MonkeyPatch, *programs: str) -> None:
@@ -102,15 +110,17 @@ def test_host_without_anything_is_told_all_with_remedies(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     having(monkeypatch)
-    monkeypatch.setattr(host, "is_privileged", lambda: False)
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(privilege, "is_privileged", lambda: False)
+    monkeypatch.setattr(privilege, "user_namespace_problems", list)
+    nobodys = str(tmp_path / "subuid"), str(tmp_path / "subgid")
+    monkeypatch.setattr(subids.problems, "__defaults__", (nobodys,))
+    monkeypatch.setattr(subids, "missing", lambda *words: [])
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(host, "_file_system", lambda path: "overlay")
-    monkeypatch.setattr(bases, "check_tools", lambda kinds: [])
+    monkeypatch.setattr(tools, "check_tools", lambda kinds: [])
     problems = [*PodmanProvider().check()]
     assert [str(problem).partition(";")[0] for problem in problems] == [
-        "podman: machines in containers need root for now, with CAP_SYS_ADMIN and CAP_NET_ADMIN "
-        "(this is user 1000)",
+        f"podman: no 65536 subordinate ids for user root in {' and '.join(nobodys)}",
         "podman: no podman",
         "podman: no podman-py, the Python package 'podman'",
         f"podman: {state_root()} is itself on an overlay, where the kernel allows no second one",
@@ -123,19 +133,42 @@ def test_host_without_anything_is_told_all_with_remedies(
 def test_host_without_a_runtime_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     having(monkeypatch, "podman")
     assert "neither crun nor runc" in " ".join(map(str, host.check()))
+    monkeypatch.setattr(privilege, "is_privileged", lambda: False)
+    having(monkeypatch, "podman", "runc")
+    assert "no container runtime, which is crun without root" in " ".join(map(str, host.check()))
+
+
+def test_what_needs_control_groups_is_refused_to_ordinary_users(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Both(Layout):
+        web = Machine(Image.debian("bookworm"), init="systemd", on="podman")
+        db = Machine(Image.debian("bookworm"), limits=Limits(pids=100), on="podman")
+        other = Machine(Image.debian("bookworm"), init="systemd", on="netns")
+        plain = Machine(Image.debian("bookworm"), on="podman")
+
+    plan = make_plan(Both)
+    assert host.refused(plan, "podman") == []
+    monkeypatch.setattr(privilege, "is_privileged", lambda: False)
+    assert [str(problem) for problem in host.refused(plan, "podman")] == [
+        "podman: limits (of db) need control groups, which containers have only from root; "
+        "try: run as root",
+        "podman: systemd (of web) need control groups, which containers have only from root; "
+        'try: run as root, or on="netns"',
+    ]
 
 
 def test_builder_is_not_needed_for_images_that_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host, "check", list)
     having(monkeypatch, "podman", "crun")
-    plan = make_plan(Shop)
+    plan = make_plan(Shop, target="podman")
     asked: list[object] = []
 
     def check_tools(kinds: object) -> list[Problem]:
         asked.append(kinds)
         return []
 
-    monkeypatch.setattr(bases, "check_tools", check_tools)
+    monkeypatch.setattr(tools, "check_tools", check_tools)
     monkeypatch.setattr(Store, "is_complete", lambda self, key: True)
     assert not PodmanProvider().check(plan)
     assert asked == []
@@ -164,19 +197,37 @@ def test_provider_and_machine_have_the_capabilities_that_handles_look_for() -> N
 # its containers
 
 
-def spec_of(name: str) -> dict[str, Any]:
+SILENT = ImageConfig(env=(("LANG", "C"),))
+
+
+def spec_of(name: str, config: ImageConfig = SILENT, **more: bool) -> dict[str, Any]:
     plan = make_plan(Shop)
     # only names are read from it
-    context = cast("Context", type("Names", (), {"run": "r1", "environment": "r1-shop"}))
+    context = cast(
+        "Context",
+        type(
+            "Names",
+            (),
+            {"identity": Identity(kind="podman", run="r1", environment="r1-shop", name="db")},
+        ),
+    )
     return specification(
         plan.machines[name],
         context,
         root="/run/carthage-roots/x",
         netns="/proc/1/fd/9",
-        env={"LANG": "C"},
+        config=config,
         files={"/etc/hosts": Path("/env/db.hosts")},
         log=Path("/env/logs/db.log"),
+        **more,
     )
+
+
+def test_container_without_a_control_group_asks_for_none() -> None:
+    spec = spec_of("app", has_control_group=False)
+    assert spec["cgroups_mode"] == "disabled"
+    assert "cgroup_parent" not in spec  # podman refuses both together
+    assert "cgroups_mode" not in spec_of("app")
 
 
 def test_container_lives_in_the_fabrics_namespace_under_our_labels() -> None:
@@ -188,10 +239,10 @@ def test_container_lives_in_the_fabrics_namespace_under_our_labels() -> None:
         "carthage.machine": "db",
     }
     assert spec["hostname"] == "db"
-    assert spec["env"] == {"LANG": "C"}
+    assert spec["env"] == {"container": "podman", "LANG": "C"}
     assert spec["mounts"][0]["destination"] == "/etc/hosts"
     assert spec["log_configuration"] == {"driver": "k8s-file", "path": "/env/logs/db.log"}
-    assert spec["cgroup_parent"].endswith("r1-shop")
+    assert spec["cgroup_parent"].endswith("r1-shop-r1")
 
 
 def test_container_is_limited_as_declared() -> None:
@@ -203,14 +254,27 @@ def test_container_is_limited_as_declared() -> None:
     assert spec_of("app")["resource_limits"] == {}
 
 
-def test_container_runs_what_is_declared_and_nothing_of_the_image() -> None:
-    assert spec_of("app")["command"] == ["app", "--serve"]
+def test_container_runs_what_is_declared_else_what_its_image_says() -> None:
+    image = ImageConfig(command=("/entry", "--of-image"), user="daemon", stop_signal="SIGQUIT")
+    assert spec_of("app", image)["command"] == ["app", "--serve"]
     assert spec_of("app")["entrypoint"] == []
+    assert spec_of("db", image)["command"] == ["/entry", "--of-image"]
+    assert (spec_of("db", image)["user"], spec_of("db", image)["stop_signal"]) == ("daemon", 3)
+    assert "user" not in spec_of("init", image)
     assert "systemd" not in spec_of("app")
     booted = spec_of("init")
     assert booted["command"][0] == "/sbin/init"
     assert booted["systemd"] == "always"
     assert "systemd.mask=apt-daily.timer" in booted["command"]
+
+
+def test_rights_over_the_host_are_given_as_declared() -> None:
+    spec = spec_of("rights")
+    assert spec["privileged"] is True
+    assert {"SYS_NICE", "NET_ADMIN"} <= set(spec["cap_add"])
+    assert spec["devices"] == [{"path": "/dev/fuse:/dev/fuse:r"}]
+    assert spec_of("db")["privileged"] is False
+    assert spec_of("db")["devices"] == []
 
 
 # its logs
@@ -225,11 +289,11 @@ def test_log_is_what_was_printed_without_conmons_stamps(tmp_path: Path) -> None:
         "2026-01-01T00:00:00.000000000+00:00 stdout F \n"
         "a line of something else\n"
     )
-    assert provider._read_log(log) == ("first\nhalf and half\n\na line of something else\n")
-    assert provider._read_log(tmp_path / "missing") == ""
+    assert running.read_log(log) == ("first\nhalf and half\n\na line of something else\n")
+    assert running.read_log(tmp_path / "missing") == ""
 
 
 def test_planned_machine_without_a_command_waits_in_a_shell_that_reaps() -> None:
     plan = make_plan(Shop)
     waiting = dataclasses.replace(plan.machines["app"], command=None)
-    assert "trap 'exit 0' TERM" in command_of(waiting)[2]
+    assert "trap 'exit 0' TERM" in command_of(waiting, ImageConfig())[2]

@@ -50,7 +50,7 @@ def test_container_reaches_a_host_outside_by_its_name_through_a_gate(
         return real_one("127.0.0.1" if host == "export.prod.example" else host, *rest, **more)
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    hall: Any = Hall(build(Hall))
+    hall: Any = build(Hall)
     before = hall.web.read_text("/etc/hosts")
     with export() as number, hall.gate("web", to=f"export.prod.example:{number}") as gate:
         seen = hall.web.run("getent hosts export.prod.example").stdout
@@ -65,7 +65,7 @@ def test_container_reaches_a_host_outside_by_its_name_through_a_gate(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_client_inside_the_network_of_a_container(build: Build) -> None:
-    hall: Any = Hall(build(Hall))
+    hall: Any = build(Hall)
     with hall.web.socket() as server:
         server.bind(("10.0.0.1", 80))
         server.listen()

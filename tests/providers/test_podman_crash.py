@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_carthage.images.store import Built
+from pytest_carthage.store.built import Built
 
 from .traces import assert_none, traces
 
@@ -18,25 +18,26 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 VICTIM = """
 import sys, time
 from pytest_carthage import Image, Layout, Machine, Network
+from pytest_carthage.live.environment import AsyncLayout
 from pytest_carthage.planning import make_plan
 from pytest_carthage.portal import Portal
 from pytest_carthage.providers.podman import PodmanProvider
-from pytest_carthage.realisation import AsyncEnvironment, Providers
+from pytest_carthage.providing import Providers
 from pytest_carthage.state.run import Run
 
-DEBIAN = Image.debian("bookworm", packages=sys.argv[1].split())
+DEBIAN = Image.debian("bookworm").with_packages(*sys.argv[1:])
 
 class Some(Layout):
     lan = Network("10.0.0.0/24")
     for i in range(1, 5):
-        locals()[f"m{i}"] = Machine(DEBIAN, links={"eth0": lan.at(f".{i}")})
+        locals()[f"m{i}"] = Machine(DEBIAN, on="podman", links={"eth0": lan.at(f".{i}")})
 
 portal = Portal()
 
 async def build():
     run = await Run.join("crash")
     print("joined", flush=True)
-    await AsyncEnvironment.build(
+    await AsyncLayout.build(
         make_plan(Some), name="crash-some", run=run,
         providers=Providers({"podman": PodmanProvider}), portal=portal)
 
@@ -54,7 +55,7 @@ def test_client_killed_leaves_nothing(
     line: str, delay_s: float, state: Path, debian: Built
 ) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", VICTIM, " ".join(debian.image.packages)],
+        [sys.executable, "-c", VICTIM, *debian.image.all_packages],
         stdout=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).resolve().parents[2],

@@ -22,9 +22,9 @@ class Pair(Layout):
 
 def test_container_freezes_crashes_and_has_a_bad_link(build: Build) -> None:
     pair = build(Pair)
-    a, b = pair.handle("a"), pair.handle("b")
+    a, b = pair["a"], pair["b"]
     with b.link("eth0").impair(delay_ms=20):
-        assert 0.040 <= a.ping("b") < 0.2
+        assert 0.040 <= min(a.ping("b") for _ in range(5)) < 0.2
     with b.link("eth0").down():
         assert "NO-CARRIER" in b.run("ip link show eth0").stdout
     b.run(["setsid", "-f", "sh", "-c", "while sleep 0.01; do echo >> /tmp/c; done >/dev/null 2>&1"])

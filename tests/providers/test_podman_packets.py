@@ -20,7 +20,7 @@ class Mixed(Layout):
 
 
 def test_container_is_seen_on_its_network_and_on_its_link(build: Build) -> None:
-    layout = Mixed(build(Mixed))
+    layout = build(Mixed)
     with layout.capture("lan", "icmp") as lan, layout.box.links["eth0"].capture("icmp") as link:
         layout.box.run("ping -c1 10.0.0.3", check=True)
         lan.wait_for(2)
@@ -32,7 +32,7 @@ def test_container_is_seen_on_its_network_and_on_its_link(build: Build) -> None:
 
 
 def test_layout_with_a_container_is_sealed(build: Build) -> None:
-    layout = Mixed(build(Mixed))
+    layout = build(Mixed)
     report = layout.assert_sealed()
     # both have sent everything that there is, the container as well
     assert report.silent == ()

@@ -17,9 +17,8 @@ from pytest_carthage import (
     filesystem_task,
     machine_task,
 )
-from pytest_carthage.access.filesystem import AsyncFilesystem, Filesystem
-from pytest_carthage.access.handle import MachineHandle
-from pytest_carthage.access.machine import AsyncMachine
+from pytest_carthage.live.machines.machine import AsyncMachine, MachineHandle
+from pytest_carthage.work.files.filesystem import AsyncFilesystem, Filesystem
 
 from .conftest import DEBIAN, Build
 
@@ -58,12 +57,12 @@ def test_role_of_the_image_is_not_done_again_and_another_is_done_on_the_machine(
         c = Machine(DEBIAN, roles=[Greeter().but(greeting="hey")], links={"eth0": lan.at(".3")})
 
     office = build(Office)
-    texts = {name: office.handle(name).read_text("/etc/greeting") for name in "abc"}
+    texts = {name: office[name].read_text("/etc/greeting") for name in "abc"}
     assert texts == {"a": "hello\n", "b": "hello\nhi\n!\n", "c": "hey\n"}
-    assert office.handle("c").read_text("/etc/signed") == "hey\n"
-    assert office.handle("a").read_text("/said") == "hello\na\n"
+    assert office["c"].read_text("/etc/signed") == "hey\n"
+    assert office["a"].read_text("/said") == "hello\na\n"
     for name in "abc":
-        assert office.handle(name).run("hello --greeting=x").stdout == "x\n"
+        assert office[name].run("hello --greeting=x").stdout == "x\n"
     # what c needs was put into its image, and its base is that of the others
     bases = {machine.image.base_key for machine in office.plan.machines.values() if machine.image}
     assert len(bases) == 1
@@ -76,7 +75,7 @@ def test_packages_and_templates_reach_a_machine_that_has_no_way_out(
         lan = Network("10.0.0.0/24")
         a = Machine(DEBIAN, links={"eth0": lan.at(".1")})
 
-    a = build(Office).handle("a")
+    a = build(Office)["a"]
     a.install("jq")
     assert a.host.package("jq").is_installed
     a.install("jq")  # is there
@@ -106,7 +105,7 @@ def test_unit_is_enabled_in_an_image_and_started_on_a_machine(build: Build) -> N
         image = DEBIAN.with_(unit, command=["/sbin/init"])
         a = Machine(image, links={"eth0": lan.at(".1")})
 
-    a = build(Office).handle("a")
+    a = build(Office)["a"]
     assert a.planned.init == "systemd"
     assert a.host.service("early").is_running
     a.write_text("/etc/systemd/system/late.service", UNIT)
@@ -126,8 +125,8 @@ def test_images_command_and_variables_are_the_machines(build: Build) -> None:
         b = Machine(image, links={"eth0": lan.at(".2")}, command=["sleep", "100"])
 
     office = build(Office)
-    assert office.handle("a").run("cat /begun; echo $A").lines == ["1 2", "1"]
-    assert not office.handle("b").exists("/begun")
+    assert office["a"].run("cat /begun; echo $A").lines == ["1 2", "1"]
+    assert not office["b"].exists("/begun")
 
 
 def test_task_that_fails_on_a_machine_is_named_with_its_place(build: Build) -> None:
@@ -170,6 +169,6 @@ def test_machine_that_comes_again_begins_anew(build: Build) -> None:
 
     office = build(Office)
     machine = Machine(DEBIAN, links={"eth0": Office.lan.at(".2")})
-    office.add("b", machine).write_text("/mine", "x")
+    office.add(name="b", machine=machine).write_text("/mine", "x")
     office.remove("b")
-    assert not office.add("b", machine).exists("/mine")
+    assert not office.add(name="b", machine=machine).exists("/mine")

@@ -34,7 +34,7 @@ class Office(Layout):
 
 def test_containers_serve_and_ask_as_other_machines_do(build: Build) -> None:
     office = build(Office)
-    gw, pc = office.handle("gw"), office.handle("pc")
+    gw, pc = office["gw"], office["pc"]
     assert pc.address("lan") == "10.0.0.7"
     shown = pc.run("ip address show eth0").stdout
     assert "inet 10.0.0.7/24 " in shown

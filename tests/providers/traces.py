@@ -22,7 +22,7 @@ def traces(environment: str) -> list[str]:
             found.append(text)
     mounts = Path("/proc/self/mounts").read_text().splitlines()
     found += [line for line in mounts if environment in line]
-    name = control_group(environment).strip("/")
+    name = control_group("*", environment).strip("/")
     # one hierarchy, or one for each controller
     groups = Path("/sys/fs/cgroup")
     return found + [str(group) for group in [*groups.glob(name), *groups.glob(f"*/{name}")]]

@@ -8,8 +8,8 @@ import pytest
 
 from pytest_carthage import Image, Layout, Machine, Network, Role
 from pytest_carthage.planning import make_plan
-from pytest_carthage.report import graph
-from pytest_carthage.report.sketch import recall, sketch
+from pytest_carthage.planning.sketch import recall, sketch
+from pytest_carthage.report import drawing
 
 
 class Store(Role):
@@ -34,7 +34,7 @@ class Shop(Layout):
     alone = Machine()
 
 
-@pytest.mark.parametrize("draw", [graph.text, graph.mermaid, graph.svg])
+@pytest.mark.parametrize("draw", [drawing.text, drawing.mermaid, drawing.svg])
 def test_recalled_plan_is_drawn_like_the_plan(draw: object) -> None:
     assert callable(draw)
     plan = make_plan(Shop)

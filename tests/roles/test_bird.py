@@ -7,12 +7,12 @@ import time
 import pytest
 
 from pytest_carthage import Layout, Machine, Network, command
-from pytest_carthage.access.handle import MachineHandle
 from pytest_carthage.errors import LayoutError
+from pytest_carthage.live.machines.machine import MachineHandle
 from pytest_carthage.planning import make_plan
 from pytest_carthage.roles import OspfRouter, ospf_neighbours
 from pytest_carthage.roles.bird import configuration
-from tests.realisation.conftest import Build
+from tests.live.conftest import Build
 
 
 class Triangle(Layout):
@@ -115,7 +115,7 @@ def _reaches(machine: MachineHandle, address: str) -> None:
 @pytest.mark.real
 def test_routes_are_found_and_found_again_when_a_link_is_lost(build: Build) -> None:
     triangle = build(Triangle)
-    a, c, pc = (triangle.handle(name) for name in ("a", "c", "pc"))
+    a, c, pc = (triangle[name] for name in ("a", "c", "pc"))
     for machine in (a, c):
         machine.wait_for(ospf_neighbours(4))  # two by IPv4 and two by IPv6
         machine.wait_for(command("ip route get 198.51.100.254"))  # the default route of b
@@ -145,6 +145,6 @@ def test_router_that_is_started_again_takes_part_again(build: Build) -> None:
         b = Machine(links={"eth0": net.at(".2")}, roles=[OspfRouter()])
 
     two = build(Two)
-    two.handle("a").wait_for(ospf_neighbours(1))
-    two.handle("b").restart()
-    two.handle("b").wait_for(ospf_neighbours(1))
+    two["a"].wait_for(ospf_neighbours(1))
+    two["b"].restart()
+    two["b"].wait_for(ospf_neighbours(1))

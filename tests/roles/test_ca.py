@@ -13,13 +13,12 @@ from pathlib import Path
 import pytest
 
 from pytest_carthage import Layout, LayoutError, Machine, Network, Role
-from pytest_carthage.access.handle import MachineHandle
+from pytest_carthage.live.machines.machine import MachineHandle
 from pytest_carthage.model.task import machine_task
 from pytest_carthage.planning import make_plan
-from pytest_carthage.realisation import Environment
 from pytest_carthage.roles import Certificate, CertificateAuthority, DnsServer
+from tests.live.conftest import Build
 from tests.providers.conftest import DEBIAN
-from tests.realisation.conftest import Build
 from tests.support.unprivileged import REPOSITORY, as_user
 
 SERVE = "setsid openssl s_server -accept 443 -www -cert {0} -key {1} >/run/served 2>&1 </dev/null &"
@@ -85,16 +84,16 @@ def test_arguments_that_make_no_sense_are_refused(wrong: str, told: str) -> None
 
 
 @pytest.fixture
-def trusting(build: Build) -> Environment:
+def trusting(build: Build) -> Layout:
     if not shutil.which("curl") or not shutil.which("openssl"):
         pytest.skip("no curl, or no openssl")
     return build(Trusting)
 
 
 @pytest.mark.real
-def test_all_machines_trust_what_it_signs(trusting: Environment) -> None:
+def test_all_machines_trust_what_it_signs(trusting: Layout) -> None:
     before = BUNDLE.read_bytes()
-    client, authority = trusting.handle("client"), trusting.handle("ca")
+    client, authority = trusting["client"], trusting["ca"]
     for host in ("web", "10.0.0.2", "www.example"):
         assert "Ciphers supported" in get(client, host)
     for host in ("shop.test", "web.shop.example"):
@@ -103,7 +102,7 @@ def test_all_machines_trust_what_it_signs(trusting: Environment) -> None:
     assert "matches target host name" in other
     assert "Ciphers supported" in get(authority, "web")
     # one that nobody knew of
-    late = trusting.add("late", Machine(links={"eth0": Trusting.lan.at(".9")}))
+    late = trusting.add(name="late", machine=Machine(links={"eth0": Trusting.lan.at(".9")}))
     assert "Ciphers supported" in get(late, "web")
     # after a start it has the host's files again, but for what is put there anew
     client.restart()
@@ -113,17 +112,17 @@ def test_all_machines_trust_what_it_signs(trusting: Environment) -> None:
 
 
 @pytest.mark.real
-def test_authority_survives_its_restart(trusting: Environment) -> None:
-    trusting.handle("ca").restart()
+def test_authority_survives_its_restart(trusting: Layout) -> None:
+    trusting["ca"].restart()
     late = Machine(links={"eth0": Trusting.lan.at(".9")}, roles=[Certificate(), Https()])
-    trusting.add("late", late)
-    assert "Ciphers supported" in get(trusting.handle("client"), "late")
-    assert "Ciphers supported" in get(trusting.handle("ca"), "late")
+    trusting.add(name="late", machine=late)
+    assert "Ciphers supported" in get(trusting["client"], "late")
+    assert "Ciphers supported" in get(trusting["ca"], "late")
 
 
 @pytest.mark.real
-def test_files_are_as_strict_programs_want_them(trusting: Environment) -> None:
-    web = trusting.handle("web")
+def test_files_are_as_strict_programs_want_them(trusting: Layout) -> None:
+    web = trusting["web"]
     told = web.run(
         "openssl x509 -noout -text -in /etc/ssl/carthage/server.pem; "
         "openssl verify -purpose sslserver -x509_strict /etc/ssl/carthage/server.pem; "
@@ -156,10 +155,10 @@ def test_two_layouts_have_two_authorities(build: Build) -> None:
         ca = Machine(links={"eth0": lan.at(".1")}, roles=[CertificateAuthority(), Certificate()])
 
     one, two = build(Other), build(Other)
-    pem = one.handle("ca").read_text("/etc/ssl/carthage/server.pem")
-    assert one.handle("ca").run("openssl verify /etc/ssl/carthage/server.pem").ok
-    two.handle("ca").write_text("/run/other.pem", pem)
-    assert not two.handle("ca").run("openssl verify /run/other.pem", check=False).ok
+    pem = one["ca"].read_text("/etc/ssl/carthage/server.pem")
+    assert one["ca"].run("openssl verify /etc/ssl/carthage/server.pem").ok
+    two["ca"].write_text("/run/other.pem", pem)
+    assert not two["ca"].run("openssl verify /run/other.pem", check=False).ok
 
 
 class Contained(Layout):
@@ -184,19 +183,19 @@ class Contained(Layout):
 @pytest.mark.timeout(400)
 def test_containers_with_and_without_the_tool_trust_it(build_containers: Build) -> None:
     live = build_containers(Contained)
-    bare, full = live.handle("bare"), live.handle("full")
+    bare, full = live["bare"], live["full"]
     assert not bare.exists("/usr/sbin/update-ca-certificates")
     assert full.exists("/usr/sbin/update-ca-certificates")
     for client in (bare, full):
         assert "Ciphers supported" in get(client, "web")
         client.restart()
         assert "Ciphers supported" in get(client, "web")
-        assert client.read_text(str(BUNDLE)).count(live.handle("ca").read_text(CA)) == 1
+        assert client.read_text(str(BUNDLE)).count(live["ca"].read_text(CA)) == 1
     # as programs do that look for it in the folder, by its hash
     ask = "openssl s_client -connect web:443 -CApath /etc/ssl/certs -no-CAfile -no-CAstore 2>&1"
     for client in (bare, full):
         assert "Verify return code: 0 (ok)" in client.run(f"echo | {ask}").stdout
     late = live.add(
-        "late", Machine(DEBIAN.with_packages("curl"), links={"eth0": Contained.lan.at(".9")})
+        Machine(DEBIAN.with_packages("curl"), links={"eth0": Contained.lan.at(".9")}), name="late"
     )
     assert "Ciphers supported" in get(late, "web")

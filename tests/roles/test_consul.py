@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from pytest_carthage import CreationError, Image, Layout, LayoutError, Machine, Network
-from pytest_carthage.access.handle import MachineHandle
+from pytest_carthage.live.machines.machine import MachineHandle
 from pytest_carthage.planning import make_plan
 from pytest_carthage.roles import Consul
 from tests.providers.conftest import Build
@@ -112,7 +112,7 @@ def resolve(machine: MachineHandle, name: str) -> list[str]:
 @pytest.mark.timeout(600)
 def test_agent_joins_server_and_both_resolve_a_service(build_containers: Build) -> None:
     live = build_containers(Cluster)
-    app, registry = live.handle("app"), live.handle("registry")
+    app, registry = live["app"], live["registry"]
     for machine in (app, registry):
         members = sorted(line.split()[:4] for line in machine.run("consul members").lines[1:])
         assert members == [
@@ -127,7 +127,7 @@ def test_agent_joins_server_and_both_resolve_a_service(build_containers: Build) 
         assert resolve(machine, "mail.service.consul") == []
     # one that joins later is known to all
     late = Machine(BULLSEYE, links={"eth0": Cluster.lan.at(".9")}, roles=[Consul()])
-    live.add("late", late)
+    live.add(name="late", machine=late)
     assert "late" in registry.run("consul members").stdout
     assert json.loads(app.read_text("/etc/consul.d/carthage.json"))["bind_addr"] == "10.0.0.2"
 
@@ -136,8 +136,8 @@ def test_agent_joins_server_and_both_resolve_a_service(build_containers: Build) 
 @pytest.mark.timeout(600)
 def test_servers_find_each_other_and_elect_a_leader(build_containers: Build) -> None:
     live = build_containers(Three)
-    peers = live.handle("app").run("consul operator raft list-peers").lines[1:]
+    peers = live["app"].run("consul operator raft list-peers").lines[1:]
     assert sorted(line.split()[0] for line in peers) == ["one", "two"]
     assert sorted(line.split()[3] for line in peers) == ["follower", "leader"]
-    far = live.handle("far").run("consul operator raft list-peers").lines[1:]
+    far = live["far"].run("consul operator raft list-peers").lines[1:]
     assert [line.split()[0] for line in far] == ["far"]

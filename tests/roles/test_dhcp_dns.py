@@ -11,13 +11,12 @@ from ipaddress import ip_address
 import pytest
 
 from pytest_carthage import Layout, Machine, Network, V4Config, V6Config
-from pytest_carthage.access.handle import MachineHandle
 from pytest_carthage.errors import LayoutError
+from pytest_carthage.live.machines.machine import MachineHandle
 from pytest_carthage.planning import make_plan
-from pytest_carthage.realisation import Environment
 from pytest_carthage.roles import DhcpServer, DnsServer, Router
 from pytest_carthage.roles.dhcp_dns import files
-from tests.realisation.conftest import Build
+from tests.live.conftest import Build
 
 
 def told(layout: type[Layout], machine: str = "gw") -> Mapping[str, list[str]]:
@@ -224,7 +223,7 @@ def test_arguments_that_make_no_sense_are_refused() -> None:
 
 
 @pytest.fixture
-def office(build: Build) -> Environment:
+def office(build: Build) -> Layout:
     return build(Office)
 
 
@@ -277,8 +276,8 @@ NO_SUCH_NAME = 3
 
 
 @pytest.mark.real
-def test_machine_that_asks_gets_the_address_that_the_layout_says(office: Environment) -> None:
-    pc, guest = office.handle("pc"), office.handle("guest")
+def test_machine_that_asks_gets_the_address_that_the_layout_says(office: Layout) -> None:
+    pc, guest = office["pc"], office["guest"]
     addresses = pc.run("ip -brief address show eth0").stdout
     assert "10.0.0.7/24" in addresses
     assert "fd00:1::7/64" in addresses
@@ -300,8 +299,8 @@ def test_machine_that_asks_gets_the_address_that_the_layout_says(office: Environ
 
 
 @pytest.mark.real
-def test_names_resolve_forward_and_reverse(office: Environment) -> None:
-    pc = office.handle("pc")
+def test_names_resolve_forward_and_reverse(office: Layout) -> None:
+    pc = office["pc"]
     assert ask(pc, "gw.office.example") == Answer(0, True, ["10.0.0.1"])
     assert ask(pc, "gw.office.example", "AAAA") == Answer(0, True, ["fd00:1::1"])
     assert ask(pc, "lan0.gw").found == ["10.0.0.1"]
@@ -309,15 +308,15 @@ def test_names_resolve_forward_and_reverse(office: Environment) -> None:
     assert ask(pc, "10.0.0.1", "PTR").found == ["gw.office.example"]
     assert ask(pc, "fd00:1::1", "PTR").found == ["gw.office.example"]
     # what was lent has a name, too
-    assert ask(pc, "guest.office.example").found == [office.handle("guest").address("lan")]
+    assert ask(pc, "guest.office.example").found == [office["guest"].address("lan")]
     # as programs ask, with the search list
     found = pc.run(["getent", "-s", "dns", "ahostsv4", "lan0.gw"]).stdout
     assert found.startswith("10.0.0.1 ")
 
 
 @pytest.mark.real
-def test_names_of_nobody_do_not_exist(office: Environment) -> None:
-    pc = office.handle("pc")
+def test_names_of_nobody_do_not_exist(office: Layout) -> None:
+    pc = office["pc"]
     for name in ("nobody.office.example", "www.debian.org", "nobody"):
         assert ask(pc, name).status == NO_SUCH_NAME
     with pytest.raises(OSError, match="no host 'nobody' in its /etc/hosts, and its resolver"):
@@ -325,28 +324,28 @@ def test_names_of_nobody_do_not_exist(office: Environment) -> None:
 
 
 @pytest.mark.real
-def test_name_that_only_the_server_knows_is_found_by_ping_and_connect(office: Environment) -> None:
-    pc = office.handle("pc")
+def test_name_that_only_the_server_knows_is_found_by_ping_and_connect(office: Layout) -> None:
+    pc = office["pc"]
     assert pc.ping("lan0.gw") < 1.0
     pc.connect(53, "gw.office.example").close()
 
 
 @pytest.mark.real
-def test_machine_that_joins_is_known_and_one_that_left_is_forgotten(office: Environment) -> None:
-    pc = office.handle("pc")
+def test_machine_that_joins_is_known_and_one_that_left_is_forgotten(office: Layout) -> None:
+    pc = office["pc"]
     late = Machine(links={"eth0": Office.lan.at(".9", dhcp=True)})
-    joined = office.add("late", late)
+    joined = office.add(name="late", machine=late)
     assert joined.address("lan") == "10.0.0.9"
     assert ask(pc, "late.office.example").found == ["10.0.0.9"]
     office.remove("late")
     assert ask(pc, "late.office.example").status == NO_SUCH_NAME
     # what was lent to it is free again
-    assert office.add("later", late).address("lan") == "10.0.0.9"
+    assert office.add(name="later", machine=late).address("lan") == "10.0.0.9"
 
 
 @pytest.mark.real
-def test_server_and_client_that_are_started_again_serve_and_ask_again(office: Environment) -> None:
-    gw, pc = office.handle("gw"), office.handle("pc")
+def test_server_and_client_that_are_started_again_serve_and_ask_again(office: Layout) -> None:
+    gw, pc = office["gw"], office["pc"]
     pc.stop()
     gw.restart()
     pc.start()
@@ -357,11 +356,11 @@ def test_server_and_client_that_are_started_again_serve_and_ask_again(office: En
 
 
 @pytest.mark.real
-def test_server_listens_in_its_own_network_only(office: Environment) -> None:
-    gw = office.handle("gw")
+def test_server_listens_in_its_own_network_only(office: Layout) -> None:
+    gw = office["gw"]
     listening = {(row["protocol"][:3], row["port"]) for row in gw.observe()["listening"]}
     assert {("tcp", 53), ("udp", 53), ("udp", 67)} <= listening
-    others = office.handle("pc").observe()["listening"]
+    others = office["pc"].observe()["listening"]
     assert not [row for row in others if row["port"] == 53]
 
 
@@ -384,7 +383,7 @@ def test_server_asks_upstream_for_what_it_does_not_know(build: Build) -> None:
         pc = Machine(links={"eth0": lan.at(v4=V4Config(gateway=".1", dns_servers=["10.0.0.1"]))})
 
     chain = build(Chain)
-    pc = chain.handle("pc")
+    pc = chain["pc"]
     assert pc.run("cat /etc/resolv.conf").lines == ["nameserver 10.0.0.1"]
     assert ask(pc, "root.net.example").found == ["198.51.100.53"]
     assert ask(pc, "pc.lan.example").found == [pc.address()]

@@ -23,5 +23,5 @@ def test_pages_are_served_whether_the_image_has_the_role_or_the_machine(
 ) -> None:
     live = build_containers(Web)
     for name in ("web", "big"):
-        live.handle(name).write_text("/var/www/html/hello", f"hello from {name}")
-        assert live.handle("client").run(f"curl -sf {name}/hello").stdout == f"hello from {name}"
+        live[name].write_text("/var/www/html/hello", f"hello from {name}")
+        assert live["client"].run(f"curl -sf {name}/hello").stdout == f"hello from {name}"

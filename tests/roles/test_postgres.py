@@ -23,7 +23,7 @@ class Databases(Layout):
 @pytest.mark.real
 @pytest.mark.timeout(400)
 def test_clients_of_the_network_reach_their_databases(build_containers: Build) -> None:
-    client = build_containers(Databases).handle("client")
+    client = build_containers(Databases)["client"]
     names = "psql -h closed -U postgres -tA -c 'select datname from pg_database' shop"
     listed = client.run(names, env={"PGPASSWORD": "it's"}).lines
     assert {"shop", "a b"} <= set(listed)

@@ -5,7 +5,7 @@ import pytest
 from pytest_carthage import Forward, Layout, Machine, Network, port
 from pytest_carthage.planning import make_plan
 from pytest_carthage.roles import Router
-from tests.realisation.conftest import Build
+from tests.live.conftest import Build
 
 
 class Behind(Layout):
@@ -35,7 +35,7 @@ def test_forwards_and_masquerade_of_the_role_are_the_machines() -> None:
 @pytest.mark.real
 def test_port_of_the_router_leads_to_the_machine_behind_it(build: Build) -> None:
     behind = build(Behind)
-    client = behind.handle("client")
+    client = behind["client"]
     with client.connect(80, "198.51.100.1") as sock:
         sock.settimeout(5)
         sock.sendall(b"GET / HTTP/1.0\r\n\r\n")

@@ -10,9 +10,8 @@ from typing import Any, cast
 import pytest
 
 from pytest_carthage import Layout, LayoutError, Machine, Network
-from pytest_carthage.access.handle import MachineHandle
+from pytest_carthage.live.machines.machine import MachineHandle
 from pytest_carthage.planning import make_plan
-from pytest_carthage.realisation import Environment
 from pytest_carthage.roles import SshServer, ssh_key
 from tests.providers.conftest import DEBIAN, Build
 
@@ -66,7 +65,7 @@ def test_client_logs_in_with_the_key_and_knows_the_hosts(
     build_containers: Build, tmp_path: Path
 ) -> None:
     live = build_containers(Remote)
-    client, db, web = (live.handle(name) for name in ("client", "db", "web"))
+    client, db, web = (live[name] for name in ("client", "db", "web"))
     key = ssh_key(cast(Any, live))
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     refused = ssh(client, "-o", "BatchMode=yes", "web", "true", check=False)
@@ -81,9 +80,7 @@ def test_client_logs_in_with_the_key_and_knows_the_hosts(
     assert ssh(client, "-p", "2222", "twin", "hostname") == "twin\n"
     client.run(["ssh-keygen", "-F", "[twin]:2222", "-f", "/etc/ssh/ssh_known_hosts"])
     # each has host keys of its own, though two have one image, where there are none
-    keys = {
-        one.read_text("/etc/ssh/ssh_host_ed25519_key.pub") for one in (db, web, live.handle("twin"))
-    }
+    keys = {one.read_text("/etc/ssh/ssh_host_ed25519_key.pub") for one in (db, web, live["twin"])}
     assert len(keys) == 3
     # passwords do not help
     web.run("echo root:secret | chpasswd; echo PermitRootLogin yes >> /etc/ssh/sshd_config")
@@ -123,8 +120,8 @@ def test_given_key_lets_its_user_in(build_containers: Build, tmp_path: Path) -> 
             roles=[SshServer(authorized_keys=(public,), user="games")],
         )
 
-    live: Environment = build_containers(One)
-    web = live.handle("web")
+    live: Layout = build_containers(One)
+    web = live["web"]
     web.put(pair, "/root/id", mode=0o600)
     web.run("usermod -s /bin/sh games")
     assert ssh(web, "-i", "/root/id", "games@web", "id -un") == "games\n"

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from pytest_carthage.errors import StateError
-from pytest_carthage.state import supervisor
+from pytest_carthage.state import fabrics
 from pytest_carthage.state.run import Run
 from tests.support.host import netns_lacks
 from tests.support.leftovers import assert_nothing_left, of_this_test, world
@@ -28,10 +28,11 @@ VICTIM = """
     from pathlib import Path
     from tests.support.leftovers import sleep_s
     from pytest_carthage import Layout, Machine, Network
+    from pytest_carthage.live.environment import AsyncLayout
     from pytest_carthage.planning import make_plan
     from pytest_carthage.portal import Portal
     from pytest_carthage.providers.netns import NetnsProvider
-    from pytest_carthage.realisation import AsyncEnvironment, Environment, Providers
+    from pytest_carthage.providing import Providers
     from pytest_carthage.state.run import Run
 
     SLEEP_S = sleep_s(Path(os.environ["CARTHAGE_STATE"]))
@@ -46,19 +47,19 @@ VICTIM = """
     async def build(number):
         run = await Run.join(sys.argv[1], token="the same")
         print("joined", flush=True)
-        return await AsyncEnvironment.build(
+        return await AsyncLayout.build(
             make_plan(Many), name=f"{run.name}-{number}", run=run,
             providers=Providers({"netns": NetnsProvider}), portal=portal)
 
-    one = Environment(portal.call(build, sys.argv[2]))
+    aio = portal.call(build, sys.argv[2])
     print("built", flush=True)
     if "keep" in sys.argv:
-        one.keep(for_s=float(sys.argv[4]))
+        portal.call(lambda: aio.keep(for_s=float(sys.argv[4])))
         print("kept", flush=True)
         sys.exit()
     sys.stdin.readline()
     print("closing", flush=True)
-    one.close()
+    portal.call(aio.close)
     print("closed", flush=True)
     time.sleep(60)
 """
@@ -181,10 +182,7 @@ def test_supervisor_killed_takes_the_machines_along_and_gc_removes_the_rest(
     victim.kill()
     victim.wait()
     assert world(state)["folders"] == ["crash"]
-    code = (
-        "import asyncio; from pytest_carthage.state.run import collect_garbage; "
-        "print(asyncio.run(collect_garbage()))"
-    )
+    code = "from pytest_carthage.state.leftovers import collect_garbage; print(collect_garbage())"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "environment crash-1" in out.stdout
     assert_nothing_left(state)
@@ -243,7 +241,7 @@ def test_kept_environment_outlives_its_client_and_ends_at_its_expiry(
 
 
 def test_refusal_of_the_kernel_keeps_its_number_through_the_supervisor() -> None:
-    error = supervisor._as_told(supervisor._to_tell(OSError(1, "unshare")).decode())
+    error = fabrics._as_told(fabrics._to_tell(OSError(1, "unshare")).decode())
     assert (error.errno, str(error)) == (1, "[Errno 1] unshare")
-    assert supervisor._as_told("").errno is None
-    assert str(supervisor._as_told("")) == "the fabric ended at once"
+    assert fabrics._as_told("").errno is None
+    assert str(fabrics._as_told("")) == "the fabric ended at once"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_carthage.report.events import Event, Kind
+from pytest_carthage.events import Event, Kind
 from pytest_carthage.state import timings
 from pytest_carthage.state.timings import Stopwatch
 
@@ -103,7 +103,7 @@ def test_oldest_go_when_there_are_too_many(root: Path, monkeypatch: pytest.Monke
 
 _PROCESS = """
 import sys
-from pytest_carthage.report.events import Event
+from pytest_carthage.events import Event
 from pytest_carthage.state.timings import Stopwatch
 for number in range(20):
     stopwatch = Stopwatch()

@@ -1,49 +1,34 @@
-"""A product's own suite, outside this repository, on top of the installed wheel."""
+"""What users have: the installed wheel, in an environment of its own, beside a clone or without."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
-import sys
-import venv
 from pathlib import Path
 
 import pytest
 
 from tests.support.unprivileged import REPOSITORY
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
-PRODUCT = Path(__file__).parent / "product"
+LESSONS = list((REPOSITORY / "example_suites").glob("*/README.md"))
 
 
-def run(argv: list[str | Path], cwd: Path) -> str:
-    """Run a program apart from this repository and from the Python that runs this test."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL"))}
+def run(python: Path, *words: str | Path) -> str:
+    """Run pytest in the clone, apart from the Python that runs this test."""
     done = subprocess.run(
-        argv, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600, check=False
+        [python.with_name("pytest"), "-p", "no:cacheprovider", *words],
+        cwd=REPOSITORY,
+        env={k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL"))},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("dist")
-    run([sys.executable, "-m", "build", "--wheel", "--outdir", folder, REPOSITORY], folder)
-    (built,) = folder.glob("*.whl")
-    return built
-
-
-@pytest.fixture(scope="module")
-def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of a fresh virtual environment with the wheel installed."""
-    folder = tmp_path_factory.mktemp("venv")
-    venv.create(folder, with_pip=True)
-    interpreter = folder / "bin" / "python"
-    run([interpreter, "-m", "pip", "install", "--quiet", f"{wheel}[podman,ansible]"], folder)
-    return interpreter
 
 
 def test_wheel_holds_what_is_data(wheel: Path, tmp_path: Path) -> None:
@@ -56,9 +41,12 @@ def test_wheel_holds_what_is_data(wheel: Path, tmp_path: Path) -> None:
     assert top == {"pytest_carthage", "pytest_carthage_fixtures"}
 
 
-def test_product_suite_reuses_the_shop_in_four_lines(python: Path, tmp_path: Path) -> None:
-    code = (PRODUCT / "conftest.py").read_text().splitlines()
-    assert len([line for line in code if line]) == 4
-    suite = shutil.copytree(PRODUCT, tmp_path / "product")
-    pytest_of_product: list[str | Path] = [python, "-m", "pytest", "--carthage-strict"]
-    assert "1 passed" in run(pytest_of_product, suite)
+def test_lessons_in_a_clone_need_what_the_readme_installs(installed: Path) -> None:
+    first = ("example_suites/first_steps", "example_suites/own_layout")
+    assert "9 passed" in run(installed, "--carthage-strict", *first)
+
+
+def test_pytest_in_a_clone_finds_the_lessons_alone(installed: Path) -> None:
+    lines = run(installed, "--collect-only", "-q").splitlines()
+    suites = {line.partition("/test_")[0] for line in lines if "::" in line}
+    assert suites == {f"example_suites/{path.parent.name}" for path in LESSONS}

@@ -13,7 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from pytest_carthage.images.store import ImageRecord, Layer, LayerMeta, Store, disk_usage
+from pytest_carthage.store.disk import disk_usage
+from pytest_carthage.store.layer import Layer, LayerMeta
+from pytest_carthage.store.records import ImageRecord
+from pytest_carthage.store.root import Store
 
 DAY_S = 86400.0
 
@@ -61,7 +64,7 @@ class Shelf:
             seconds=2.5,
             size=disk_usage(work / "tree"),
         )
-        return self.store.commit(work, meta)
+        return self.store.layers.commit(work, meta)
 
     def image(
         self,
@@ -105,11 +108,11 @@ class Shelf:
 
     def titles(self) -> set[str]:
         """Titles of the layers that there are."""
-        return {layer.meta.title for layer in self.store.layers()}
+        return {layer.meta.title for layer in self.store.layers}
 
     def names(self) -> list[str]:
         """Names of the images that there are, sorted."""
-        return sorted(record.name for record in self.store.records())
+        return sorted(record.name for record in self.store.records)
 
 
 def tiny_system(folder: Path, programs: Sequence[str] = ("sh", "cat", "hostname", "sleep")) -> Path:

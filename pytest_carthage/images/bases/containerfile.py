@@ -13,16 +13,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_carthage.access.inputs import hash_of
 from pytest_carthage.errors import BuildError
-from pytest_carthage.images.apt import lack_of_space
-from pytest_carthage.images.bases import BaseResult, oci
+from pytest_carthage.fabric.host.claim import claimed
+from pytest_carthage.fabric.host.execution import Ended, run
+from pytest_carthage.fabric.host.namespaces import apart
+from pytest_carthage.images.bases import oci
 from pytest_carthage.images.bases.hashes import content_hash
+from pytest_carthage.images.bases.values import BaseResult
 from pytest_carthage.images.host_store import host_store
-from pytest_carthage.images.process import Done, apart, flocked, run
+from pytest_carthage.model.keys.inputs import hash_of
+from pytest_carthage.work import space
 
 if TYPE_CHECKING:
-    from pytest_carthage.images.bases import BaseTools
+    from pytest_carthage.images.bases.values import BaseTools
     from pytest_carthage.model.image import Image
 
 __all__ = ["inputs", "make"]
@@ -35,14 +38,14 @@ async def inputs(image: Image) -> dict[str, str]:
     """The Containerfile, and the folder that it copies from."""
     assert image.path is not None
     assert image.context is not None
-    who = _who(image)
-    found = {str(image.path): await asyncio.to_thread(content_hash, image.path, who)}
+    subject = _who(image)
+    hashes = {str(image.path): await asyncio.to_thread(content_hash, image.path, subject)}
     if image.context.is_dir():
         # whose the files are does not count: podman makes them root's
-        found[str(image.context)] = await asyncio.to_thread(hash_of, image.context)
-        return found
+        hashes[str(image.context)] = await asyncio.to_thread(hash_of, image.context)
+        return hashes
     raise BuildError(
-        f"{who}: its context {image.context} is no folder; try: context= with the folder "
+        f"{subject}: its context {image.context} is no folder; try: context= with the folder "
         "that it copies from"
     )
 
@@ -53,26 +56,26 @@ async def make(image: Image, tree: Path, tools: BaseTools) -> BaseResult:
     :raises BuildError: a command of it failed, a base is missing.
     """
     assert image.path is not None
-    who = _who(image)
+    subject = _who(image)
     await inputs(image)
     try:
         folder = tools.cache / "containerfiles"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise BuildError(f"{who}: {error}") from error
+        raise BuildError(f"{subject}: {error}") from error
     waiting = "waiting for another build of a Containerfile"
-    async with flocked(folder / "lock", waiting=lambda: tools.note(waiting)):
+    async with claimed(folder / "lock", waiting=lambda text: tools.note(waiting)):
         place = _Place(folder, tools)
         await place.tidy()
         identity = tree.with_name(f"{tree.name}.id")
-        done = await place.build(image, identity)
-        if done.status:
-            raise BuildError(_failure(who, done, tree, offline=tools.offline))
-        found = _ID.search(identity.read_text())
+        ended = await place.build(image, identity)
+        if ended.status:
+            raise BuildError(_failure(subject, ended, tree, offline=tools.offline))
+        match = _ID.search(identity.read_text())
         identity.unlink()
-        assert found is not None
+        assert match is not None
         before = place.apart(False)
-        return await oci.take(place.source(found[0]), who, tree, tools, before=before)
+        return await oci.take(place.source(match[0]), subject, tree, tools, before=before)
 
 
 class _Place:
@@ -120,7 +123,7 @@ class _Place:
         privileged = self.tools.privileged
         return [*apart(privileged=privileged, network=network), "sh", "-ec", own, "sh"]
 
-    async def build(self, image: Image, identity: Path) -> Done:
+    async def build(self, image: Image, identity: Path) -> Ended:
         """Run podman-build(1)."""
         pull = "never" if self.tools.offline else "missing"
 
@@ -132,11 +135,12 @@ class _Place:
             [
                 *self.apart(not self.tools.offline),
                 *(*self._podman, "build", "--layers", f"--pull={pull}"),
-                *("--isolation=chroot", "--force-rm", "--network=host"),
+                # what OCI's format has no place for is left out there: HEALTHCHECK
+                *("--isolation=chroot", "--force-rm", "--network=host", "--format=docker"),
                 *(f"--iidfile={identity}", "--file", str(image.path), "--", str(image.context)),
             ],
             tell=tell,
-            environment=self._environment,
+            env=self._environment,
         )
 
     async def tidy(self) -> None:
@@ -147,7 +151,7 @@ class _Place:
         self.temporary.mkdir()
         if not (self.root / f"{self.driver}-containers" / "containers.json").exists():
             return
-        done = await run(
+        ended = await run(
             [
                 *self.apart(False),
                 *self._podman,
@@ -158,20 +162,20 @@ class _Place:
                 "--no-trunc",
             ],
             keep_output=True,
-            environment=self._environment,
+            env=self._environment,
         )
-        for name in done.output.decode().split():
+        for name in ended.output.decode().split():
             await run(
                 [*self.apart(False), *self._podman, "rm", "--force", "--", name],
-                environment=self._environment,
+                env=self._environment,
             )
 
 
-def _failure(who: str, done: Done, tree: Path, *, offline: bool) -> str:
-    said = f"{who}: podman build ended with status {done.status}; the last lines:\n{done.text}\n"
-    if (full := lack_of_space(done.text, tree.parent)) is not None:
+def _failure(who: str, ended: Ended, tree: Path, *, offline: bool) -> str:
+    said = f"{who}: podman build ended with status {ended.status}; the last lines:\n{ended.text}\n"
+    if full := space.advice(ended.text, tree.parent):
         return said + full
-    if offline and re.search(r"not known|no such image|unable to find|never|pull", done.text):
+    if offline and re.search(r"not known|no such image|unable to find|never|pull", ended.text):
         return f"{said}try: podman pull with a network, since nothing is fetched offline"
     return f"{said}try: podman build with that file, on its own"
 

@@ -8,20 +8,24 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_carthage.errors import BuildError
-from pytest_carthage.images.apt import Apt, lack_of_space, native_architecture
-from pytest_carthage.images.bases import BaseResult
-from pytest_carthage.images.process import Done, apart, run
+from pytest_carthage.fabric.host.execution import Ended, run
+from pytest_carthage.fabric.host.namespaces import apart
+from pytest_carthage.images.bases.values import BaseResult
+from pytest_carthage.work import space
+from pytest_carthage.work.debian.apt import Apt
+from pytest_carthage.work.debian.archive import Archive, native_architecture
+from pytest_carthage.work.debian.deb import versions_of
 
 if TYPE_CHECKING:
-    from pytest_carthage.images.bases import BaseTools
+    from pytest_carthage.images.bases.values import BaseTools
     from pytest_carthage.model.image import Image
 
-__all__ = ["make"]
+__all__ = ["make", "simulate"]
 
 #: what mmdebstrap says at the beginning of each longer step
 _STEPS = ("extracting", "installing", "cleaning")
@@ -59,17 +63,13 @@ async def make(image: Image, tree: Path, tools: BaseTools) -> BaseResult:
     :raises BuildError: it cannot be built, with the last lines.
     """
     architecture = native_architecture()
-    apt = await asyncio.to_thread(
-        Apt.of,
-        suite=image.suite,
-        architecture=architecture,
-        mirror=image.mirror,
-        cache=tools.cache,
-        offline=tools.offline,
+    archive = await asyncio.to_thread(
+        Archive.of, suite=image.suite, architecture=architecture, mirror=image.mirror
     )
+    apt = Apt.of(archive, tools.cache, offline=tools.offline)
     try:
         _, debs = await apt.get_base(image.variant, image.packages, note=tools.note)
-        async with apt.lists(image.packages) as lists:
+        async with apt.listed(image.packages) as lists:
             await asyncio.to_thread(_lay_out, tree, lists, debs)
     except BuildError as error:
         raise BuildError(f"{_who(image)}: {error}") from error
@@ -80,19 +80,34 @@ async def make(image: Image, tree: Path, tools: BaseTools) -> BaseResult:
         if line.startswith("I: ") and line[3:].startswith(_STEPS):
             tools.note(line[3:].rstrip("."))
 
-    done = await run(
+    ended = await run(
         [
             *apart(privileged=tools.privileged, network=False),
             *("sh", "-c", _SCRIPT, "sh"),
-            *_arguments(image, tree, apt.architectures(image.packages)),
+            *_arguments(image, tree, apt.cache.architectures(image.packages)),
         ],
-        input=apt.sources.encode(),
-        environment={"TMPDIR": str(tree.parent)},
+        input=archive.sources.encode(),
+        env={"TMPDIR": str(tree.parent)},
         tell=tell,
     )
-    if done.status:
-        raise BuildError(_failure(image, done, tree))
+    if ended.status:
+        raise BuildError(_failure(image, ended, tree))
     return BaseResult(config={"env": {"LANG": "C.UTF-8"}})
+
+
+async def simulate(image: Image, cache: Path) -> Mapping[str, str]:
+    """Name to version of what a base would have if it were made now.
+
+    :param cache: folder for lists and downloads of all archives.
+    :raises BuildError: as :meth:`Apt.resolve`.
+    """
+    architecture = native_architecture()
+    archive = await asyncio.to_thread(
+        Archive.of, suite=image.suite, architecture=architecture, mirror=image.mirror
+    )
+    apt = Apt.of(archive, cache)
+    debs = await apt.resolve_base(image.variant, image.packages, note=lambda text: None)
+    return versions_of(debs, architecture)
 
 
 def _who(image: Image) -> str:
@@ -137,11 +152,13 @@ def _arguments(image: Image, tree: Path, architectures: Sequence[str]) -> list[s
     ]
 
 
-def _failure(image: Image, done: Done, tree: Path) -> str:
-    said = f"{_who(image)}: the build ended with status {done.status}; the last lines:\n{done.text}"
-    return said + (_hint(done.text, tree) or "\ntry: the packages, one by one, with mmdebstrap")
+def _failure(image: Image, ended: Ended, tree: Path) -> str:
+    said = (
+        f"{_who(image)}: the build ended with status {ended.status}; the last lines:\n{ended.text}"
+    )
+    return said + (_hint(ended.text, tree) or "\ntry: the packages, one by one, with mmdebstrap")
 
 
 def _hint(text: str, tree: Path) -> str:
-    full = lack_of_space(text, tree.parent)
+    full = space.advice(text, tree.parent)
     return f"\n{full}" if full else ""

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_carthage.errors import BuildError
-from pytest_carthage.images.apt import lack_of_space
-from pytest_carthage.images.bases import BaseResult
+from pytest_carthage.fabric.host.execution import Ended, run
+from pytest_carthage.fabric.host.namespaces import apart
 from pytest_carthage.images.bases.hashes import content_hash
-from pytest_carthage.images.process import Done, apart, run
+from pytest_carthage.images.bases.values import BaseResult
+from pytest_carthage.work import space
 
 if TYPE_CHECKING:
-    from pytest_carthage.images.bases import BaseTools
+    from pytest_carthage.images.bases.values import BaseTools
     from pytest_carthage.model.image import Image
 
 __all__ = ["inputs", "make"]
@@ -72,26 +73,26 @@ async def make(image: Image, tree: Path, tools: BaseTools) -> BaseResult:
     :raises BuildError: it has none that can be read.
     """
     assert image.path is not None
-    who = _who(image)
+    subject = _who(image)
     (digest,) = (await inputs(image)).values()
     # beside the tree, on the same disk; gone with the caller's folder if this is killed
     raw = tree.with_name(f"{tree.name}.disk")
     mounted = tree.with_name(f"{tree.name}.mounted")
     try:
-        path = await _as_raw(image.path, raw, who, tools)
+        path = await _as_raw(image.path, raw, subject, tools)
         parts = await _parts(path)
-        for part in sorted(parts, key=lambda one: -one.size):
-            if part.type and await _copy(path, part, mounted, tree, who, tools):
+        for part in sorted(parts, key=lambda part: -part.size):
+            if part.type and await _copy(path, part, mounted, tree, subject, tools):
                 return BaseResult(digest=f"sha256:{digest}")
     finally:
         with contextlib.suppress(FileNotFoundError):
             raw.unlink()
         with contextlib.suppress(OSError):
             mounted.rmdir()
-    seen = ", ".join(f"{one.type or 'unknown'} of {one.size >> 20} MiB" for one in parts)
+    listing = ", ".join(f"{part.type or 'unknown'} of {part.size >> 20} MiB" for part in parts)
     raise BuildError(
-        f"{who}: no root file system on it, with bin, usr and etc; seen: {seen or 'nothing'}; "
-        "try: qemu-img info and fdisk -l, which tell what it is"
+        f"{subject}: no root file system on it, with bin, usr and etc; seen: "
+        f"{listing or 'nothing'}; try: qemu-img info and fdisk -l, which tell what it is"
     )
 
 
@@ -101,38 +102,38 @@ async def _as_raw(path: Path, raw: Path, who: str, tools: BaseTools) -> Path:
     if not is_qcow:
         return path
     tools.note(f"reading {path.name}")
-    done = await run(
+    ended = await run(
         [
             *apart(privileged=tools.privileged, network=False),
             *("qemu-img", "convert", "-f", "qcow2", "-O", "raw", "--", str(path), str(raw)),
         ]
     )
-    if done.status:
-        raise BuildError(_failure(who, "qemu-img", done, raw))
+    if ended.status:
+        raise BuildError(_failure(who, "qemu-img", ended, raw))
     return raw
 
 
 async def _parts(path: Path) -> list[_Part]:
     """Partitions, or all of it where it has none."""
-    done = await run(
+    ended = await run(
         ["partx", "--show", "--noheadings", "--output", "START,SECTORS", str(path)],
         keep_output=True,
     )
-    rows = [line.split() for line in done.output.decode().splitlines()]
+    rows = [line.split() for line in ended.output.decode().splitlines()]
     places = [(int(row[0]) * _SECTOR, int(row[1]) * _SECTOR) for row in rows if len(row) == 2]
     whole = (0, (await asyncio.to_thread(path.stat)).st_size)
     return [await _part(path, offset, size) for offset, size in places or [whole]]
 
 
 async def _part(path: Path, offset: int, size: int) -> _Part:
-    done = await run(
+    ended = await run(
         [
             *("blkid", "--probe", "--usages", "filesystem", "--match-tag", "TYPE"),
             *("--output", "value", "--offset", str(offset), "--size", str(size), "--", str(path)),
         ],
         keep_output=True,
     )
-    return _Part(offset=offset, size=size, type=done.output.decode().strip())
+    return _Part(offset=offset, size=size, type=ended.output.decode().strip())
 
 
 async def _copy(
@@ -143,17 +144,17 @@ async def _copy(
         return False
     tools.note(f"copying {part.type} of {part.size >> 20} MiB")
     script = _MOUNTED if tools.privileged else _READ
-    done = await run(
+    ended = await run(
         [
             *apart(privileged=tools.privileged, network=False),
             *("sh", "-c", script, "sh"),
             *_arguments(path, part, mounted, tree),
         ]
     )
-    if done.status == 3:
+    if ended.status == 3:
         return False
-    if done.status:
-        raise BuildError(_failure(who, "copying", done, tree))
+    if ended.status:
+        raise BuildError(_failure(who, "copying", ended, tree))
     return True
 
 
@@ -162,9 +163,9 @@ def _arguments(path: Path, part: _Part, mounted: Path, tree: Path) -> Sequence[s
     return [str(path), part.type, *numbers, str(mounted), _AS_IT_IS.get(part.type, ""), str(tree)]
 
 
-def _failure(who: str, what: str, done: Done, place: Path) -> str:
-    said = f"{who}: {what} ended with status {done.status}; the last lines:\n{done.text}\n"
-    full = lack_of_space(done.text, place.parent)
+def _failure(who: str, program: str, ended: Ended, place: Path) -> str:
+    said = f"{who}: {program} ended with status {ended.status}; the last lines:\n{ended.text}\n"
+    full = space.advice(ended.text, place.parent)
     return said + (full or "try: qemu-img check and fsck, which tell whether it is damaged")
 
 

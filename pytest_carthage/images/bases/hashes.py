@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pytest_carthage.errors import BuildError
-from pytest_carthage.images.store import images_root, write_atomically
+from pytest_carthage.store.disk import write_atomically
+from pytest_carthage.store.root import images_root
 
 __all__ = ["content_hash"]
 
@@ -31,17 +32,17 @@ def content_hash(path: Path, who: str) -> str:
     try:
         entries = list(_entries(path))
         size = sum(entry.st_size for _, entry in entries)
-        seen = _seen(entries)
+        state = _state(entries)
         is_settled = max(entry.st_ctime for _, entry in entries) < time.time() - _SETTLED_S
         if size < _WORTH_KEEPING and len(entries) < 100:
             return _hash(path, entries)
-        known = _known()
-        if (found := known.get(str(path))) and found[0] == seen:
-            return found[1]
-        result = _hash(path, entries)
+        remembered = _load()
+        if (row := remembered.get(str(path))) and row[0] == state:
+            return row[1]
+        digest = _hash(path, entries)
         if is_settled:
-            _remember(str(path), seen, result)
-        return result
+            _remember(str(path), state, digest)
+        return digest
     except FileNotFoundError as error:
         raise BuildError(
             f"{who}: {error.filename} is not there; try: another path, which is of the folder "
@@ -63,15 +64,15 @@ def _entries(path: Path) -> Iterator[tuple[str, os.stat_result]]:
     waiting = [""]
     while waiting:
         folder = waiting.pop()
-        with os.scandir(path / folder) as found:
-            for entry in sorted(found, key=lambda one: one.name):
+        with os.scandir(path / folder) as listing:
+            for entry in sorted(listing, key=lambda entry: entry.name):
                 name = f"{folder}/{entry.name}" if folder else entry.name
                 yield name, entry.stat(follow_symlinks=False)
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(name)
 
 
-def _seen(entries: list[tuple[str, os.stat_result]]) -> str:
+def _state(entries: list[tuple[str, os.stat_result]]) -> str:
     """What changes whenever a file may have changed."""
     text = hashlib.sha256()
     for name, entry in entries:
@@ -102,18 +103,19 @@ def _file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _known() -> dict[str, list[str]]:
+def _load() -> dict[str, list[str]]:
     try:
-        found: dict[str, list[str]] = json.loads((images_root() / "hashes.json").read_text())
+        rows: dict[str, list[str]] = json.loads((images_root() / "hashes.json").read_text())
     except (OSError, ValueError):
         return {}
-    return found
+    return rows
 
 
-def _remember(path: str, seen: str, result: str) -> None:
-    known = {name: row for name, row in _known().items() if name != path}
-    known[path] = [seen, result]
+def _remember(path: str, state: str, digest: str) -> None:
+    others = {name: row for name, row in _load().items() if name != path}
+    others[path] = [state, digest]
+    if not images_root().is_dir():
+        return  # who only looks, before the first build, leaves nothing
     with contextlib.suppress(OSError):  # nothing but time is lost
-        images_root().mkdir(mode=0o711, parents=True, exist_ok=True)
-        kept = dict(list(known.items())[-_MOST:])
+        kept = dict(list(others.items())[-_MOST:])
         write_atomically(images_root() / "hashes.json", json.dumps(kept))

@@ -16,16 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_carthage.errors import BuildError
-from pytest_carthage.fabric.programs import PATH
-from pytest_carthage.images import unpack
-from pytest_carthage.images.apt import lack_of_space
-from pytest_carthage.images.bases import BaseResult
+from pytest_carthage.fabric.host.execution import run
+from pytest_carthage.fabric.host.namespaces import apart
+from pytest_carthage.fabric.host.programs import PATH
+from pytest_carthage.images.bases import unpack
 from pytest_carthage.images.bases.hashes import content_hash
+from pytest_carthage.images.bases.values import BaseResult
 from pytest_carthage.images.host_store import image_ids
-from pytest_carthage.images.process import apart, run
+from pytest_carthage.work import space
 
 if TYPE_CHECKING:
-    from pytest_carthage.images.bases import BaseTools
+    from pytest_carthage.images.bases.values import BaseTools
     from pytest_carthage.model.image import Image
 
 __all__ = ["inputs", "make", "take"]
@@ -85,17 +86,17 @@ async def take(
     blobs, temporary = work / "blobs", work / "tmp"
     try:
         temporary.mkdir(parents=True)
-        done = await run(
+        ended = await run(
             [*before, "skopeo", "copy", "--quiet", "--dest-decompress", source, f"dir:{blobs}"],
-            environment={"TMPDIR": str(temporary)},
+            env={"TMPDIR": str(temporary)},
         )
-        if done.status:
-            raise BuildError(_failure(who, "skopeo", done.status, done.text, tree))
+        if ended.status:
+            raise BuildError(_failure(who, "skopeo", ended.status, ended.text, tree))
         config, layers, digest = await asyncio.to_thread(_read, blobs)
         tools.note(f"unpacking {len(layers)} layers")
         with contextlib.ExitStack() as stack:
             fds = [stack.enter_context(path.open("rb")).fileno() for path in layers]
-            done = await run(
+            ended = await run(
                 [
                     *apart(privileged=tools.privileged, network=False),
                     *(sys.executable, "-I", "-S", str(unpack.__file__), str(tree)),
@@ -103,8 +104,8 @@ async def take(
                 ],
                 keep_fds=fds,
             )
-        if done.status:
-            raise BuildError(_failure(who, "unpacking", done.status, done.text, tree))
+        if ended.status:
+            raise BuildError(_failure(who, "unpacking", ended.status, ended.text, tree))
         return BaseResult(config=config, digest=digest)
     finally:
         await asyncio.to_thread(shutil.rmtree, work, ignore_errors=True)
@@ -116,9 +117,9 @@ def _alone(*, network: bool) -> list[str]:
     return apart(privileged=True, network=network) if os.geteuid() == 0 else []
 
 
-def _failure(who: str, what: str, status: int, text: str, tree: Path) -> str:
-    said = f"{who}: {what} ended with status {status}; the last lines:\n{text}\n"
-    if (full := lack_of_space(text, tree.parent)) is not None:
+def _failure(who: str, program: str, status: int, text: str, tree: Path) -> str:
+    said = f"{who}: {program} ended with status {status}; the last lines:\n{text}\n"
+    if full := space.advice(text, tree.parent):
         return said + full
     if re.search(r"no such host|dial tcp|connection refused|i/o timeout|unauthorized", text):
         return f"{said}try: skopeo inspect with that reference, skopeo login where it needs one"
@@ -128,21 +129,44 @@ def _failure(who: str, what: str, status: int, text: str, tree: Path) -> str:
 def _read(blobs: Path) -> tuple[Mapping[str, Any], list[Path], str]:
     manifest = json.loads((blobs / "manifest.json").read_text())
     digest = manifest["config"]["digest"]
-    told = json.loads((blobs / digest.partition(":")[2]).read_text())
+    record = json.loads((blobs / digest.partition(":")[2]).read_text())
     layers = [blobs / layer["digest"].partition(":")[2] for layer in manifest["layers"]]
-    return _config(told.get("config") or {}), layers, digest
+    return _config(record.get("config") or {}), layers, digest
 
 
-def _config(told: Mapping[str, Any]) -> Mapping[str, Any]:
+def _config(record: Mapping[str, Any]) -> Mapping[str, Any]:
     """The part of an image's configuration that machines are told."""
-    command = [*(told.get("Entrypoint") or ()), *(told.get("Cmd") or ())]
+    command = [*(record.get("Entrypoint") or ()), *(record.get("Cmd") or ())]
     return {
         "command": command or None,
-        "env": dict(pair.partition("=")[::2] for pair in told.get("Env") or ()),
-        "labels": dict(told.get("Labels") or {}),
-        "user": told.get("User") or "",
-        "workdir": told.get("WorkingDir") or "",
+        "env": dict(pair.partition("=")[::2] for pair in record.get("Env") or ()),
+        "labels": dict(record.get("Labels") or {}),
+        "user": record.get("User") or "",
+        "workdir": record.get("WorkingDir") or "",
+        "healthcheck": _healthcheck(record.get("Healthcheck") or {}),
+        "stop_signal": record.get("StopSignal") or "",
+        "volumes": sorted(record.get("Volumes") or ()),
     }
+
+
+def _healthcheck(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """A healthcheck of Docker's image specification, in nanoseconds; what is 0 is not said."""
+    kind, *words = record.get("Test") or ["NONE"]
+    if kind == "CMD-SHELL":
+        words = ["/bin/sh", "-c", *words]
+    elif kind != "CMD":
+        return None
+    durations = {
+        name: record[key] / 1e9
+        for name, key in (
+            ("interval_s", "Interval"),
+            ("timeout_s", "Timeout"),
+            ("start_period_s", "StartPeriod"),
+        )
+        if record.get(key)
+    }
+    retries = {"retries": record["Retries"]} if record.get("Retries") else {}
+    return {"command": words, **durations, **retries}
 
 
 def _split(reference: str) -> tuple[str, str]:
@@ -176,30 +200,30 @@ def _image_id(image: Image) -> str:
     :raises BuildError: there is none.
     """
     _, wanted = _split(image.reference)
-    known = image_ids()
-    if wanted in known:
-        return known[wanted]
+    ids = image_ids()
+    if wanted in ids:
+        return ids[wanted]
     # slower by some 50 ms, and the judge of abbreviations
-    done = _podman("image", "inspect", "--format", "{{.Id}}", "--", wanted)
-    if done is None:
+    ended = _podman("image", "inspect", "--format", "{{.Id}}", "--", wanted)
+    if ended is None:
         raise BuildError(
             f"{_who(image)}: not in this host's store, and there is no podman to ask for it; "
             "try: apt-get install podman, or a reference with a transport, as docker://"
         )
-    if done.returncode:
-        raise BuildError(_not_found(image, wanted, done.stderr))
-    return done.stdout.strip()
+    if ended.returncode:
+        raise BuildError(_not_found(image, wanted, ended.stderr))
+    return ended.stdout.strip()
 
 
 def _not_found(image: Image, wanted: str, said: str) -> str:
-    done = _podman("images", "--format", "{{.Repository}}:{{.Tag}}")
-    names = sorted({line for line in done.stdout.split() if "<none>" not in line}) if done else []
+    ended = _podman("images", "--format", "{{.Repository}}:{{.Tag}}")
+    names = sorted({line for line in ended.stdout.split() if "<none>" not in line}) if ended else []
     similar = difflib.get_close_matches(wanted, names, n=3, cutoff=0.5) or names[:5]
     there = f"similar ones that are: {', '.join(similar)}" if similar else "there are none at all"
     last = said.strip().splitlines()[-1:] or [""]
-    seen = "" if re.search(r"not known|no such|unable to find", last[0]) else f" ({last[0]})"
+    reason = "" if re.search(r"not known|no such|unable to find", last[0]) else f" ({last[0]})"
     return (
-        f"image {wanted!r}: not in this host's store{seen}; {there}; "
+        f"image {wanted!r}: not in this host's store{reason}; {there}; "
         f"try: podman pull {wanted}, or podman build -t {wanted} FOLDER"
     )
 

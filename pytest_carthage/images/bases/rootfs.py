@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_carthage.errors import BuildError
-from pytest_carthage.images.apt import lack_of_space
-from pytest_carthage.images.bases import BaseResult
+from pytest_carthage.fabric.host.execution import run
+from pytest_carthage.fabric.host.namespaces import apart
 from pytest_carthage.images.bases.hashes import content_hash
-from pytest_carthage.images.process import apart, run
+from pytest_carthage.images.bases.values import BaseResult
+from pytest_carthage.work import space
 
 if TYPE_CHECKING:
-    from pytest_carthage.images.bases import BaseTools
+    from pytest_carthage.images.bases.values import BaseTools
     from pytest_carthage.model.image import Image
 
 __all__ = ["inputs", "make"]
@@ -38,20 +39,20 @@ async def make(image: Image, tree: Path, tools: BaseTools) -> BaseResult:
     (digest,) = (await inputs(image)).values()
     if image.path.is_dir():
         tools.note(f"copying {image.path.name}")
-        what = "cp ended"
+        program = "cp"
         argv = ["cp", "-a", "--reflink=auto", "--", f"{image.path}/.", f"{tree}/"]
     else:
         tools.note(f"unpacking {image.path.name}")
-        what = "tar ended"
+        program = "tar"
         argv = ["tar", "--extract", "--file", str(image.path), "--directory", str(tree)]
         argv += ["--numeric-owner", "--same-owner", "--preserve-permissions", *_XATTRS]
         argv += [] if tools.privileged else _NO_DEVICES
-    done = await run([*apart(privileged=tools.privileged, network=False), *argv])
-    if done.status:
-        remedy = lack_of_space(done.text, tree.parent) or "try: tar -tf, which tells what is in it"
+    ended = await run([*apart(privileged=tools.privileged, network=False), *argv])
+    if ended.status:
+        remedy = space.advice(ended.text, tree.parent) or "try: tar -tf, which tells what is in it"
         raise BuildError(
-            f"{_who(image)}: {what} with status {done.status}; the last lines:\n{done.text}\n"
-            f"{remedy}"
+            f"{_who(image)}: {program} ended with status {ended.status}; the last lines:\n"
+            f"{ended.text}\n{remedy}"
         )
     if not await asyncio.to_thread(looks_like_root, tree):
         raise BuildError(

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pytest_carthage.fabric.limits import control_group
+from pytest_carthage.model.stop_signal import signal_number
+from pytest_carthage.placing import systemd
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from pytest_carthage.model.image import Healthcheck, ImageConfig
     from pytest_carthage.planning.plan import PlannedMachine
     from pytest_carthage.provider import Context
 
@@ -23,34 +26,15 @@ _IDLE = ("/bin/sh", "-c", "trap 'exit 0' TERM; sleep infinity & wait $!")
 # raw sockets in its own network, and PAM's audit messages
 _CAPABILITIES = ["AUDIT_WRITE", "NET_ADMIN", "NET_RAW"]
 
-# systemd in a container takes these from its own command line, see kernel-command-line(7).
-# The timers would act on the clock in the midst of a test.
-_SYSTEMD = (
-    "/sbin/init",
-    *(
-        f"systemd.mask={unit}"
-        for unit in (
-            "apt-daily-upgrade.timer",
-            "apt-daily.timer",
-            "console-getty.service",
-            "dpkg-db-backup.timer",
-            "e2scrub_all.timer",
-            "fstrim.timer",
-            "man-db.timer",
-        )
-    ),
-    "systemd.show_status=error",
-    "systemd.journald.forward_to_console=1",
-)
 _SIGRTMIN_3 = 37
 _PERIOD_US = 100_000
 
 
-def command_of(planned: PlannedMachine) -> Sequence[str]:
-    """What the machine's first process is."""
-    if planned.command is not None:
-        return planned.command
-    return _SYSTEMD if planned.init == "systemd" else _IDLE
+def command_of(planned: PlannedMachine, config: ImageConfig) -> Sequence[str]:
+    """What the machine's first process is: as declared, or as its image says."""
+    if planned.init == "systemd":
+        return systemd.COMMAND
+    return planned.command or config.command or _IDLE
 
 
 def specification(
@@ -59,29 +43,34 @@ def specification(
     *,
     root: str,
     netns: str,
-    env: Mapping[str, str],
+    config: ImageConfig,
     files: Mapping[str, Path],
     log: Path,
+    has_control_group: bool = True,
 ) -> dict[str, Any]:
     """Describe the container of a machine.
 
     :param root: path of its root file system that holds in the fabric.
     :param netns: path of its network namespace that holds in the fabric.
+    :param config: what its image says beside its files.
     :param files: path in the machine to the file of the host that stands there.
+    :param has_control_group: whether it gets one; else it is in that of whoever starts it.
     """
     spec: dict[str, Any] = {
         "name": planned.name,
         "rootfs": root,
         "entrypoint": [],
-        "command": list(command_of(planned)),
-        "env": dict(env),
+        "command": list(command_of(planned, config)),
+        # its command sets this, its API does not
+        "env": {"container": "podman", **dict(config.env), **planned.env},
         "hostname": planned.hostname,
         "netns": {"nsmode": "path", "value": netns},
-        "cap_add": _CAPABILITIES,
-        "cgroup_parent": control_group(context.environment),
+        "cap_add": _capabilities(planned, config),
+        "privileged": planned.privileges.privileged,
+        "devices": [{"path": device} for device in planned.privileges.devices],
         "labels": {
-            "carthage.run": context.run,
-            "carthage.environment": context.environment,
+            "carthage.run": context.identity.run,
+            "carthage.environment": context.identity.environment,
             "carthage.machine": planned.name,
         },
         "log_configuration": {"driver": "k8s-file", "path": str(log)},
@@ -92,15 +81,43 @@ def specification(
             {"type": "bind", "source": str(source), "destination": path, "options": ["rw", "bind"]}
             for path, source in files.items()
         ],
-        # an image's volumes would be copied for each machine; its own layer will do
-        "image_volume_mode": "ignore",
-        "healthconfig": {"Test": ["NONE"]},
+        # without a name: it gets one of its own, and its contents are copied from the image
+        "volumes": [{"Name": "", "Dest": path} for path in config.volumes],
+        "healthconfig": _healthconfig(config.healthcheck),
         "sdnotifyMode": "ignore",
         "resource_limits": _limits(planned),
     }
+    if has_control_group:
+        group = control_group(context.identity.run, context.identity.environment)
+        spec["cgroup_parent"] = group
+    else:
+        spec["cgroups_mode"] = "disabled"
     if planned.init == "systemd":
         spec |= {"systemd": "always", "stop_signal": _SIGRTMIN_3, "terminal": True}
+        return spec
+    spec |= {"user": config.user} if config.user else {}
+    spec |= {"work_dir": config.workdir, "create_working_dir": True} if config.workdir else {}
+    spec |= {"stop_signal": signal_number(config.stop_signal)} if config.stop_signal else {}
     return spec
+
+
+def _capabilities(planned: PlannedMachine, config: ImageConfig) -> list[str]:
+    """What is added to podman's own; those of a user who is not root would become effective."""
+    is_root = planned.init == "systemd" or config.user.partition(":")[0] in ("", "0", "root")
+    return sorted({*(_CAPABILITIES if is_root else ()), *planned.privileges.capabilities})
+
+
+def _healthconfig(check: Healthcheck | None) -> dict[str, Any]:
+    """Schema2HealthConfig of podman: durations are in nanoseconds."""
+    if check is None:
+        return {"Test": ["NONE"]}
+    return {
+        "Test": ["CMD", *check.command],
+        "Interval": int(check.interval_s * 1e9),
+        "Timeout": int(check.timeout_s * 1e9),
+        "StartPeriod": int(check.start_period_s * 1e9),
+        "Retries": check.retries,
+    }
 
 
 def _limits(planned: PlannedMachine) -> dict[str, Any]:

@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_carthage.errors import Problem
-from pytest_carthage.fabric.privilege import is_privileged
-from pytest_carthage.fabric.programs import PATH
-from pytest_carthage.images.store import images_root
+from pytest_carthage.fabric.host import privilege, subids
+from pytest_carthage.fabric.host.programs import PATH
 from pytest_carthage.state.places import state_root
+from pytest_carthage.store.root import images_root
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Engine", "check", "find_engine", "problem"]
+    from pytest_carthage.planning.plan import Plan
+
+__all__ = ["Engine", "check", "find_engine", "problem", "refused"]
 
 _CGROUPS = Path("/sys/fs/cgroup")
 # podman's own defaults are above what a host without CAP_SYS_RESOURCE may give
@@ -37,6 +39,8 @@ class Engine:
     runtime: str
     #: a mount that the runtime must not see, if any: crun refuses cgroup v1 with v2 beside it
     hide: Path | None
+    #: whether it gives containers control groups: a user's podman has none to give
+    has_control_groups: bool = True
     #: limits of each container, below the host's own
     ulimits: tuple[str, ...]
 
@@ -71,6 +75,7 @@ def _limit(number: int, most: int) -> int:
 
 def find_engine(cgroups: Path = _CGROUPS) -> Engine | None:
     """Find a runtime that works here, and limits that it may set; None: there is none."""
+    is_privileged = privilege.is_privileged()
     unified = cgroups / "unified"
     is_hybrid = (
         not (cgroups / "cgroup.controllers").exists() and (unified / "cgroup.procs").exists()
@@ -78,11 +83,13 @@ def find_engine(cgroups: Path = _CGROUPS) -> Engine | None:
     files = _limit(resource.RLIMIT_NOFILE, _MOST_FILES)
     processes = _limit(resource.RLIMIT_NPROC, _MOST_PROCESSES)
     # crun first: it comes with Debian's podman, and takes a third less time than runc
-    for runtime in ("crun", "runc"):
+    # and runc makes no container without control groups
+    for runtime in ("crun", "runc") if is_privileged else ("crun",):
         if _which(runtime):
             return Engine(
                 runtime=runtime,
                 hide=unified if is_hybrid and runtime == "crun" else None,
+                has_control_groups=is_privileged,
                 ulimits=(f"nofile={files}:{files}", f"nproc={processes}:{processes}"),
             )
     return None
@@ -100,16 +107,15 @@ def check() -> list[Problem]:
     def lacks(*words: str) -> None:
         problems.append(problem(*words))
 
-    if not is_privileged():
-        lacks(
-            "machines in containers need root for now, with CAP_SYS_ADMIN and CAP_NET_ADMIN "
-            f"(this is user {os.geteuid()})",
-            "run as root, or give the machines no image: the netns target needs no privileges",
-        )
+    if not privilege.is_privileged():
+        problems += subids.forbidden("podman")
     if not _which("podman"):
         lacks("no podman", "apt-get install podman", "podman")
     elif find_engine() is None:
-        lacks("no container runtime, neither crun nor runc", "apt-get install crun", "crun")
+        which = (
+            "neither crun nor runc" if privilege.is_privileged() else "which is crun without root"
+        )
+        lacks(f"no container runtime, {which}", "apt-get install crun", "crun")
     if importlib.util.find_spec("podman") is None:
         lacks(
             "no podman-py, the Python package 'podman'",
@@ -120,6 +126,26 @@ def check() -> list[Problem]:
             lacks(
                 f"{folder} is itself on an overlay, where the kernel allows no second one",
                 f"set {variable} to a folder on a disk, as in a container's volume",
+            )
+    return problems
+
+
+def refused(plan: Plan, kind: str) -> list[Problem]:
+    """What of a plan's machines containers of an ordinary user cannot be: all without a group."""
+    machines = [one for one in plan.machines.values() if one.target == kind]
+    if privilege.is_privileged():
+        return []
+    limited = [machine.name for machine in machines if machine.limits is not None]
+    booted = [machine.name for machine in machines if machine.init is not None]
+    problems = []
+    for names, what in ((limited, "limits"), (booted, "systemd")):
+        if names:
+            problems.append(
+                problem(
+                    f"{what} (of {', '.join(names)}) need control groups, which containers have "
+                    "only from root",
+                    'run as root, or on="netns"' if what == "systemd" else "run as root",
+                )
             )
     return problems
 

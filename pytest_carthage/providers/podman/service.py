@@ -17,8 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from pytest_carthage.errors import CarthageError, HostError
-from pytest_carthage.fabric import wire
-from pytest_carthage.fabric.programs import PATH
+from pytest_carthage.fabric.host.programs import PATH
+from pytest_carthage.fabric.wire import frames
 from pytest_carthage.providers.podman import host
 
 if TYPE_CHECKING:
@@ -82,8 +82,9 @@ class Service:
         log = self.folder / "service.log"
         # /proc/self/cwd: the kernel takes no more than 108 bytes as the path of a socket
         command = f"podman system service --time 0 unix:///proc/self/cwd/{_SOCKET}"
-        steps = [f"umount {shlex.quote(str(engine.hide))}"] if engine.hide else []
-        steps += [command, "echo $? > ended"]
+        # an ordinary user's podman would have one in /tmp; the fabric's /run ends with it
+        runtime = "/run/podman-user"
+        steps = [*_hiding(engine), f"mkdir -m 700 {runtime}", command, "echo $? > ended"]
         await context.fabric.request(
             "spawn",
             name="podman",
@@ -93,8 +94,11 @@ class Service:
                 "PATH": PATH,
                 "HOME": "/root",
                 "LANG": "C.UTF-8",
+                "XDG_RUNTIME_DIR": runtime,
                 "CONTAINERS_CONF": str(self.folder / "containers.conf"),
                 "CONTAINERS_STORAGE_CONF": str(self.folder / "storage.conf"),
+                # it would ask systemd for timers; who waits for health asks for the checks
+                "DISABLE_HC_SYSTEMD": "true",
             },
             log=str(log),
             cwd=str(self.folder),
@@ -112,7 +116,7 @@ class Service:
         deadline = time.monotonic() + _START_S
         while True:
             try:
-                wire.connect(str(self.folder / _SOCKET)).close()
+                frames.connect(str(self.folder / _SOCKET)).close()
             except OSError as error:
                 seen = error.strerror
             else:
@@ -146,6 +150,15 @@ class Service:
     def _steps(self, steps: Callable[[Requests], Any]) -> Any:
         with Requests.to(self.folder) as requests:
             return steps(requests)
+
+
+def _hiding(engine: host.Engine) -> list[str]:
+    """The command that hides what the runtime must not see."""
+    if engine.hide is None:
+        return []
+    path = shlex.quote(str(engine.hide))
+    # what a user's namespace has from the host cannot be unmounted there, but covered
+    return [f"umount {path}" if engine.has_control_groups else f"mount -t tmpfs none {path}"]
 
 
 def _failure(what: str, log: Path) -> Problem:

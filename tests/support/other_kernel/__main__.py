@@ -17,16 +17,34 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.support.other_kernel import server
+
 REPOSITORY = Path(__file__).resolve().parents[3]
 TESTS = [
     "tests/fabric/test_links.py",
     "tests/fabric/test_capability.py",
-    "tests/realisation/test_link_kinds.py",
-    "tests/access/test_faults_live.py",
+    "tests/live/test_link_kinds.py",
+    "tests/live/faults/test_faults_live.py",
 ]
+#: what systemd and control groups of version 2 alone are needed for
+SYSTEMD_TESTS = ["tests/contract", "tests/providers/test_session_of_a_user.py"]
+_PYTEST = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "--timeout=300"]
 _METAPACKAGE = "linux-image-amd64"
 #: what the first steps need; everything else is loaded from the host's folder
-_FIRST_MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
+_FIRST_MODULES = (
+    "virtio_pci",
+    "virtio_blk",
+    "9pnet_virtio",
+    "9p",
+    "overlay",
+    "crc32c_generic",
+    "ext4",
+)
+#: told to a systemd that is the first process
+_SYSTEMD = (
+    "systemd.unified_cgroup_hierarchy=1 systemd.mask=serial-getty@ttyS0.service"
+    " systemd.show_status=0"
+)
 _ENDED = "other kernel: the command ended with status "
 
 _INIT = """#!/bin/busybox sh
@@ -34,7 +52,9 @@ export PATH=/bin
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
 for module in {modules}; do insmod /modules/$module || echo "no $module"; done
-mkdir -p /lower /memory /root
+{steps}"""
+
+_MOUNT = """mkdir -p /lower /memory /root
 mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=loose,ro host /lower
 mount -t tmpfs -o size=75% tmpfs /memory
 mkdir -p /memory/upper /memory/work
@@ -118,25 +138,30 @@ def _entry(name: str, mode: int, content: bytes) -> bytes:
     return head + bytes(-len(head) % 4) + content + bytes(-len(content) % 4)
 
 
-def make_initramfs(kernel: Path, script: Path, target: Path) -> None:
-    """Write the archive that the kernel starts from."""
-    busybox = shutil.which("busybox")
-    assert busybox is not None
+def _busybox() -> Path:
+    path = shutil.which("busybox")
+    assert path is not None
+    return Path(path)
+
+
+def make_initramfs(kernel: Path, steps: str, target: Path) -> None:
+    """Write the archive that the kernel starts from.
+
+    :param steps: what is done once the first modules are there.
+    """
     modules = _modules(kernel)
-    init = _INIT.format(
-        modules=" ".join(path.name for path in modules),
-        kernel=kernel,
-        script=shlex.quote(str(script)),
-    )
+    init = _INIT.format(modules=" ".join(path.name for path in modules), steps=steps)
     entries = [_entry(name, 0o040755, b"") for name in ("bin", "proc", "modules")]
-    entries.append(_entry("bin/busybox", 0o100755, Path(busybox).read_bytes()))
+    entries.append(_entry("bin/busybox", 0o100755, _busybox().read_bytes()))
     entries.append(_entry("init", 0o100755, init.encode()))
     entries += [_entry(f"modules/{path.name}", 0o100644, path.read_bytes()) for path in modules]
     entries.append(_entry("TRAILER!!!", 0, b""))
     target.write_bytes(b"".join(entries))
 
 
-def boot(kernel: Path, initramfs: Path, *, memory_mib: int, timeout_s: float) -> int:
+def boot(
+    kernel: Path, initramfs: Path, *, disk: Path | None, memory_mib: int, timeout_s: float
+) -> int:
     """Boot it, show its console, and return the command's status."""
     (image,) = (kernel / "boot").glob("vmlinuz-*")
     kvm = os.access("/dev/kvm", os.W_OK) and any(
@@ -149,7 +174,8 @@ def boot(kernel: Path, initramfs: Path, *, memory_mib: int, timeout_s: float) ->
             *("-m", str(memory_mib), "-smp", "2", "-no-reboot"),
             *("-display", "none", "-monitor", "none", "-serial", "stdio", "-net", "none"),
             *("-kernel", str(image), "-initrd", str(initramfs)),
-            *("-append", "console=ttyS0 quiet panic=-1 sysctl.kernel.printk=3"),
+            *("-append", f"console=ttyS0 quiet panic=-1 sysctl.kernel.printk=3 {_SYSTEMD}"),
+            *(("-drive", f"file={disk},format=raw,if=virtio,cache=unsafe") if disk else ()),
             "-virtfs",
             "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap",
         ],
@@ -178,6 +204,11 @@ def main(arguments: Sequence[str]) -> int:
     """Run a command, by default the tests of what few kernels lack."""
     parser = argparse.ArgumentParser(prog="python -m tests.support.other_kernel")
     parser.add_argument("--cache", type=Path, help="a folder that keeps the unpacked kernel")
+    parser.add_argument(
+        "--systemd",
+        action="store_true",
+        help="systemd is the first process, and control groups are of version 2",
+    )
     parser.add_argument("--memory-mib", type=int, default=2048)
     parser.add_argument("command", nargs="*", help="what to run in the checkout; default: pytest")
     options = parser.parse_args(arguments)
@@ -186,35 +217,32 @@ def main(arguments: Sequence[str]) -> int:
         parser.error(
             f"no {' and no '.join(missing)}; try: apt-get install qemu-system-x86 busybox-static"
         )
-    command = options.command or [
-        *(
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            "--timeout=300",
-            "--color=no",
-        ),
-        *TESTS,
-    ]
+    command = options.command or [*_PYTEST, *(SYSTEMD_TESTS if options.systemd else TESTS)]
     with tempfile.TemporaryDirectory(prefix="other-kernel-") as temporary:
         folder = Path(temporary)
         if options.cache is not None:
             options.cache.mkdir(parents=True, exist_ok=True)
         kernel = unpack_kernel((options.cache or folder).resolve())
-        script = folder / "run.sh"
-        script.write_text(
-            _RUN.format(
-                path=shlex.quote(os.environ["PATH"]),
-                folder=shlex.quote(str(REPOSITORY)),
-                command=shlex.join(command),
-                ended=_ENDED,
+        disk = None
+        if options.systemd:
+            disk = folder / "disk"
+            shared = server.make_disk(disk, REPOSITORY, command, busybox=_busybox(), ended=_ENDED)
+            steps = server.MOUNT.format(kernel=kernel, shared=shlex.join(map(str, shared)))
+        else:
+            script = folder / "run.sh"
+            script.write_text(
+                _RUN.format(
+                    path=shlex.quote(os.environ["PATH"]),
+                    folder=shlex.quote(str(REPOSITORY)),
+                    command=shlex.join(command),
+                    ended=_ENDED,
+                )
             )
+            steps = _MOUNT.format(kernel=kernel, script=shlex.quote(str(script)))
+        make_initramfs(kernel, steps, folder / "initramfs")
+        return boot(
+            kernel, folder / "initramfs", disk=disk, memory_mib=options.memory_mib, timeout_s=10
         )
-        make_initramfs(kernel, script, folder / "initramfs")
-        return boot(kernel, folder / "initramfs", memory_mib=options.memory_mib, timeout_s=10)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,0 @@
-"""Ways into a live machine: commands, files, sockets, testinfra, Ansible."""

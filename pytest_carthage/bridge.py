@@ -1,0 +1,275 @@
+"""The bridge between callers that wait, coroutines of any event loop, and the one loop of ours.
+
+Nothing heavy is imported here: a layout that is only declared needs no event loop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+import types
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    cast,
+    overload,
+)
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
+
+    from pytest_carthage.portal import Portal
+
+__all__ = ["Blocks", "OnPortal", "Opening", "TwoFaced", "block", "on_core", "opening", "operation"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+A = TypeVar("A")
+S = TypeVar("S")
+R_co = TypeVar("R_co", covariant=True)
+S_co = TypeVar("S_co", covariant=True)
+
+
+class Closes(Protocol):
+    """What can be ended; to end it twice is no error."""
+
+    async def aclose(self) -> None:
+        """End it."""
+        ...
+
+
+C = TypeVar("C", bound=Closes)
+
+
+class Opening(Generic[C, S]):
+    """Something that begins with ``await``, or that lasts as long as an ``async with`` block.
+
+    ``await`` gives what was begun, whose ``aclose()`` is then the caller's business.
+    """
+
+    __slots__ = ("_begin", "_begun", "_facing")
+
+    def __init__(
+        self,
+        begin: Callable[[], Coroutine[Any, Any, C]],
+        facing: Callable[[Opening[C, S], Portal], S],
+    ) -> None:
+        self._begin = begin
+        self._facing = facing
+        self._begun: C | None = None
+
+    def __await__(self) -> Generator[Any, None, C]:
+        return self._begin().__await__()
+
+    async def __aenter__(self) -> C:
+        self._begun = await self._begin()
+        return self._begun
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._begun is not None:
+            await self._begun.aclose()
+
+    def blocking(self, portal: Portal) -> S:
+        """The same for callers that wait."""
+        return self._facing(self, portal)
+
+
+class OnPortal(Protocol):
+    """What lives on a portal's event loop."""
+
+    portal: Portal
+
+
+def on_core(
+    method: Callable[Concatenate[A, P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate[A, P], Coroutine[Any, Any, R]]:
+    """Let an async method be awaited from any event loop; it always runs on the portal's."""
+
+    @functools.wraps(method)
+    async def call(self: A, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        import asyncio
+
+        home: asyncio.AbstractEventLoop = self.portal.loop  # type: ignore[attr-defined]
+        if asyncio.get_running_loop() is home:
+            return await method(self, *args, **kwargs)
+        self.portal.catch_up()  # type: ignore[attr-defined]
+        future = asyncio.run_coroutine_threadsafe(method(self, *args, **kwargs), home)
+        return await asyncio.wrap_future(future)
+
+    return call
+
+
+class TwoFaced(Generic[S_co]):
+    """An object for coroutines that has another one, :attr:`sync`, for callers that wait."""
+
+    @property
+    def sync(self) -> S_co:
+        """The same for callers that wait."""
+        raise NotImplementedError
+
+
+class Blocks:
+    """The face of an object for callers that wait; :attr:`aio` is the object itself.
+
+    A class of operations (:class:`operation`, :class:`opening`, :class:`block`) has two small
+    subclasses: the one that has this in front waits, the other one is awaited. What is no
+    operation is looked up in :attr:`aio`.
+    """
+
+    #: the same as awaitables, for any event loop
+    aio: Any
+
+    def __repr__(self) -> str:
+        return repr(self.aio)
+
+    if not TYPE_CHECKING:  # a misspelt member stays a type error
+
+        def __getattr__(self, name):
+            if name == "aio":  # it has not been made yet
+                raise AttributeError(name)
+            return getattr(self.aio, name)
+
+
+class operation(Generic[P, R_co]):  # noqa: N801  a decorator
+    """Declares what a live object does, once: an async method, which the object has in both faces.
+
+    It runs on the portal's event loop. Whose face waits returns what it returns (in its own face,
+    where it is :class:`TwoFaced`); any other one gives a coroutine, for any event loop.
+    """
+
+    def __init__(self, method: Callable[Concatenate[Any, P], Coroutine[Any, Any, R_co]]) -> None:
+        self._method = method
+        self._on_core = on_core(method)
+        functools.update_wrapper(cast("Any", self), method)
+
+        @functools.wraps(method)
+        def wait(instance: Any, /, *args: Any, **kwargs: Any) -> Any:
+            aio = instance.aio
+
+            async def go() -> Any:
+                return await method(aio, *args, **kwargs)
+
+            go.__qualname__ = method.__name__  # for the message of Portal.call
+            returned = aio.portal.call(go)
+            return returned.sync if isinstance(returned, TwoFaced) else returned
+
+        self._wait = wait
+
+    @overload
+    def __get__(self, instance: None, owner: Any) -> Callable[Concatenate[Any, P], R_co]: ...
+    @overload
+    def __get__(
+        self: operation[P, TwoFaced[S]], instance: Blocks, owner: Any
+    ) -> Callable[P, S]: ...
+    @overload
+    def __get__(self, instance: Blocks, owner: Any) -> Callable[P, R_co]: ...
+    @overload
+    def __get__(self, instance: object, owner: Any) -> Callable[P, Coroutine[Any, Any, R_co]]: ...
+    def __get__(self, instance: Any, owner: Any) -> Any:
+        if instance is None:
+            return self._method  # with its signature and its words, for documentation
+        face = self._wait if isinstance(instance, Blocks) else self._on_core
+        return types.MethodType(face, instance)
+
+
+class opening(Generic[P, C, S]):  # noqa: N801  a decorator
+    """Declares, once, what begins something: a method that gives an :class:`Opening`.
+
+    Whose face waits gives the opening's own form for callers that wait.
+    """
+
+    def __init__(self, method: Callable[Concatenate[Any, P], Opening[C, S]]) -> None:
+        self._method = method
+        functools.update_wrapper(cast("Any", self), method)
+
+        @functools.wraps(method)
+        def wait(instance: Any, /, *args: Any, **kwargs: Any) -> S:
+            aio = instance.aio
+            return method(aio, *args, **kwargs).blocking(aio.portal)
+
+        self._wait = wait
+
+    @overload
+    def __get__(self, instance: None, owner: Any) -> Callable[Concatenate[Any, P], S]: ...
+    @overload
+    def __get__(self, instance: Blocks, owner: Any) -> Callable[P, S]: ...
+    @overload
+    def __get__(self, instance: object, owner: Any) -> Callable[P, Opening[C, S]]: ...
+    def __get__(self, instance: Any, owner: Any) -> Any:
+        if instance is None:
+            return self._method
+        face = self._wait if isinstance(instance, Blocks) else self._method
+        return types.MethodType(face, instance)
+
+
+class block(Generic[P, R_co]):  # noqa: N801  a decorator
+    """Declares, once, what lasts as long as a block: ``async with``, or ``with``.
+
+    The method gives an asynchronous context manager, which is entered and left on the portal's
+    event loop.
+    """
+
+    def __init__(
+        self, method: Callable[Concatenate[Any, P], contextlib.AbstractAsyncContextManager[R_co]]
+    ) -> None:
+        self._method = method
+        functools.update_wrapper(cast("Any", self), method)
+
+        @functools.wraps(method)
+        @contextlib.contextmanager
+        def wait(instance: Any, /, *args: Any, **kwargs: Any) -> Iterator[R_co]:
+            portal: Portal = instance.aio.portal
+            lasting = method(instance.aio, *args, **kwargs)
+            entered = portal.call(lasting.__aenter__)
+            try:
+                yield entered
+            finally:
+                portal.call(lasting.__aexit__, *sys.exc_info())
+
+        @functools.wraps(method)
+        @contextlib.asynccontextmanager
+        async def on_portal(instance: Any, /, *args: Any, **kwargs: Any) -> AsyncIterator[R_co]:
+            portal: Portal = instance.portal
+            lasting = method(instance, *args, **kwargs)
+            entered = await _on(portal, lasting.__aenter__)
+            try:
+                yield entered
+            finally:
+                await _on(portal, lasting.__aexit__, *sys.exc_info())
+
+        self._wait = wait
+        self._on_portal = on_portal
+
+    @overload
+    def __get__(
+        self, instance: None, owner: Any
+    ) -> Callable[Concatenate[Any, P], contextlib.AbstractContextManager[R_co]]: ...
+    @overload
+    def __get__(
+        self, instance: Blocks, owner: Any
+    ) -> Callable[P, contextlib.AbstractContextManager[R_co]]: ...
+    @overload
+    def __get__(
+        self, instance: object, owner: Any
+    ) -> Callable[P, contextlib.AbstractAsyncContextManager[R_co]]: ...
+    def __get__(self, instance: Any, owner: Any) -> Any:
+        if instance is None:
+            return self._method
+        face = self._wait if isinstance(instance, Blocks) else self._on_portal
+        return types.MethodType(face, instance)
+
+
+async def _on(portal: Portal, function: Callable[..., Coroutine[Any, Any, R]], *args: Any) -> R:
+    """Run a coroutine on the portal's event loop, from whichever there is."""
+    import asyncio
+
+    if asyncio.get_running_loop() is portal.loop:
+        return await function(*args)
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(function(*args), portal.loop))

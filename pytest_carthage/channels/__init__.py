@@ -1,0 +1,1 @@
+"""Ways into one machine, the same promises on each."""

@@ -1,0 +1,224 @@
+"""An asyncio client of a fabric or an agent: many requests under way on one connection."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from pytest_carthage.errors import FabricError
+from pytest_carthage.fabric.wire import frames, replies
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Mapping, Sequence
+
+    Answer = asyncio.Future[tuple[dict[str, Any], list[int]]]
+
+#: the longest that a fabric or an agent may take to say that it is there
+_CONNECT_S = 60.0
+
+
+class _Request:
+    """A request that was asked, and who waits for its answer."""
+
+    def __init__(self, op: str, fields: Mapping[str, object], answer: Answer) -> None:
+        self.op = op
+        self.fields = fields
+        self.answer = answer
+
+
+class AsyncChannel:
+    """One connection, used from one event loop.
+
+    A request whose caller is cancelled is taken back: it is not sent if it has not begun to be,
+    and else the other end is told, which ends what it began. Others are not touched by that.
+    """
+
+    def __init__(self, sock: socket.socket, who: str) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._who = who
+        self._loop = asyncio.get_running_loop()
+        self._last = 0
+        self._decoder = frames.Decoder()
+        self._requests: dict[int, _Request] = {}
+        self._outbox = frames.Outbox(sock)
+        self._closed: str | None = None
+        #: operations that the other end says it has; None: it was not asked
+        self.operations: frozenset[str] | None = None
+        self._loop.add_reader(sock.fileno(), self._readable)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the other end is gone."""
+        return self._closed is not None
+
+    def close(self, reason: str = "closed", *, is_unread: bool = False) -> None:
+        """Close the connection; requests under way fail.
+
+        :param is_unread: the other end has not read what was sent last.
+        """
+        if self._closed is not None:
+            return
+        self._closed = reason
+        self._loop.remove_reader(self._sock.fileno())
+        self._loop.remove_writer(self._sock.fileno())
+        self._sock.close()
+        self._decoder.close()
+        self._outbox.close()
+        requests, self._requests = self._requests, {}
+        for number, request in requests.items():
+            if not request.answer.done():
+                error = FabricError(f"{self._who}: {reason}")
+                error.is_unsent = is_unread and number == self._last
+                request.answer.set_exception(error)
+
+    # answers
+
+    def _readable(self) -> None:
+        try:
+            frame = self._decoder.read(self._sock)
+            if frame is not None:
+                self._take(*frame)
+        except frames.Malformed as error:
+            self.close(f"it sent {error}, and is not talked to any more")
+        except frames.Closed as error:
+            # the kernel says so of a socket that is closed with something in it, see unix(7)
+            is_reset = isinstance(error.__cause__, ConnectionResetError)
+            self.close("it is gone", is_unread=is_reset)
+        except OSError as error:
+            self.close(f"it is gone ({error.strerror or error})")
+
+    def _take(self, message: frames.Message, fds: list[int]) -> None:
+        """Give an answer to who waits for it.
+
+        :raises frames.Malformed: it answers nothing that was ever asked.
+        """
+        number = message.get("id")
+        try:
+            if type(number) is not int or not 0 < number <= self._last:
+                raise frames.Malformed(f"a reply to {number!r:.40}, which nobody asked")
+            request = self._requests.get(number)
+            if request is None:
+                return  # who asked was cancelled
+            replies.check(request.op, request.fields, message, len(fds))
+            if request.answer.done():
+                return
+            del self._requests[number]
+            if message["ok"]:
+                request.answer.set_result((message, fds))
+                fds = []
+            else:
+                error = FabricError(f"{self._who}: {message['error']}")
+                error.errno = message["errno"]
+                request.answer.set_exception(error)
+        finally:
+            frames.close_all(fds)
+
+    # requests
+
+    async def hello(self, machine: str) -> None:
+        """Have this be the connection to a machine's agent, and learn what that can do.
+
+        :raises FabricError: there is no such machine, or it does not answer.
+        """
+        reply, _ = await self.request("channel", machine=machine)
+        self.operations = frozenset(reply["operations"])
+
+    async def request(
+        self, op: str, /, *, fds: Sequence[int] = (), **fields: object
+    ) -> tuple[dict[str, Any], list[int]]:
+        """Ask and wait for the answer; the caller closes the descriptors that come with it.
+
+        :raises FabricError: refused, with the reason and maybe ``errno``; or the other end
+            is gone, or answered what is no answer.
+        """
+        if self._closed is not None:
+            raise self._unsent()
+        self._last += 1
+        number = self._last
+        try:
+            data = frames.pack({"id": number, "op": op, **fields}, fds)
+        except ValueError as error:
+            raise FabricError(f"{self._who}: {op!r} cannot be asked: {error}") from error
+        answer: Answer = self._loop.create_future()
+        self._requests[number] = _Request(op, fields, answer)
+        try:
+            frame = self._post(data, fds)
+        except frames.Crowded as error:
+            del self._requests[number]
+            refused = FabricError(f"{self._who}: {op!r} cannot be asked: {error.strerror}")
+            refused.errno = error.errno
+            raise refused from error
+        if frame is None:
+            answer.exception()  # it is told here
+            raise self._unsent()
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            self._take_back(number, frame, answer)
+            raise
+        finally:
+            self._requests.pop(number, None)
+
+    def _unsent(self) -> FabricError:
+        """The error of a request that the other end has not got, since it is gone."""
+        error = FabricError(f"{self._who}: {self._closed}")
+        error.is_unsent = True
+        return error
+
+    def _take_back(self, number: int, frame: frames.Frame, answer: Answer) -> None:
+        """Nobody waits for this answer any more; never waits itself."""
+        if answer.done() and not answer.cancelled() and answer.exception() is None:
+            frames.close_all(answer.result()[1])  # it came in the same turn of the loop
+        if self._closed is None and not self._outbox.withdraw(frame):
+            self._last += 1
+            self._post(frames.pack({"id": self._last, "op": "cancel", "request": number}), ())
+
+    def _post(self, data: bytes, fds: Sequence[int]) -> frames.Frame | None:
+        """Send a frame; returns it, or None: the other end is gone, and all know it.
+
+        :raises frames.Crowded: its descriptors cannot go now.
+        """
+        waited = bool(self._outbox)
+        try:
+            frame = self._outbox.post(data, fds)
+        except frames.Crowded:
+            raise
+        except OSError as error:
+            self.close(f"it is gone ({error.strerror or error})")
+            return None
+        if self._outbox and not waited:
+            self._loop.add_writer(self._sock.fileno(), self._writable)
+        return frame
+
+    def _writable(self) -> None:
+        try:
+            self._outbox.flush()
+        except OSError as error:
+            self.close(f"it is gone ({error.strerror or error})")
+            return
+        if not self._outbox:
+            self._loop.remove_writer(self._sock.fileno())
+
+
+async def connect(path: str, who: str, machine: str | None = None) -> AsyncChannel:
+    """Connect to a fabric or supervisor, or through a fabric to a machine's agent.
+
+    :raises FabricError: nobody answers there, or there is no such machine.
+    """
+    try:
+        channel = AsyncChannel(frames.connect(path), who)
+    except OSError as error:
+        raise FabricError(f"{who}: no answer on its socket ({error.strerror})") from error
+    if machine is not None:
+        try:
+            async with asyncio.timeout(_CONNECT_S):
+                await channel.hello(machine)
+        except TimeoutError:
+            channel.close()
+            raise FabricError(f"{who}: no answer within {_CONNECT_S:g} s") from None
+        except BaseException:
+            channel.close()
+            raise
+    return channel

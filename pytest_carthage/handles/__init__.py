@@ -1,0 +1,1 @@
+"""Promises: what a live thing can do, and the values that it gives."""

@@ -1,0 +1,65 @@
+"""What a live machine can be asked for, by name: what a target lacks is refused by name, too."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+from typing import Literal
+
+__all__ = ["CAPABILITIES", "OPERATIONS", "Capability", "lacking"]
+
+Capability = Literal[
+    "run",
+    "files",
+    "connect",
+    "socket",
+    "listening",
+    "observe",
+    "logs",
+    "power",
+    "freeze",
+    "links",
+    "limits",
+    "command",
+]
+
+#: capability to words that follow "cannot"
+CAPABILITIES: Mapping[Capability, str] = MappingProxyType(
+    {
+        "run": "run commands in machines",
+        "files": "read and write files of machines",
+        "connect": "connect from inside of machines",
+        "socket": "give sockets of a machine's network",
+        "listening": "tell what listens in a machine",
+        "observe": "look into machines",
+        "logs": "tell what a machine printed",
+        "power": "switch machines off and on",
+        "freeze": "freeze machines",
+        "links": "put machines on networks of a layout",
+        "limits": "limit machines",
+        "command": "start a command as a machine's main process",
+    }
+)
+
+#: capability to the operations that a machine's endpoint has for it
+OPERATIONS: Mapping[Capability, frozenset[str]] = MappingProxyType(
+    {
+        "run": frozenset({"run", "wait", "kill"}),
+        "files": frozenset({"open", "stat", "listdir", "mkdirs", "symlink", "chmod", "chown"}),
+        "connect": frozenset({"connect"}),
+        "socket": frozenset({"socket"}),
+        "listening": frozenset({"listening"}),
+        "observe": frozenset({"observe"}),
+    }
+)
+
+
+def lacking(operations: Collection[str]) -> frozenset[Capability]:
+    """What an endpoint cannot be asked for, by the operations that it says it has.
+
+    Whoever gives sockets of a machine's network can connect there, too.
+    """
+    lacks = {name for name, needed in OPERATIONS.items() if not needed <= set(operations)}
+    if "socket" not in lacks:
+        lacks.discard("connect")
+    return frozenset(lacks)

@@ -1,0 +1,90 @@
+"""What a command in a machine gave."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, replace
+
+from pytest_carthage.handles.kept import shortened
+
+#: characters that a record keeps of the beginning and of the end of what was printed
+_HEAD, _TAIL = 8 << 10, 24 << 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Result:
+    """A command that has ended: exit status, output, time.
+
+    Of a secret one, who ran it has the output; what is kept, and what is shown of it, has none.
+    """
+
+    machine: str
+    #: as it was given: text for a shell, or the arguments
+    command: str | tuple[str, ...]
+    #: exit status; the negative signal number where a signal ended it
+    status: int
+    stdout: str
+    stderr: str
+    #: UNIX time at which it was started
+    started_at: float
+    duration_s: float
+    user: str | None = None
+    #: standard output as it came, where it is not text in UTF-8
+    raw_stdout: bytes | None = None
+    #: whether its input and output are nobody else's business
+    secret: bool = False
+    #: command lines of what it has left running with its output open: what they print later is
+    #: not in here
+    left_running: tuple[str, ...] = ()
+
+    @property
+    def stdout_bytes(self) -> bytes:
+        """Standard output, byte for byte."""
+        return self.stdout.encode() if self.raw_stdout is None else self.raw_stdout
+
+    @property
+    def ok(self) -> bool:
+        """Whether the exit status is 0."""
+        return self.status == 0
+
+    @property
+    def lines(self) -> list[str]:
+        """Standard output, line by line, without the ends of lines."""
+        return self.stdout.splitlines()
+
+    @property
+    def text(self) -> str:
+        """The command as one would type it."""
+        return self.command if isinstance(self.command, str) else shlex.join(self.command)
+
+    @property
+    def record(self) -> Result:
+        """It as it may be kept: without the output of a secret one, and not too much of a long one.
+
+        Of more than 32,768 characters the first 8,192 and the last 24,576 are kept.
+        """
+        if self.secret:
+            return replace(self, stdout="", stderr="", raw_stdout=None)
+        if max(len(self.stdout), len(self.stderr)) <= _HEAD + _TAIL:
+            return self
+        stdout = shortened(self.stdout, head=_HEAD, tail=_TAIL)
+        return replace(
+            self,
+            stdout=stdout,
+            stderr=shortened(self.stderr, head=_HEAD, tail=_TAIL),
+            raw_stdout=self.raw_stdout if stdout == self.stdout else None,
+        )
+
+    def __repr__(self) -> str:
+        printed = "secret" if self.secret else f"stdout={self.stdout!r}, stderr={self.stderr!r}"
+        return (
+            f"Result(machine={self.machine!r}, command={self.command!r}, status={self.status}, "
+            f"{printed}, started_at={self.started_at}, duration_s={self.duration_s}, "
+            f"user={self.user!r})"
+        )
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    def __str__(self) -> str:
+        return self.stdout

@@ -1,0 +1,1 @@
+"""Images of a layout locked, packed and unpacked."""

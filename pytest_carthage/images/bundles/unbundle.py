@@ -1,0 +1,115 @@
+"""Taking a bundle apart: all of it is checked before anything of it is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_carthage.errors import BundleError
+from pytest_carthage.images.bundles.manifest import Manifest
+from pytest_carthage.images.bundles.reading import check, read_manifest
+from pytest_carthage.images.bundles.unpacking import Unpacking, new_folder, unpack_suite
+from pytest_carthage.images.exports.places import absolute
+from pytest_carthage.store.holding import Holding
+from pytest_carthage.store.records import ImageRecord
+from pytest_carthage.store.root import Store
+
+__all__ = ["Unbundled", "unbundle"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unbundled:
+    """What a bundle has brought."""
+
+    manifest: Manifest
+    #: where the tests are, to start pytest in
+    folder: Path
+    #: layers that were new here
+    new: int
+
+
+async def unbundle(
+    path: Path,
+    folder: Path | None = None,
+    *,
+    store: Store | None = None,
+    note: Callable[[str], None],
+) -> Unbundled:
+    """Check a bundle; put its layers into the store and its tests into a new folder.
+
+    :param folder: must be empty or not exist; by default the layout's name, in the working folder.
+    :raises BundleError: it is damaged or no bundle, there is no room, the folder has something.
+    """
+    store = store or Store()
+    await asyncio.to_thread(store.prepare)
+    path = absolute(path)
+    manifest = await asyncio.to_thread(read_manifest, path)
+    folder = absolute(folder or Path(manifest.layout))
+    await asyncio.to_thread(_refuse_folder, path, folder)
+    with Holding() as holding:
+        missing = {
+            key for key in manifest.layers if not await holding.added(store.layers.path(key))
+        }
+        await asyncio.to_thread(_refuse_small, path, manifest, missing, store, folder)
+        note(f"checking {path.name}")
+        metas = await asyncio.to_thread(check, path, manifest)
+        unpacking = Unpacking(
+            path=path, manifest=manifest, metas=metas, store=store, note=note, holding=holding
+        )
+        note(f"unpacking the tests into {folder}")
+        try:
+            with new_folder(path, folder) as new:
+                await asyncio.to_thread(unpack_suite, path, manifest, new)
+                await unpacking.run(missing)
+        except BaseException:
+            await asyncio.shield(unpacking.undo())
+            raise
+        for record in _records(manifest):
+            await asyncio.to_thread(store.records.keep, record)
+    return Unbundled(manifest=manifest, folder=folder / manifest.folder, new=len(unpacking.made))
+
+
+def _refuse_folder(path: Path, folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        return
+    if folder.exists() or folder.is_symlink():
+        raise BundleError(
+            f"bundle {path}: the folder {folder} has something already; "
+            f"try: pytest-carthage unbundle {path.name} FOLDER, with one that is new"
+        )
+
+
+def _refuse_small(
+    path: Path, manifest: Manifest, missing: Collection[str], store: Store, folder: Path
+) -> None:
+    above = next(place for place in folder.parents if place.exists())
+    suite = [member for name, member in manifest.members.items() if name.startswith("suite/")]
+    needs = [
+        (store.root, sum(manifest.sizes.get(key, 0) for key in missing), "its layers"),
+        (above, sum(member.size for member in suite), "its tests"),
+    ]
+    for place, size, part in needs:
+        free = shutil.disk_usage(place).free
+        if size > free:
+            raise BundleError(
+                f"bundle {path}: {part} need {size >> 20} MiB, and {place} has {free >> 20} MiB "
+                "free; try: pytest-carthage images gc, or CARTHAGE_IMAGES on another disk"
+            )
+
+
+def _records(manifest: Manifest) -> Iterator[ImageRecord]:
+    now = time.time()
+    for image in manifest.images:
+        yield ImageRecord(
+            key=image["key"],
+            name=image["name"],
+            tag=image["tag"],
+            layers=tuple(image["layers"]),
+            built_at=now,
+            used_at=now,
+            config=image["config"],
+        )

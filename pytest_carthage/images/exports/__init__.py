@@ -1,0 +1,1 @@
+"""Images in the forms that others take: archives, tarballs, disks."""

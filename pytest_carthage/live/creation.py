@@ -1,0 +1,296 @@
+"""The creation of machines, in phases; a machine that was restored needs only some of them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Sequence
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from pytest_carthage.errors import BlockedError, CarthageError, CreationError
+from pytest_carthage.images.policy import Policy
+from pytest_carthage.live.machines.machine import AsyncMachine
+from pytest_carthage.live.refreshes import refresh
+from pytest_carthage.live.resolved import Resolutions
+from pytest_carthage.live.rooms import Rooms
+from pytest_carthage.live.surroundings import Surroundings
+from pytest_carthage.live.welcome import Welcome
+from pytest_carthage.model.mistakes.culprit import described, passes_through
+from pytest_carthage.planning.plan import PlannedMachine
+from pytest_carthage.provider import (
+    Context,
+    Ends,
+    PreparesEnvironments,
+    Provider,
+    StartsFromImages,
+)
+from pytest_carthage.providing import Providers
+
+if TYPE_CHECKING:
+    from pytest_carthage.store.built import Built
+
+__all__ = ["Creation", "Phase", "first_cause"]
+
+
+class Phase(Enum):
+    """What a machine's creation consists of, in this order."""
+
+    #: its image is built, and its provider has it
+    ROOT = "root"
+    #: its provider has placed and started it: its agent answers
+    START = "start"
+    #: its links have the addresses that they are to be lent
+    NETWORK = "network"
+    #: its roles' tasks are done; what welcomes it has done so before
+    TASKS = "tasks"
+    #: it is ready, and welcomes others
+    WELCOME = "welcome"
+
+
+class Creation:
+    """Creates the machines of one live layout, and takes in that they are up again."""
+
+    def __init__(
+        self,
+        *,
+        surroundings: Surroundings[AsyncMachine],
+        rooms: Rooms,
+        providers: Providers,
+        context: Callable[[PlannedMachine | None, Provider], Any],
+        resolutions: Resolutions,
+        policy: Policy,
+    ) -> None:
+        self._surroundings = surroundings
+        self._rooms = rooms
+        self._providers = providers
+        self._context = context
+        self._resolutions = resolutions
+        self._policy = policy
+        self._images: dict[str, asyncio.Task[Built]] = {}
+        #: kind of a provider to what prepares the environment for it, and with what it was given
+        self._prepared: dict[str, asyncio.Task[tuple[PreparesEnvironments, Context]]] = {}
+        self.welcome = Welcome()
+        #: what follows machines that have a power of their own
+        self._following: set[asyncio.Task[None]] = set()
+
+    async def create_all(
+        self, machines: Sequence[PlannedMachine], born: Callable[[AsyncMachine], None]
+    ) -> None:
+        """Create machines, each when those that it waits for are ready; each one is told of.
+
+        :raises CreationError: the first cause; what was blocked by it is not told of.
+        """
+        ready = {planned.name: asyncio.Event() for planned in machines}
+        failed: set[str] = set()
+
+        async def create(planned: PlannedMachine) -> None:
+            name = planned.name
+            for earlier in planned.after:
+                if earlier in ready:
+                    await ready[earlier].wait()
+                    if earlier in failed:
+                        failed.add(name)
+                        ready[name].set()
+                        return
+            try:
+                born(await self.create(planned))
+            except BaseException:
+                failed.add(name)
+                raise
+            finally:
+                ready[name].set()
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for planned in machines:
+                    group.create_task(create(planned))
+        except BaseExceptionGroup as errors:
+            first = first_cause(errors)
+            raise first from first.__cause__
+
+    async def create(
+        self, planned: PlannedMachine, *, skip: Collection[Phase] = ()
+    ) -> AsyncMachine:
+        """Create a machine.
+
+        :param skip: phases whose work is done, as for a machine whose files were restored.
+        :raises CreationError: it could not be created.
+        """
+        tell, begin = self._surroundings.tell, time.monotonic()
+        tell(planned.name, "start", planned.target)
+        try:
+            provider = self._providers[planned.target]
+            if Phase.ROOT not in skip:
+                await asyncio.gather(self._root(planned, provider), self._prepare(provider))
+            else:
+                await self._prepare(provider)
+            begin = time.monotonic()  # an image is told of by itself
+            machine = await self._start(planned, provider)
+            try:
+                if Phase.NETWORK not in skip:
+                    await machine.ask_for_addresses()
+                self.look(machine)
+                await self.welcome.arrive(machine)
+                if Phase.TASKS not in skip:
+                    await self._tasks(machine)
+                await machine.wait_until_ready()
+                if Phase.WELCOME not in skip:
+                    await self.welcome.open(machine)
+            except BaseException:
+                await asyncio.shield(machine.give_addresses_back())
+                raise
+        except BaseException as error:
+            if passes_through(error):
+                raise
+            failure = self._failure(planned, error)
+            self._resolutions.forget(planned.name)
+            tell(planned.name, "failed", str(failure).splitlines()[0], begin)
+            if failure is error:
+                raise
+            raise failure from error
+        tell(planned.name, "done", planned.target, begin)
+        return machine
+
+    def _failure(self, planned: PlannedMachine, error: BaseException) -> CreationError:
+        """What a failed creation is told as; a provider may have raised anything."""
+        if isinstance(error, CreationError):
+            return error
+        if isinstance(error, CarthageError):
+            return CreationError(str(error))
+        subject = f"machine {planned.name!r} of layout {self._surroundings.plan.layout!r}"
+        return CreationError(f"{subject}: target {planned.target!r} failed: {described(error)}")
+
+    async def _root(self, planned: PlannedMachine, provider: Provider) -> None:
+        """Have a machine's image built, and its provider have it."""
+        image = planned.image
+        if image is None or not isinstance(provider, StartsFromImages):
+            return
+        if image.key not in self._images:
+            from pytest_carthage.images.builder import ensure
+
+            self._images[image.key] = asyncio.create_task(
+                ensure(
+                    image,
+                    portal=self._rooms.portal,
+                    note=lambda who, text: self._surroundings.tell(who, "note", text),
+                    policy=self._policy,
+                )
+            )
+        await provider.take_image(await self._images[image.key])
+
+    async def _prepare(self, provider: Provider) -> None:
+        """Have a provider prepare the environment, before the first of its machines."""
+        if not isinstance(provider, PreparesEnvironments):
+            return
+        task = self._prepared.get(provider.kind)
+        if task is None:
+            task = asyncio.create_task(self._preparation(provider, provider))
+            self._prepared[provider.kind] = task
+            # nobody may be left to hear of a failure
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        # whoever is cancelled while others wait must not end it for them
+        await asyncio.shield(task)
+
+    async def _preparation(
+        self, provider: Provider, prepares: PreparesEnvironments
+    ) -> tuple[PreparesEnvironments, Context]:
+        context: Context = await self._context(None, provider)
+        await prepares.prepare(context)
+        return prepares, context
+
+    async def let_go(self) -> None:
+        """Have providers end what they have prepared; all of them are asked.
+
+        :raises CarthageError: the first that could not.
+        """
+        prepared, self._prepared = list(self._prepared.values()), {}
+        for task in prepared:
+            task.cancel()
+        done = await asyncio.gather(*prepared, return_exceptions=True)
+        ends = [each[0].end(each[1]) for each in done if not isinstance(each, BaseException)]
+        for error in await asyncio.gather(*ends, return_exceptions=True):
+            if error is not None:
+                raise error
+
+    async def _start(self, planned: PlannedMachine, provider: Provider) -> AsyncMachine:
+        context: Context = await self._context(planned, provider)
+        means = await provider.create(planned, context)
+        machine = AsyncMachine(
+            planned,
+            means,
+            log=context.logs / f"{planned.name}.log",
+            surroundings=self._surroundings,
+            rooms=self._rooms,
+            arrivals=self,
+            offline=self._policy.offline,
+        )
+        if isinstance(means, Ends):
+            following = asyncio.create_task(machine.follow())
+            self._following.add(following)
+            following.add_done_callback(self._following.discard)
+        return machine
+
+    async def _tasks(self, machine: AsyncMachine) -> None:
+        """Do the tasks of a machine's roles; what its image has is not done again."""
+        layout = self._surroundings.plan.layout
+        for role in machine.planned.roles:
+            is_in_image = role.key in machine.planned.built_roles
+            for task in role.tasks():
+                if task.kind == "filesystem" and is_in_image:
+                    continue
+                if task.network:
+                    raise CreationError(
+                        f"machine {machine.name!r} of layout {layout!r}: task "
+                        f"{task.title!r} of role {type(role).__name__} ({task.place}) wants the "
+                        "network, and machines are sealed; try: the role in the machine's image, "
+                        "as in image.with_(...)"
+                    )
+                try:
+                    await machine.perform(task, role)
+                except BaseException as error:
+                    if passes_through(error):
+                        raise
+                    raise CreationError(
+                        f"machine {machine.name!r} of layout {layout!r}: task "
+                        f"{task.title!r} of role {type(role).__name__} ({task.place}): "
+                        f"{described(error, task.function)}"
+                    ) from error
+
+    # afterwards
+
+    def look(self, machine: AsyncMachine) -> None:
+        """Links of a machine may have become known."""
+        self._resolutions.look(machine)
+
+    async def again(self, machine: AsyncMachine) -> None:
+        """A machine has been started again: its roles and those of others have their turn."""
+        await self.welcome.again(machine)
+        for role in machine.planned.roles:
+            await refresh(machine, role)
+        await self.welcome.open(machine)
+
+    async def close(self) -> None:
+        """End what is still being built, and what follows machines."""
+        tasks = [*self._images.values(), *self._following]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def first_cause(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first cause in a group: an error before a cancellation or what was blocked by it."""
+    flat: list[BaseException] = []
+
+    def walk(error: BaseException) -> None:
+        if isinstance(error, BaseExceptionGroup):
+            for inner in error.exceptions:
+                walk(inner)
+        else:
+            flat.append(error)
+
+    walk(errors)
+    for error in flat:
+        if not isinstance(error, (asyncio.CancelledError, BlockedError)):
+            return error
+    return flat[0]

@@ -1,0 +1,304 @@
+"""From a plan to a live layout, which is awaited: the only owner of lifetimes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_carthage.bridge import on_core
+from pytest_carthage.errors import CarthageError
+from pytest_carthage.events import Event, Kind, Reporter, Silent
+from pytest_carthage.images.policy import Policy
+from pytest_carthage.live import ground
+from pytest_carthage.live.announcements import Announcements
+from pytest_carthage.live.contexts import Contexts
+from pytest_carthage.live.creation import Creation
+from pytest_carthage.live.faults.disturbance import AsyncDisturbance
+from pytest_carthage.live.machines.machine import AsyncMachine
+from pytest_carthage.live.membership import Membership
+from pytest_carthage.live.operations import LayoutOperations, unknown
+from pytest_carthage.live.resolved import Resolutions, Subscriber
+from pytest_carthage.live.rooms import Rooms
+from pytest_carthage.live.runs import Fabric, Run
+from pytest_carthage.live.searches import OFFERING, WITH_ROLE
+from pytest_carthage.model.machine import Machine
+from pytest_carthage.placing.specs import network_specs
+from pytest_carthage.planning.plan import Plan
+from pytest_carthage.portal import Portal
+from pytest_carthage.provider import Places
+from pytest_carthage.providing import Providers
+
+if TYPE_CHECKING:
+    from pytest_carthage.live.packets.recording import Recording
+
+__all__ = ["AsyncLayout"]
+
+
+class AsyncLayout(LayoutOperations):
+    """A live layout whose operations are awaited; its attributes are the async handles."""
+
+    plan: Plan
+    _rooms: Rooms
+
+    #: as those of :class:`.Layout`
+    offering = OFFERING
+    with_role = WITH_ROLE
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        run: Run,
+        plan: Plan,
+        providers: Providers,
+        portal: Portal,
+        reporter: Reporter,
+        folder: Path,
+        fabric: Fabric,
+        subscribers: Sequence[Subscriber] = (),
+        policy: Policy = Policy(),  # noqa: B008  a value
+    ) -> None:
+        self.name = name
+        self.run = run
+        self.plan = plan
+        self.portal = portal
+        self.reporter = reporter
+        self.folder = folder
+        self.logs = folder / "logs"
+        #: UNIX socket of the fabric; other processes reach the machines by it
+        self.socket = folder / "fabric.sock"
+        self.fabric = fabric
+        self.machines: dict[str, AsyncMachine] = {}
+        self.closed = False
+        #: whether it outlives this process
+        self._stays = False
+        #: the last packets of its networks, where that was asked for
+        self.recording: Recording | None = None
+        self._rooms = Rooms.of(self)
+        #: what holds it, the last first
+        self._lifetime = contextlib.AsyncExitStack()
+        self._contexts = Contexts(
+            surroundings=self, run=run, fabric=fabric, providers=providers, lifetime=self._lifetime
+        )
+        announcements = Announcements(surroundings=self, rooms=self._rooms, run=run)
+        self._resolutions = Resolutions(self, name, subscribers)
+        self._creation = Creation(
+            surroundings=self,
+            rooms=self._rooms,
+            providers=providers,
+            context=self._contexts.context,
+            resolutions=self._resolutions,
+            policy=policy,
+        )
+        self._membership = Membership(
+            surroundings=self,
+            machines=self.machines,
+            rooms=self._rooms,
+            providers=providers,
+            contexts=self._contexts,
+            creation=self._creation,
+            announcements=announcements,
+            resolutions=self._resolutions,
+        )
+        self._lifetime.callback(fabric.close)
+        self._lifetime.callback(self._close_recording)
+        self._lifetime.callback(self._rooms.captures.close)
+        self._lifetime.callback(self._rooms.stations.close)
+        self._lifetime.callback(self._resolutions.close)
+
+    # building
+
+    @classmethod
+    async def build(
+        cls,
+        plan: Plan,
+        *,
+        name: str,
+        run: Run,
+        providers: Providers,
+        portal: Portal,
+        reporter: Reporter | None = None,
+        subscribers: Sequence[Subscriber] = (),
+        policy: Policy = Policy(),  # noqa: B008  a value
+        prologue: Callable[[AsyncLayout], Awaitable[None]] | None = None,
+        autopsy: Callable[[AsyncLayout], Awaitable[None]] | None = None,
+    ) -> AsyncLayout:
+        """Build everything in a plan; on any failure what was built is destroyed.
+
+        :param subscribers: are told what becomes known of the links.
+        :param policy: what builds of images may do.
+        :param prologue: is called when there are networks, and no machines yet.
+        :param autopsy: looks at what a failure left, before it is destroyed.
+        :raises HostError: this host lacks something; nothing was created. What it is only expected
+            to lack is told.
+        :raises CreationError: with the first cause; what waited for it is not told of.
+        """
+        reporter = reporter or Silent()
+        begin = time.monotonic()
+        problems = ground.look(plan, providers)
+        folder, fabric = await ground.begin(run, name, plan)
+        environment = cls(
+            name=name,
+            run=run,
+            plan=plan,
+            providers=providers,
+            portal=portal,
+            reporter=reporter,
+            folder=folder,
+            fabric=fabric,
+            subscribers=subscribers,
+            policy=policy,
+        )
+        environment._lifetime.push_async_callback(environment._let_go)
+        environment._lifetime.push_async_callback(environment._end)
+        environment._lifetime.push_async_callback(environment._rooms.gates.close)
+        environment._lifetime.push_async_callback(environment._creation.close)
+        environment.tell("", "start", f"{len(plan.machines)} machines")
+        for problem in problems:
+            environment.tell("", "note", f"this host may lack something: {problem}")
+        try:
+            await environment._networks()
+            if prologue is not None:
+                await prologue(environment)
+            await environment._creation.create_all(
+                list(plan.machines.values()), environment._take_in
+            )
+            await environment._resolutions.settle()
+        except BaseException as error:
+            if autopsy is not None and isinstance(error, Exception):
+                with contextlib.suppress(Exception):
+                    await autopsy(environment)
+            await asyncio.shield(environment.close())
+            environment.tell("", "failed", "destroyed", begin)
+            raise
+        environment.tell("", "done", f"{len(plan.machines)} machines", begin)
+        return environment
+
+    async def _networks(self) -> None:
+        await self.fabric.request(
+            "networks",
+            networks=network_specs(self.plan),
+        )
+
+    @property
+    def rooms(self) -> Rooms:
+        """Where its operations are carried out, each with what was opened there."""
+        return self._rooms
+
+    @property
+    def disturbances(self) -> Sequence[AsyncDisturbance]:
+        """Every fault that was begun, also those that are healed."""
+        return tuple(self._rooms.faults.begun)
+
+    def _take_in(self, machine: AsyncMachine) -> None:
+        self.machines[machine.name] = machine
+
+    @property
+    def place(self) -> Places:
+        """Have the fabric make what is planned, see :class:`.provider.Context`."""
+        return self._contexts.place
+
+    # living
+
+    def tell(self, subject: str, kind: Kind, text: str = "", begin: float | None = None) -> None:
+        """Report an event; ``begin`` (monotonic) gives its duration."""
+        self.reporter.event(
+            Event(
+                at_s=time.time(),
+                environment=self.name,
+                subject=subject,
+                kind=kind,
+                text=text,
+                duration_s=None if begin is None else time.monotonic() - begin,
+            )
+        )
+
+    def handle(self, name: str) -> AsyncMachine:
+        """The handle of a machine.
+
+        :raises KeyError: there is none of this name.
+        """
+        return self.machines[name]
+
+    def handles(self) -> Sequence[AsyncMachine]:
+        """Handles of all machines, in the order of the plan."""
+        return [self.machines[name] for name in self.plan.machines if name in self.machines]
+
+    def __getitem__(self, name: str) -> AsyncMachine:
+        try:
+            return self.machines[name]
+        except KeyError:
+            raise KeyError(unknown(self.plan, name)) from None
+
+    def __getattr__(self, name: str) -> AsyncMachine:
+        if name.startswith("_") or "machines" not in vars(self):
+            raise AttributeError(name)
+        try:
+            return self.machines[name]
+        except KeyError:
+            raise AttributeError(unknown(self.plan, name)) from None
+
+    def __iter__(self) -> Iterator[AsyncMachine]:
+        return iter(self.handles())
+
+    @property
+    def _played(self) -> AsyncLayout:
+        """What Ansible is to see of it."""
+        return self
+
+    async def _admit(self, machine: Machine, name: str) -> AsyncMachine:
+        return await self._membership.admit(machine, name)
+
+    async def _dismiss(self, name: str) -> None:
+        await self._membership.dismiss(name)
+
+    # the end
+
+    @on_core
+    async def keep(self, *, for_s: float | None) -> None:
+        """Have everything stay when this process ends, except for what it holds open itself."""
+        await self._rooms.gates.close()
+        if self.recording is not None:
+            from pytest_carthage.live.packets.recording import FILE
+
+            await self.recording.write(self.folder / FILE)
+        await self.run.keep(self.name, for_s=for_s)
+        self._stays = True
+        self.closed = True
+        await self._lifetime.aclose()
+
+    async def _let_go(self) -> None:
+        if not self._stays:
+            await self._creation.let_go()
+
+    async def _end(self) -> None:
+        if self._stays:
+            return
+        left = await self._contexts.intents.destroy_outside()
+        try:
+            await self.run.destroy(self.name)  # which tries again what is left
+        except CarthageError as error:
+            for identity, failure in left.items():
+                error.add_note(f"{identity}: {type(failure).__name__}: {failure}")
+            raise
+
+    @on_core
+    async def close(self) -> None:
+        """Destroy everything; what was destroyed already is not an error."""
+        if self.closed:
+            return
+        self.closed = True
+        begin = time.monotonic()
+        self.tell("", "start", "teardown")
+        # first: their channels are closed with it
+        await asyncio.gather(*(machine.tell_settings() for machine in self.handles()))
+        await self._lifetime.aclose()
+        self.tell("", "done", "teardown", begin)
+
+    def _close_recording(self) -> None:
+        if self.recording is not None:
+            self.recording.close()

@@ -1,0 +1,1 @@
+"""Faults on machines and networks, single or as storms."""

@@ -1,0 +1,1 @@
+"""Live machines and their links."""

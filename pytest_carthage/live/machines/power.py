@@ -1,0 +1,197 @@
+"""Switching a live machine on and off."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pytest_carthage.bridge import opening, operation
+from pytest_carthage.errors import CarthageError, FabricError
+from pytest_carthage.live.machines.addresses import AddressOperations
+from pytest_carthage.live.machines.readiness import ReadinessOperations
+from pytest_carthage.model.machine import rebooted
+from pytest_carthage.model.mistakes.place import Place
+from pytest_carthage.provider import End, Ends, Freezes, Powered
+
+if TYPE_CHECKING:
+    from pytest_carthage.live.faults.registry import Fault
+
+__all__ = ["PowerOperations"]
+
+
+class PowerOperations(AddressOperations, ReadinessOperations):
+    """Power, orderly and not."""
+
+    def powered(self) -> Powered:
+        """Its switch.
+
+        :raises UnsupportedError: its target has none.
+        """
+        self.require("power", "stop()")
+        assert isinstance(self._means, Powered)
+        return self._means
+
+    @property
+    def freezer(self) -> Freezes | None:
+        """What freezes it in place of the fabric."""
+        return self._means if isinstance(self._means, Freezes) else None
+
+    @operation
+    async def start(self) -> None:
+        """Start the machine after :meth:`stop`, and wait until it is ready; no-op where it runs."""
+        if self.out_of_order == "frozen":
+            self._refuse_out_of_order()
+        if self._end is not None and self._end.how == "reboot":
+            await self.wait_for(rebooted(), timeout_s=self.planned.ready_timeout_s)
+        if self._stopped or self._end is not None:
+            await self.powered().start()
+            self._stopped = False
+            self._begin_anew()
+            self.out_of_order = None
+            await self.write_names_again()
+            await self.ask_for_addresses()
+            await self._arrivals.again(self)
+        await self.wait_until_ready()
+
+    @operation
+    async def stop(self, *, timeout_s: float = 10.0) -> None:
+        """Stop the machine in good order; what is left after the time is killed. Links stay."""
+        self._refuse_out_of_order()
+        await self.tell_settings()
+        await self.give_addresses_back()
+        await self.powered().stop(timeout_s=timeout_s)
+        self._stopped = True
+        self._end = None
+
+    async def follow(self) -> None:
+        """Take in what the machine does with its own power, until it is gone for good."""
+        means = self._means
+        if not isinstance(means, Ends):
+            return
+        try:
+            while True:
+                await self._take_in_end(means, await means.ended())
+        except FabricError:
+            pass  # it was removed, or all is over
+        finally:
+            self._went_off.set()
+
+    async def _take_in_end(self, means: Ends, end: End) -> None:
+        if self._stopped or self.is_leaving or self.surroundings.closed:
+            return
+        if end.how in ("main", "again", "agent"):
+            await self._take_in_lesser_end(means, end)
+            return
+        self._end = end
+        if end.how == "over":
+            self._main_end = end
+            if end.again_s is not None:
+                await self._take_in_restart(means, end)
+                return
+        self._went_off.set()
+        self.note(str(end))
+        if end.how == "reboot":
+            try:
+                await means.back()
+                self._begin_anew()
+                await self.give_addresses_back(tell=False)
+                await self.ask_for_addresses()
+                await self._arrivals.again(self)
+                await self.wait_until_ready()
+                self._reboots += 1
+                self.note("it is back")
+                return
+            except CarthageError as error:
+                if self.is_up():  # something else is not
+                    self._reboots += 1
+                    self.note(str(error).splitlines()[0])
+                    return
+                self._end = replace(end, how="lost", last=str(error))
+        self._stopped = True
+        with contextlib.suppress(CarthageError):
+            await self.give_addresses_back(tell=False)
+
+    async def _take_in_lesser_end(self, means: Ends, end: End) -> None:
+        """Something has ended in the machine without which it goes on."""
+        if end.how == "again":
+            self._restarts = end.restarts
+            return
+        if end.how == "main":
+            self._main_end = end
+        else:
+            with contextlib.suppress(CarthageError):
+                await means.back()
+            self._went_off.set()  # who waits for news is told, and goes on
+            self._went_off.clear()
+        self.note(str(end))
+
+    async def _take_in_restart(self, means: Ends, end: End) -> None:
+        """Its main process has ended, which was all of it, and is started again."""
+        self._went_off.set()
+        self.note(str(end))
+        try:
+            await means.back()
+        except CarthageError as error:
+            if self._end is end:  # else somebody has stopped or started it
+                self._end = replace(end, how="lost", again_s=None, last=str(error))
+                self._stopped = True
+            return
+        self._restarts += 1
+        self._end = None
+        self._went_off.clear()
+        with contextlib.suppress(CarthageError):  # if it ends again, that is the next news
+            await self.give_addresses_back(tell=False)
+            await self.ask_for_addresses()
+            await self._arrivals.again(self)
+
+    def _begin_anew(self) -> None:
+        """It has been started, and has no past."""
+        self._end = self._main_end = None
+        self._restarts = 0
+        self._went_off.clear()
+
+    @operation
+    async def restart(self) -> None:
+        """Stop and start."""
+        await self.stop()
+        await self.start()
+
+    @operation
+    async def has_crashed(self) -> None:
+        """Take in that it went off without a goodbye."""
+        self.out_of_order = "crashed"
+        with contextlib.suppress(CarthageError):
+            await self.give_addresses_back(tell=False)
+        await self.powered().stop(timeout_s=0)
+        self._stopped = True
+
+    async def switched_on(self) -> None:
+        """As :meth:`start`, for a fault that heals."""
+        await self.start()
+
+    @opening
+    def freeze(self) -> Fault:
+        """Stop all processes of the machine at once, until it heals.
+
+        Its kernel goes on: it answers pings, and accepts connections that nobody serves.
+
+        :raises FaultError: it is stopped, frozen or crashed already.
+        :raises UnsupportedError: its target cannot.
+        """
+        from pytest_carthage.live.faults.machines import freeze
+
+        self.require("freeze", "freeze()", Place.of_author)
+        return freeze(self._rooms.faults, self)
+
+    @opening
+    def crash(self) -> Fault:
+        """Switch the machine off without a goodbye; to heal it is to start it until it is ready.
+
+        :raises FaultError: it is stopped, frozen or crashed already.
+        :raises UnsupportedError: its target cannot start it again.
+        """
+        from pytest_carthage.live.faults.machines import crash
+
+        self.require("power", "crash()", Place.of_author)
+        return crash(self._rooms.faults, self)

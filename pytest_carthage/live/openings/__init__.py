@@ -1,0 +1,1 @@
+"""Declared ways in and out: gates, stations, spans."""

@@ -1,0 +1,567 @@
+"""A gate: the one narrow way out of a sealed layout, for one machine, to one port of one host.
+
+It listens inside the machine, on a loopback address of its own, and hands every connection on
+to one that this process makes from the host's network. No route leads out, so it does not
+matter what the far end's address means within the layout. What passes is counted and recorded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import re
+import socket
+import struct
+import time
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pytest_carthage.bridge import Opening, on_core
+from pytest_carthage.errors import CarthageError, FabricError, GateError
+from pytest_carthage.handles.gates import CUT, Ending, GateConnection, GateRecord
+from pytest_carthage.model.mistakes.place import Place
+from pytest_carthage.planning.refusal import refusal
+from pytest_carthage.portal import Portal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_carthage.handles.channel import Channel
+    from pytest_carthage.live.surroundings import Knows, Reaches, Tells
+
+__all__ = ["AsyncGate", "Gate", "Gates"]
+
+_CONNECT_S = 10.0
+_PIECE = 1 << 16
+_BACKLOG = 1024
+#: from the end of a connection to that of its relay: the kernel hands on when it gets to it
+_TAKE_IN_S = 0.05
+#: the same, where one side has ended already
+_HALF_ENDED_S = 1.0
+#: linger for no time: what is closed is reset (socket(7))
+_AT_ONCE = struct.pack("ii", 1, 0)
+_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?", re.ASCII)
+_LOCAL_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback")
+
+
+def _destination(to: object) -> tuple[str, int]:
+    """Host, as resolvers take it, and port.
+
+    :raises ValueError: what was seen, and what to do.
+    """
+    if not isinstance(to, str):
+        raise ValueError('no "host:port"; try: to="export.prod.example:443"')
+    host, colon, number = to.rpartition(":")
+    if "://" in to:
+        plain = to.partition("://")[2].partition("/")[0]
+        raise ValueError(f'a URL is no destination; try: to="{plain or "host"}:443"')
+    if not colon or to.endswith("]") or (":" in host and not host.startswith("[")):
+        example = f"[{to}]" if _is_address(to) else to or "export.prod.example"
+        if ":" in example and not example.endswith("]"):
+            example = example.partition(":")[0]
+        raise ValueError(f'no port; try: to="{example}:443"')
+    host = host.removeprefix("[").removesuffix("]")
+    if not (number.isascii() and number.isdecimal() and 1 <= int(number) <= 65535):
+        raise ValueError(f'port {number!r} is no number from 1 to 65535; try: to="{host}:443"')
+    try:
+        ip_address(host)
+    except ValueError:
+        try:
+            host = host.encode("idna").decode().lower()
+        except UnicodeError as error:
+            raise ValueError(f"{host!r} is no name of a host ({error})") from None
+        host = host.removesuffix(".")
+        if not _NAME.fullmatch(host):
+            raise ValueError(f'{host!r} is no name of a host; try: to="host:port"') from None
+    return host, int(number)
+
+
+def _is_address(host: str) -> bool:
+    with contextlib.suppress(ValueError):
+        ip_address(host)
+        return True
+    return False
+
+
+class _Relay:
+    """One connection while it lasts."""
+
+    __slots__ = (
+        "began_at",
+        "ended",
+        "ended_at",
+        "error",
+        "is_half_ended",
+        "received_bytes",
+        "sent_bytes",
+    )
+
+    def __init__(self) -> None:
+        self.began_at = time.time()
+        self.ended_at: float | None = None
+        #: set when ``ended_at`` is
+        self.ended = asyncio.Event()
+        #: whether one of both sides has said that nothing follows
+        self.is_half_ended = False
+        self.sent_bytes = 0
+        self.received_bytes = 0
+        self.error: str | None = None
+
+    def sent(self, count: int) -> None:
+        self.sent_bytes += count
+
+    def received(self, count: int) -> None:
+        self.received_bytes += count
+
+    async def pump(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        count: Callable[[int], None],
+    ) -> None:
+        """Hand on what comes, no faster than it is taken, and the end of it."""
+        while data := await reader.read(_PIECE):
+            count(len(data))
+            writer.write(data)
+            await writer.drain()
+        self.is_half_ended = True
+        if writer.can_write_eof():
+            writer.write_eof()
+
+    @property
+    def seen(self) -> GateConnection:
+        return GateConnection(
+            began_at=self.began_at,
+            ended_at=self.ended_at,
+            sent_bytes=self.sent_bytes,
+            received_bytes=self.received_bytes,
+            error=self.error,
+        )
+
+
+class GatedMachine(Protocol):
+    """A live machine, as its gates see it."""
+
+    #: name to address, of what it alone knows by name
+    aliases: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        ...
+
+    @property
+    def channel(self) -> Channel:
+        """The connection to its agent.
+
+        :raises FabricError: it is stopped, frozen or crashed.
+        """
+        ...
+
+    async def write_names(self) -> None:
+        """Have its files say what it knows by name."""
+        ...
+
+
+class Gates:
+    """Opens the gates of one live layout, and keeps their record."""
+
+    def __init__(self, *, tells: Tells, knows: Knows[GatedMachine], reaches: Reaches) -> None:
+        self.tells = tells
+        self.knows = knows
+        self.reaches = reaches
+        #: every gate that was ever opened, in their order
+        self.opened: list[AsyncGate] = []
+
+    def open(self, machine: str, *, to: str, for_s: float) -> Opening[AsyncGate, Gate]:
+        """Open a gate; it closes by ``aclose()``, after ``for_s``, and with the environment.
+
+        :raises UnsupportedError: the machine has no network of the layout, since its target cannot.
+        """
+        plan = self.knows.plan
+        if machine in plan.machines and not plan.machines[machine].traits.can("links"):
+            raise refusal(plan, machine, "links", "gate()", Place.of_author())
+
+        async def begin() -> AsyncGate:
+            gate = AsyncGate(self, machine, to=to, for_s=for_s)
+            try:
+                await gate._open()
+            except BaseException:
+                await asyncio.shield(gate.aclose())
+                raise
+            return gate
+
+        return Opening(begin, Gate)
+
+    async def close(self, machine: str | None = None) -> None:
+        """Close the gates of a machine, or all."""
+        for gate in self.opened:
+            if machine in (None, gate.machine):
+                await gate.aclose("end")
+
+
+class AsyncGate:
+    """An open gate."""
+
+    def __init__(self, gates: Gates, machine: str, *, to: str, for_s: float) -> None:
+        self.portal: Portal = gates.reaches.portal
+        #: name of the machine that it is in
+        self.machine = machine
+        #: ``"host:port"``, where it leads
+        self.to = to
+        #: seconds after which it closes by itself
+        self.for_s = for_s
+        #: address in the machine where it listens; it is what the host's name leads to there
+        self.address = ""
+        #: port in the machine where it listens, the same as outside
+        self.port = 0
+        self.host = ""
+        self._gates = gates
+        self._number = 0
+        self._lock = asyncio.Lock()
+        self._server: asyncio.Server | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._targets: list[tuple[int, Any]] = []
+        self._relays: list[_Relay] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._opened_at = self._begin = 0.0
+        self._closed_at: float | None = None
+        self._closed_by: Ending | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes connections."""
+        return self._server is not None
+
+    @property
+    def record(self) -> GateRecord:
+        """What it is, and what passed until now."""
+        return GateRecord(
+            number=self._number,
+            environment=self._gates.tells.name,
+            machine=self.machine,
+            to=self.to,
+            listens=f"{self.address}:{self.port}",
+            for_s=self.for_s,
+            opened_at=self._opened_at,
+            closed_at=self._closed_at,
+            closed_by=self._closed_by,
+            connections=tuple(relay.seen for relay in tuple(self._relays)),
+        )
+
+    def __repr__(self) -> str:
+        return f"<{self._who}>"
+
+    @property
+    def _who(self) -> str:
+        layout = self._gates.knows.plan.layout
+        return f"gate of machine {self.machine!r} of layout {layout!r} to {self.to!r}"
+
+    @property
+    def _subject(self) -> str:
+        return f"gate {self.machine} to {self.to}"
+
+    # opening
+
+    @on_core
+    async def _open(self) -> None:
+        async with self._lock:
+            machine = self._check()
+            self._targets = await self._resolve()
+            self._register()
+            try:
+                sock = await self._listen(machine)
+                # nothing may come between the socket and who closes it
+                self._server = await asyncio.start_server(
+                    self._accept, sock=sock, backlog=_BACKLOG, start_serving=False
+                )
+            except BaseException:
+                self._gates.opened.remove(self)
+                raise
+            await self._server.start_serving()
+            await self._name(machine)
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self.for_s, self._expire)
+            self._gates.tells.tell(
+                self._subject, "start", f"{self.address}:{self.port} for {self.for_s:g} s"
+            )
+
+    def _check(self) -> GatedMachine:
+        """Refuse what makes no sense, before anything is touched."""
+        try:
+            self.host, self.port = _destination(self.to)
+        except ValueError as error:
+            raise GateError(f"{self._who}: {error}") from None
+        for_s: object = self.for_s
+        if not isinstance(for_s, int | float) or not for_s > 0:
+            raise GateError(f"{self._who}: for_s={self.for_s!r} is no time; try: for_s=60")
+        plan = self._gates.knows.plan
+        try:
+            machine = self._gates.knows.handle(self.machine)
+        except KeyError:
+            having = ", ".join(plan.machines) or "none"
+            raise LookupError(f"{self._who}: no such machine; there are: {having}") from None
+        if self._has_name:
+            own = {name.lower() for names in plan.hosts.values() for name in names}
+            if self.host in own:
+                raise GateError(
+                    f"{self._who}: {self.host!r} is a machine of the layout; try: the full name "
+                    "of the host outside, or its address"
+                )
+        try:
+            _ = machine.channel
+        except FabricError as error:
+            raise GateError(f"{self._who}: {error}") from None
+        return machine
+
+    @property
+    def _has_name(self) -> bool:
+        """Whether the far end has a name that can lead to this gate within the machine."""
+        return not _is_address(self.host) and self.host not in _LOCAL_NAMES
+
+    async def _resolve(self) -> list[tuple[int, Any]]:
+        loop = asyncio.get_running_loop()
+        try:
+            addresses = await loop.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise GateError(
+                f"{self._who}: {self.host!r} does not resolve where the tests run "
+                f"({error.strerror}); try: getent hosts {self.host}, or an address instead"
+            ) from error
+        return [(family, address) for family, _, _, _, address in addresses]
+
+    def _register(self) -> None:
+        """Be one of the environment's gates, whose end closes them; and take an address.
+
+        A host has one address in a machine for all its ports, and no other host ever gets it.
+        """
+        others = self._gates.opened
+        taken = {gate.host: gate.address for gate in others if gate.machine == self.machine}
+        high, low = divmod(len(taken), 254)
+        self.address = taken.get(self.host, f"127.86.{high}.{low + 1}")
+        self._number = max((gate._number for gate in others), default=0) + 1
+        self._opened_at, self._begin = time.time(), time.monotonic()
+        others.append(self)
+
+    async def _listen(self, machine: GatedMachine) -> socket.socket:
+        try:
+            _, fds = await self._gates.reaches.fabric.request(
+                "socket",
+                machine=machine.name,
+                bind=[self.address, self.port],
+                listen=_BACKLOG,
+            )
+        except FabricError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise GateError(
+                    f"{self._who}: port {self.port} is taken on {self.address}: a gate is open "
+                    "there, or a program of the machine listens on all addresses; "
+                    f"try: machine.run('ss -ltn') to see it"
+                ) from error
+            raise GateError(f"{self._who}: {error}") from error
+        return socket.socket(fileno=fds[0])
+
+    async def _name(self, machine: GatedMachine) -> None:
+        """Have the far end's name lead here in the machine, as long as a gate to it is open."""
+        if not self._has_name:
+            return
+        is_open = any(
+            gate.is_open and (gate.machine, gate.host) == (self.machine, self.host)
+            for gate in self._gates.opened
+        )
+        if is_open == (self.host in machine.aliases):
+            return
+        if is_open:
+            machine.aliases[self.host] = self.address
+        else:
+            del machine.aliases[self.host]
+        await machine.write_names()
+
+    # relaying
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._server is None:  # it was closed meanwhile
+            _reset(writer)
+            return
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        relay = _Relay()
+        self._relays.append(relay)
+        writers = [writer]
+        try:
+            far_reader, far_writer = await self._reach()
+            writers.append(far_writer)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(relay.pump(reader, far_writer, relay.sent))
+                group.create_task(relay.pump(far_reader, writer, relay.received))
+            for one in writers:
+                one.close()
+            for one in writers:
+                await one.wait_closed()
+        except* OSError as errors:
+            relay.error = _first(errors)
+            self._gates.tells.tell(self._subject, "note", relay.error)
+        except* asyncio.CancelledError:
+            relay.error = CUT
+        finally:
+            relay.ended_at = time.time()
+            relay.ended.set()
+            for one in writers:
+                _reset(one)
+
+    async def _reach(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to the far end, by the first of its addresses that answers."""
+        loop = asyncio.get_running_loop()
+        failed: OSError | None = None
+        for family, address in self._targets:
+            sock = socket.socket(family, socket.SOCK_STREAM)
+            try:
+                sock.setblocking(False)
+                async with asyncio.timeout(_CONNECT_S):
+                    await loop.sock_connect(sock, address)
+                return await asyncio.open_connection(sock=sock)
+            except BaseException as error:
+                sock.close()
+                if not isinstance(error, OSError):
+                    raise
+                reason = os.strerror(error.errno) if error.errno else f"silent for {_CONNECT_S:g} s"
+                failed = OSError(error.errno, f"{address[0]}:{self.port}: {reason}")
+        assert failed is not None  # a name that resolves has addresses
+        raise failed
+
+    # the end
+
+    def _expire(self) -> None:
+        task = asyncio.get_running_loop().create_task(self._close("time"))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    @on_core
+    async def aclose(self, by: Ending = "test") -> None:
+        """Close it: connections are cut, and what tries later is refused."""
+        await asyncio.shield(self._close(by))
+
+    async def _close(self, by: Ending) -> None:
+        async with self._lock:
+            server, self._server = self._server, None
+            if server is None:
+                return
+            server.close()
+            if self._timer is not None:
+                self._timer.cancel()
+            await self._take_in()
+            cut = [task for task in self._tasks if task is not asyncio.current_task()]
+            for task in cut:
+                task.cancel()
+            await asyncio.gather(*cut, return_exceptions=True)
+            self._closed_at, self._closed_by = time.time(), by
+            with contextlib.suppress(CarthageError, OSError, KeyError):  # it is stopped, or gone
+                await self._name(self._gates.knows.handle(self.machine))
+            self._gates.tells.tell(self._subject, "done", _summary(self.record), self._begin)
+
+    async def _take_in(self) -> None:
+        """Take in what has happened by now: who has just hung up was not cut."""
+        for limit_s, is_half in ((_TAKE_IN_S, False), (_HALF_ENDED_S, True)):
+            relays = [one for one in self._relays if one.ended_at is None]
+            if is_half:
+                relays = [one for one in relays if one.is_half_ended]
+            ends = [asyncio.ensure_future(one.ended.wait()) for one in relays]
+            if ends:
+                _, waiting = await asyncio.wait(ends, timeout=limit_s)
+                for end in waiting:
+                    end.cancel()
+
+
+def _first(errors: BaseExceptionGroup[OSError]) -> str:
+    """The first cause, in the kernel's words."""
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _summary(record: GateRecord) -> str:
+    count = len(record.connections)
+    text = (
+        f"{count} connection{'' if count == 1 else 's'}, {record.sent_bytes} bytes out, "
+        f"{record.received_bytes} bytes in"
+    )
+    return text + (f", {record.failed} failed" if record.failed else "")
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """Have the other end see that this is no good end; nothing, where it has ended well."""
+    sock = writer.get_extra_info("socket")
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+    writer.transport.abort()
+
+
+class Gate:
+    """A gate for synchronous callers: open while the ``with`` block runs."""
+
+    def __init__(self, opening: Opening[AsyncGate, Gate], portal: Portal) -> None:
+        self._opening = opening
+        self._portal = portal
+        self._aio: AsyncGate | None = None
+
+    @property
+    def aio(self) -> AsyncGate:
+        """The same, to be awaited.
+
+        :raises RuntimeError: it was not opened.
+        """
+        if self._aio is None:
+            raise RuntimeError("this gate was not opened; try: with layout.gate(...) as gate:")
+        return self._aio
+
+    def __enter__(self) -> Gate:
+        try:
+            self._aio = self._portal.call(self._opening.__aenter__)
+        except BaseException:  # Ctrl-C, when it was open already
+            self._portal.call(self._opening.__aexit__)
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close it: connections are cut, and what tries later is refused."""
+        if self._aio is not None:
+            self._portal.call(self._aio.aclose)
+
+    @property
+    def machine(self) -> str:
+        """Name of the machine that it is in."""
+        return self.aio.machine
+
+    @property
+    def to(self) -> str:
+        """Where it leads, ``"host:port"``."""
+        return self.aio.to
+
+    @property
+    def address(self) -> str:
+        """Address in the machine where it listens; the host's name leads to it there."""
+        return self.aio.address
+
+    @property
+    def port(self) -> int:
+        """Port in the machine where it listens, the same as outside."""
+        return self.aio.port
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes connections."""
+        return self._aio is not None and self._aio.is_open
+
+    @property
+    def record(self) -> GateRecord:
+        """What it is, and what passed until now."""
+        return self.aio.record

@@ -1,0 +1,197 @@
+"""What can be done with a whole live layout: each operation is declared here, once.
+
+:class:`.Layout` waits for them, ``layout.aio`` is awaited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_carthage.bridge import Opening, opening, operation
+
+if TYPE_CHECKING:
+    from pytest_carthage.handles.gates import GateRecord
+    from pytest_carthage.handles.playbook import PlaybookResult
+    from pytest_carthage.live.faults.cuts import Group, Named
+    from pytest_carthage.live.faults.registry import Fault, Faults
+    from pytest_carthage.live.machines.machine import AsyncMachine
+    from pytest_carthage.live.openings.gate import AsyncGate, Gate
+    from pytest_carthage.live.openings.span import AsyncSpan, Span
+    from pytest_carthage.live.openings.station import Inside
+    from pytest_carthage.live.packets.capture import AsyncCapture, Capture
+    from pytest_carthage.live.packets.sealing import SealReport
+    from pytest_carthage.live.rooms import Rooms
+    from pytest_carthage.model.machine import Machine
+    from pytest_carthage.planning.plan import Plan
+    from pytest_carthage.portal import Portal
+
+__all__ = ["LayoutOperations"]
+
+
+class LayoutOperations:
+    """What can be done with a live layout, in either of its faces."""
+
+    portal: Portal
+
+    if TYPE_CHECKING:  # each face has its own
+
+        @property
+        def plan(self) -> Plan:
+            """What is planned by now, added machines included."""
+            ...
+
+        @property
+        def _rooms(self) -> Rooms:
+            """Where its operations are carried out."""
+            ...
+
+    @operation
+    async def add(self, machine: Machine, *, name: str) -> AsyncMachine:
+        """Build one more machine, which the layout did not know; returns when it is ready.
+
+        :raises LayoutError: the declaration does not fit the layout.
+        :raises CreationError: it could not be created, or never became ready.
+        """
+        return await self._admit(machine, name)
+
+    async def _admit(self, machine: Machine, name: str) -> AsyncMachine:
+        """Create one more machine; the others learn its name."""
+        raise NotImplementedError
+
+    @operation
+    async def remove(self, name: str) -> None:
+        """Destroy one machine.
+
+        :raises KeyError: there is no such machine.
+        """
+        if name not in self.plan.machines:
+            raise KeyError(unknown(self.plan, name))
+        await self._dismiss(name)
+
+    async def _dismiss(self, name: str) -> None:
+        """Destroy one machine; the others forget its name."""
+        raise NotImplementedError
+
+    @operation
+    async def ansible(
+        self,
+        playbook: str | Path,
+        *,
+        extra_vars: Mapping[str, Any] | None = None,
+        limit: str | Sequence[str] | None = None,
+        tags: str | Sequence[str] | None = None,
+        check: bool = False,
+        timeout_s: float = 3600,
+        inventory_extra: str | Path | Sequence[str | Path] | None = None,
+    ) -> PlaybookResult:
+        """Run ``ansible-playbook`` against the machines of this layout.
+
+        :param limit: machines and groups, in Ansible's pattern language or as a list.
+        :param check: only tell what would change.
+        :param inventory_extra: further inventory sources, for their groups and variables.
+        :raises AnsibleError: a play failed, or could not be started.
+        :raises TimeLimitError: it did not end in time.
+        """
+        from pytest_carthage.work.ansible.playbook import run_playbook
+
+        return await run_playbook(
+            self._played,
+            playbook,
+            extra_vars=extra_vars,
+            limit=limit,
+            tags=tags,
+            check=check,
+            timeout_s=timeout_s,
+            inventory_extra=inventory_extra,
+        )
+
+    @property
+    def _played(self) -> Any:
+        """What Ansible is to see of it."""
+        raise NotImplementedError
+
+    @property
+    def _faults(self) -> Faults:
+        """Its faults, those that are healed included."""
+        return self._rooms.faults
+
+    @opening
+    def partition(self, *groups: Group) -> Fault:
+        """Cut the machines of each group off from those of the other groups, until it heals.
+
+        A group is a machine, or a set of machines, as handles or names; a machine that is in no
+        group goes on reaching everybody.
+
+        :raises LookupError: there is no such machine; ValueError: one is in two groups.
+        """
+        from pytest_carthage.live.faults.cuts import partition
+
+        return partition(self._rooms.faults, *groups)
+
+    @opening
+    def gate(
+        self, machine: str | Named, *, to: str, for_s: float = 60.0
+    ) -> Opening[AsyncGate, Gate]:
+        """Let a machine reach one TCP port of one host outside, as long as the block runs.
+
+        The gate listens inside the machine, and relays: no route leads out.
+
+        :param to: ``"host:port"``, resolved where the test runs.
+        :param for_s: the gate closes by itself after this time.
+        :raises UnsupportedError: the machine is outside of the fabric, on no network of it.
+        :raises GateError: the name does not resolve, or the machine cannot listen.
+        """
+        given: Any = machine  # what is no machine is told of when the gate opens
+        return self._rooms.gates.open(getattr(given, "name", given), to=to, for_s=for_s)
+
+    @property
+    def gates(self) -> Sequence[GateRecord]:
+        """Every gate that was opened, in their order: who, to where, when, and what passed."""
+        return tuple(gate.record for gate in tuple(self._rooms.gates.opened))
+
+    @opening
+    def capture(self, network: str, filter: str = "") -> Opening[AsyncCapture, Capture]:
+        """Capture what is sent on a network while the block runs (pcap-filter(7))."""
+        return self._rooms.captures.of_network(network, filter)
+
+    @operation
+    async def assert_sealed(self, *, timeout_s: float = 30.0) -> SealReport:
+        """Prove by observation that no packet leaves this layout, and none comes in.
+
+        :raises AssertionError: one did; tells which, from where and to whom.
+        """
+        from pytest_carthage.live.neighbours import neighbours
+        from pytest_carthage.live.packets.sealing import assert_sealed
+
+        return await assert_sealed(
+            self.plan,
+            self._rooms.reaches.fabric,
+            stations=list(self._rooms.stations.made),
+            neighbours=lambda: neighbours(self._rooms.reaches.folder),
+            timeout_s=timeout_s,
+        )
+
+    def inside(self, network: str) -> Inside:
+        """Run blocking code of this thread in a network of the layout, while the block runs.
+
+        :raises HostError: not root.
+        """
+        from pytest_carthage.live.openings.station import Inside
+
+        return Inside(self._rooms.stations, network)
+
+    @opening
+    def span(self, other: LayoutOperations, network: str) -> Opening[AsyncSpan, Span]:
+        """Make one network of two: this layout's, and the other live layout's of that name."""
+        return self._rooms.site.span(other._rooms.site, network)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.plan.machines
+
+
+def unknown(plan: Plan, name: str) -> str:
+    """The words for a machine that a layout does not have."""
+    having = ", ".join(plan.machines) or "none"
+    return f"layout {plan.layout!r} has no machine {name!r}; its machines are: {having}"

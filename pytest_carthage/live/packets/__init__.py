@@ -1,0 +1,1 @@
+"""What is sent: captures, recordings, the proof of a seal."""

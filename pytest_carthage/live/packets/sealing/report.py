@@ -1,0 +1,59 @@
+"""What was done to find a hole, and who else there is."""
+
+from __future__ import annotations
+
+from collections.abc import (
+    Mapping,
+    Sequence,
+)
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbour:
+    """Another live layout."""
+
+    #: name of its environment
+    name: str
+    #: socket of its fabric
+    socket: Path
+    addresses: Sequence[str]
+    macs: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealReport:
+    """What was done to find a hole, without finding one."""
+
+    layout: str
+    #: protocol to the number of packets that were sent
+    probes: Mapping[str, int]
+    #: address to what it is, as in ``"this host"``, ``"resolver"``
+    destinations: Mapping[str, str]
+    #: what was watched to how
+    watched: Mapping[str, str]
+    #: frames that were looked at
+    frames: int
+    #: links that sent nothing, as they are down
+    silent: tuple[str, ...]
+    duration_s: float
+    #: machine of which nothing could be seen, to why: it may reach anything
+    unobserved: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        sent = ", ".join(f"{count} {protocol}" for protocol, count in self.probes.items())
+        watched = "".join(f"\n  {what}: {how}" for what, how in self.watched.items())
+        silent = f"\n  sent nothing: {', '.join(self.silent)}" if self.silent else ""
+        rows = (f"{name} ({why})" for name, why in self.unobserved.items())
+        unseen = "".join(f"\n  not observed: {row}" for row in rows)
+        how_far = ", as far as it was observed" if self.unobserved else ""
+        return (
+            f"layout {self.layout!r} is sealed{how_far}: {sent or 'nothing'} sent to "
+            f"{len(self.destinations)} addresses, {self.frames} frames looked at, "
+            f"{self.duration_s:.2f} s{watched}{silent}{unseen}"
+        )

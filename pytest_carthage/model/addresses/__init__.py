@@ -1,0 +1,1 @@
+"""One family's configuration and what it means."""

@@ -1,0 +1,123 @@
+"""systemd as the first process of a machine that shares its kernel with others."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from typing import TYPE_CHECKING, TypeVar
+
+from pytest_carthage.errors import FabricError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+__all__ = ["COMMAND", "booted", "explained", "given_up"]
+
+T = TypeVar("T")
+
+#: what acts on the clock in the midst of a test, and what a kernel gives to its owner alone
+_MASKED = (
+    "apt-daily-upgrade.timer",
+    "apt-daily.timer",
+    "console-getty.service",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "fstrim.timer",
+    "man-db.timer",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+)
+
+#: in a container it takes from its own command line what else the kernel's would say, see
+#: kernel-command-line(7)
+COMMAND = (
+    "/sbin/init",
+    *(f"systemd.mask={unit}" for unit in _MASKED),
+    "systemd.show_status=error",
+    "systemd.journald.forward_to_console=1",
+)
+
+_LOOK_S = 0.1
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_LINE = r"^(?:\[ *[0-9.]+\] )?(?:systemd\[1\]: )?"
+#: without it systemd waits for what never comes, or ends
+_FATAL = re.compile(_LINE + r"(Failed to create (?:[\w ]+ )?inotify object: .+)$", re.MULTILINE)
+#: its last words, in a container and elsewhere
+_LAST = re.compile(_LINE + r"(?:Exiting PID 1|Freezing execution)", re.MULTILINE)
+#: what the kernel may be short of, see errno(3)
+_SHORT = re.compile(
+    _LINE + r"(Failed to .+: (?:Too many open files(?: in system)?|No space left on device"
+    r"|Resource temporarily unavailable|Cannot allocate memory|Disk quota exceeded))$",
+    re.MULTILINE,
+)
+_EMERGENCY = re.compile(r"^\[!+\] (.+)$", re.MULTILINE)
+
+
+def given_up(printed: str) -> str | None:
+    """Why systemd does not start, by what it printed on its console; None: it does not say so."""
+    text = _COLOURS.sub("", printed).replace("\r", "")
+    if match := _FATAL.search(text):
+        return match[1]
+    if not _LAST.search(text):
+        return None
+    match = _SHORT.search(text) or _EMERGENCY.search(text)
+    return match[1] if match else "it gave up, and did not say why"
+
+
+def remedy(reason: str) -> str:
+    """What to do about that, as the end of a message; empty where it is the machine's own."""
+    if "inotify" in reason:
+        return "; try: sysctl -w fs.inotify.max_user_instances=1024, or fewer machines at a time"
+    if _SHORT.match(reason):
+        return "; try: pytest-carthage doctor, or fewer machines at a time"
+    return ""
+
+
+async def booted(boot: Awaitable[T], read: Callable[[], str]) -> T:
+    """Wait for a boot, which ends at once when systemd says on its console that it gives up.
+
+    :param read: gives what has been printed since its start.
+    :raises FabricError: it gave up, with the reason; or whatever the boot raises.
+    """
+    booting = asyncio.ensure_future(boot)
+    hearing = asyncio.ensure_future(_hear_given_up(read))
+    try:
+        await asyncio.wait((booting, hearing), return_when=asyncio.FIRST_COMPLETED)
+        if booting.done():
+            return await booting
+        raise _failure(await hearing)
+    finally:
+        for task in (booting, hearing):
+            task.cancel()
+        await asyncio.gather(booting, hearing, return_exceptions=True)
+
+
+@contextlib.contextmanager
+def explained(read: Callable[[], str]) -> Iterator[None]:
+    """A block whose errors are told with the reason that systemd gave on its console, if any.
+
+    :param read: gives what has been printed since its start.
+    """
+    try:
+        yield
+    except FabricError as error:
+        if (reason := given_up(read())) is None:
+            raise
+        raise _failure(reason) from error
+
+
+def _failure(reason: str) -> FabricError:
+    return FabricError(f"systemd did not start: {reason}{remedy(reason)}")
+
+
+async def _hear_given_up(read: Callable[[], str]) -> str:
+    """Wait until systemd says that it gives up; returns why."""
+    seen = ""
+    while True:
+        text = await asyncio.to_thread(read)
+        if text != seen and (reason := given_up(text)):
+            return reason
+        seen = text
+        # a file that grows: nothing tells of it
+        await asyncio.sleep(_LOOK_S)

@@ -1,0 +1,234 @@
+"""Which target realises a machine, and whether it can: by its traits, never by its name."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import warnings
+from collections.abc import Iterator, Mapping
+from importlib.metadata import entry_points
+from types import MappingProxyType
+from typing import Literal, cast
+
+from pytest_carthage.errors import LayoutError
+from pytest_carthage.handles.capability import CAPABILITIES, Capability
+from pytest_carthage.model.machine import Condition, Machine, restarted_twice
+from pytest_carthage.model.mistakes.mistake import Mistake
+from pytest_carthage.model.mistakes.place import Place
+from pytest_carthage.model.role import several
+from pytest_carthage.planning.traits import Root, Traits, traits_of
+from pytest_carthage.planning.uses import is_ruled_out, uses_of_machine
+
+__all__ = ["ASKS", "GROUP", "Targets", "choose", "default", "installed", "others"]
+
+#: entry points by which distributions offer targets
+GROUP = "pytest_carthage.providers"
+
+#: name of a target to its traits
+Targets = Mapping[str, Traits]
+
+#: kind of condition to what a machine has to be asked for
+ASKS: Mapping[str, Capability] = MappingProxyType(
+    {
+        "port": "listening",
+        "file": "files",
+        "log": "logs",
+        "unit": "run",
+        "command": "run",
+        "rebooted": "power",
+        "exited": "power",
+    }
+)
+
+
+@functools.cache
+def installed() -> Targets:
+    """The targets that installed distributions offer; one that cannot be loaded is warned of."""
+    targets: dict[str, Traits] = {}
+    for entry in entry_points(group=GROUP):
+        try:
+            make = entry.load()
+            targets[entry.name] = traits_of(make if hasattr(make, "traits") else make())
+        except Exception as error:
+            warnings.warn(
+                f"target {entry.name!r} cannot be used: {type(error).__name__}: {error}",
+                stacklevel=2,
+            )
+    return MappingProxyType(targets)
+
+
+def default(targets: Targets, root: Root) -> str | None:
+    """The target of machines that choose none; None: there is none, or more than one."""
+    named = [
+        name
+        for name, one in targets.items()
+        if one.is_default and one.of(has_image=root == "image").root == root
+    ]
+    return named[0] if len(named) == 1 else None
+
+
+def others(targets: Targets, capability: Capability, *, has_image: bool) -> str:
+    """What an author can write where a target lacks something, as in ``on="..."``."""
+    able = [
+        name
+        for name, traits in sorted(targets.items(), key=lambda pair: not pair[1].is_default)
+        if traits.can(capability) and (traits.root != "image" or has_image)
+    ]
+    return " or ".join(f'on="{name}"' for name in able) or "a target that can"
+
+
+def choose(
+    layout: str,
+    name: str,
+    machine: Machine,
+    *,
+    wanted: str | None,
+    targets: Targets,
+    boots: bool = False,
+) -> str:
+    """The target that realises a machine.
+
+    :param wanted: realises machines that do not choose.
+    :param boots: its image boots an init.
+    :raises LayoutError: it is unknown, or lacks something that the machine is declared with.
+    """
+    subject = f"machine {name!r} of layout {layout!r}"
+    target = machine.on or wanted or default(targets, "image" if machine.image else "host")
+    if target is None:
+        raise Mistake(
+            what="no target is chosen, and there is no default"
+            f" for a machine {'with' if machine.image else 'without'} an image",
+            remedy=f"on= one of {', '.join(sorted(targets)) or 'none that is installed'}",
+            place=machine.place,
+        ).error(subject)
+    if target not in targets:
+        raise Mistake(
+            what=f"target {target!r} is unknown",
+            remedy=f"one of {', '.join(sorted(targets))}",
+            place=machine.place,
+        ).error(subject)
+    for mistake in _faults(target, machine, targets, boots=boots):
+        raise mistake.error(subject)
+    return target
+
+
+def _faults(target: str, machine: Machine, targets: Targets, *, boots: bool) -> Iterator[Mistake]:
+    """What the traits of a target do not allow a machine to have."""
+    traits = targets[target].of(has_image=machine.image is not None)
+    boots = machine.init == "systemd" or (boots and traits.root == "image")
+    if boots and not traits.init:
+        why = ": its machines share the host's file system" if traits.root == "host" else ""
+        yield Mistake(
+            what=f"target {target!r} cannot run systemd{why}",
+            remedy=f"{_with(targets, 'init')} with an image, or leave init= out",
+            place=machine.place,
+        )
+    if machine.restart != "no":
+        yield from _faults_of_restart(target, machine, targets, boots=boots)
+    if machine.privileges.arguments and not traits.privileges:
+        able = [f'on="{name}"' for name, other in sorted(targets.items()) if other.privileges]
+        yield Mistake(
+            what=f"target {target!r} gives no rights over the host to machines, and the machine has"
+            f" {' and '.join(machine.privileges.arguments)}",
+            remedy=f"{' or '.join(able) or 'a target that can'}, or leave them out",
+            place=machine.place,
+        )
+    if traits.root == "image" and machine.image is None:
+        host = default(targets, "host")
+        yield Mistake(
+            what=f"target {target!r} needs an image, and the machine has none",
+            remedy='Machine(Image.debian("bookworm"), ...)' + (f', or on="{host}"' if host else ""),
+            place=machine.place,
+        )
+    if traits.root == "host":
+        for role in machine.parts:
+            for task in role.tasks("filesystem"):
+                yield Mistake(
+                    what=f"role {type(role).__name__} has a task of the file system"
+                    f" ({task.title!r}), and on target {target!r} that is the host's own, which"
+                    " stays as it is",
+                    remedy=f"{_with(targets, 'image')} with an image,"
+                    " or @machine_task for what can be done there",
+                    place=machine.place,
+                )
+    for capability, use, place in (*_uses(machine), *_calls(machine, traits)):
+        if not traits.can(capability):
+            yield Mistake(
+                what=f"target {target!r} cannot {CAPABILITIES[capability]}, and {use}",
+                remedy=others(targets, capability, has_image=machine.image is not None),
+                place=place,
+            )
+
+
+def _faults_of_restart(
+    target: str, machine: Machine, targets: Targets, *, boots: bool
+) -> Iterator[Mistake]:
+    """What keeps a target from starting a machine's main process again."""
+    if not targets[target].restarts:
+        able = [f'on="{name}"' for name, other in sorted(targets.items()) if other.restarts]
+        yield Mistake(
+            what=f"target {target!r} starts no main process again, and the machine has"
+            f" restart={machine.restart!r}",
+            remedy=f"{' or '.join(able) or 'a target that does'}, or leave it out",
+            place=machine.place,
+        )
+    if boots and machine.init is None:  # else it is said where that is read
+        yield restarted_twice(machine.restart, machine.place)
+
+
+def _with(targets: Targets, trait: Literal["init", "image"]) -> str:
+    """A target whose machines have images, or boot an init, as an author writes it."""
+    name = default(targets, "image")
+    if name is not None and (trait == "image" or targets[name].init):
+        return f'on="{name}"'
+    return "a target"
+
+
+def _uses(machine: Machine) -> Iterator[tuple[Capability, str, Place]]:
+    """What a machine is declared with that its target has to be able to do."""
+    for interface, link in machine.links.items():
+        yield "links", f"the machine has link {interface!r}", link.place
+    for condition in machine.wait_for:
+        yield ASKS[condition.kind], f"{_waited(condition)} is waited for", machine.place
+    if machine.limits is not None:
+        yield "limits", "the machine has limits=", machine.place
+    if machine.command is not None:
+        yield "command", "the machine has command=", machine.place
+    for role in machine.parts:
+        if role.forward or role.serves_dhcp or role.links:
+            yield "links", f"role {type(role).__name__} works on its links", machine.place
+        for task in role.tasks("machine"):
+            yield "run", f"role {type(role).__name__} has tasks ({task.title!r})", machine.place
+        for capability in several(role.uses):
+            used = cast("Capability", capability)  # roles that use anything else are refused
+            yield used, f"role {type(role).__name__} uses that", machine.place
+
+
+def _calls(machine: Machine, traits: Traits) -> Iterator[tuple[Capability, str, Place]]:
+    """What tasks of a machine's roles will ask it for that no machine of its target can do."""
+    if not (traits.lacks or traits.outside):
+        return
+    for role in machine.parts:
+        for task in role.tasks("machine"):
+            task_name = f"task {task.title!r} of role {type(role).__name__}"
+            for parameter in [*inspect.signature(task.function).parameters][1:2]:
+                for use in uses_of_machine(task.function, parameter, "machine"):
+                    if is_ruled_out(traits, use):
+                        sentence = f"{task_name} calls {use.call} in {use.place}"
+                        yield use.capability, sentence, machine.place
+
+
+def _waited(condition: Condition) -> str:
+    return f"{condition.kind} {condition.value!r}"
+
+
+def check_target(layout: str, target: str, targets: Targets) -> None:
+    """Refuse a target of a whole layout that there is not.
+
+    :raises LayoutError: it is unknown.
+    """
+    if target not in targets:
+        raise LayoutError(
+            f"layout {layout!r}: target {target!r} is unknown;"
+            f" try: one of {', '.join(sorted(targets))}"
+        )

@@ -1,0 +1,290 @@
+"""The live layouts of a session: built for fixtures, then torn down or kept."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_carthage.errors import CarthageError, StateError, TimeLimitError
+from pytest_carthage.events import Work
+from pytest_carthage.live.environment import AsyncLayout
+from pytest_carthage.live.layout import Layout
+from pytest_carthage.planning import make_plan
+from pytest_carthage.planning.refusal import refusal_of
+from pytest_carthage.plugin import choice
+from pytest_carthage.plugin.causes import Causes, current_test
+from pytest_carthage.plugin.policies import Policies
+from pytest_carthage.plugin.workplace import Workplace
+from pytest_carthage.providing import Providers
+from pytest_carthage.reference import names
+from pytest_carthage.state import places
+from pytest_carthage.state.run import Run
+from pytest_carthage.state.timings import machine_id
+
+if TYPE_CHECKING:
+    from pytest_carthage.live.openings.gate import AsyncGate
+    from pytest_carthage.live.resolved import NetworkEvent, Subscriber
+    from pytest_carthage.model.stage import Stage
+    from pytest_carthage.planning.plan import Plan
+    from pytest_carthage.planning.uses import Use
+    from pytest_carthage.report.bundle import Shelf
+
+__all__ = ["Environments", "Live"]
+
+#: how long a teardown may take before the rest is left to the supervisor
+_CLOSE_S = 120.0
+#: how long a look may take at what a failed build leaves
+_AUTOPSY_S = 30.0
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Live:
+    """One live layout, and the tests that failed with it."""
+
+    instance: Layout
+    environment: AsyncLayout
+    #: pytest's definition of the fixture that yields it
+    definition: Any
+    failed: list[str] = field(default_factory=list)
+
+    def is_used_by(self, item: pytest.Item) -> bool:
+        """Whether a test uses it, be it by way of other fixtures."""
+        request = getattr(item, "_request", None)
+        fixtures = getattr(request, "fixturenames", getattr(item, "fixturenames", ()))
+        if self.definition is None or self.definition.argname not in fixtures:
+            return False
+        info = getattr(item, "_fixtureinfo", None)
+        if info is None:
+            return True
+        definitions = info.name2fixturedefs.get(self.definition.argname)
+        return not definitions or self.definition in definitions
+
+
+class Environments:
+    """Builds, keeps and ends the environments of one session, which are all of one run.
+
+    :param shelf: where what a failed build leaves is put aside, for its bundle.
+    """
+
+    def __init__(
+        self, workplace: Workplace, causes: Causes, policies: Policies, shelf: Shelf
+    ) -> None:
+        self._workplace = workplace
+        self._causes = causes
+        self._policies = policies
+        self._shelf = shelf
+        self._providers = Providers(choice.known_providers(workplace.config))
+        self._run: Run | None = None
+        self._names: set[str] = set()
+        self.live: list[Live] = []
+        #: stages that were looked at, and why they are refused, if they are
+        self._refused: dict[tuple[Stage, type[Layout]], BaseException | None] = {}
+        #: gates of each environment that there was
+        self._gates: list[Sequence[AsyncGate]] = []
+
+    @property
+    def gates(self) -> Iterator[AsyncGate]:
+        """Every gate that was opened, also of environments that are gone."""
+        for gates in tuple(self._gates):
+            yield from tuple(gates)
+
+    def refuse_uses(
+        self, item: pytest.Item, stage: Stage, layout: type[Layout], uses: Sequence[Use]
+    ) -> None:
+        """Refuse a stage that asks a machine for what its target cannot do.
+
+        :param item: the test that wants it, which is not set up yet.
+        :param uses: what it asks for.
+        :raises pytest.fail.Exception: always the same for one stage.
+        """
+        __tracebackhide__ = True
+        key = (stage, layout)
+        if key not in self._refused:
+            self._refused[key] = None
+            try:
+                self._refuse_uses(item, stage, layout, uses)
+            except BaseException as failure:
+                self._refused[key] = failure
+        if (refused := self._refused[key]) is not None:
+            raise refused
+
+    def _refuse_uses(
+        self, item: pytest.Item, stage: Stage, layout: type[Layout], uses: Sequence[Use]
+    ) -> None:
+        __tracebackhide__ = True
+        traits = self._providers.traits
+        if all(each.can(use.capability) for each in traits.values() for use in uses):
+            return
+        try:
+            plan = make_plan(layout, target=self._workplace.settings.target, targets=traits)
+        except CarthageError:
+            return  # whoever builds it says so
+        if (error := refusal_of(plan, uses)) is not None:
+            self._causes.refuse(f"stage {stage.name!r}", error, test=item.nodeid)
+
+    def build(self, layout: type[Layout], request: pytest.FixtureRequest) -> Live:
+        """Build a layout for a fixture.
+
+        :raises pytest.fail.Exception: it cannot be built; the message says all.
+        :raises pytest.skip.Exception: this host lacks something that it needs.
+        """
+        __tracebackhide__ = True
+        subject = f"layout {layout.__name__!r}"
+        name: str | None = None
+        try:
+            plan = make_plan(
+                layout,
+                target=self._workplace.settings.target,
+                targets=self._providers.traits,
+            )
+            name = self._new_name(layout)
+            environment = self._stand(plan, name, layout, request)
+        except CarthageError as error:
+            self._causes.refuse(subject, error, former=name)
+        except Exception as error:
+            if isinstance(error, OSError) and (full := places.lack_of_space()):
+                shortage = StateError(full)
+                shortage.__cause__ = error
+                self._causes.refuse(subject, shortage, former=name)
+            self._causes.remember(subject, error, former=name)
+            raise
+        live = Live(
+            instance=layout(environment),
+            environment=environment,
+            definition=getattr(request, "_fixturedef", None),
+        )
+        self.live.append(live)
+        self._gates.append(environment.rooms.gates.opened)
+        return live
+
+    def end(self, live: Live) -> None:
+        """Tear a layout down, or keep it, as the options and its tests' outcomes say.
+
+        :raises pytest.fail.Exception: something could not be destroyed; the supervisor will.
+        """
+        __tracebackhide__ = True
+        settings = self._workplace.settings
+        keep = settings.keep or (settings.keep_on_fail and bool(live.failed))
+        name = live.environment.name
+        try:
+            with self._workplace.closing():
+                try:
+                    self._workplace.portal.call(self._end, live.environment, keep)
+                finally:
+                    self.live.remove(live)
+                    del self._workplace.standing[name]
+        except CarthageError as error:
+            self._causes.fail(
+                f"environment {name!r}: {'keeping it' if keep else 'its teardown'} failed: "
+                f"{error}\nwhat is left of it is removed when this process ends",
+                error,
+            )
+
+    def close(self) -> None:
+        """Leave the run. What is not kept is destroyed by then."""
+        run, self._run = self._run, None
+        if run is not None:
+            with contextlib.suppress(CarthageError):
+                self._workplace.portal.call(_leave, run)
+
+    def _stand(
+        self, plan: Plan, name: str, layout: type[Layout], request: pytest.FixtureRequest
+    ) -> AsyncLayout:
+        __tracebackhide__ = True
+        for machine in plan.machines.values():
+            self._workplace.stopwatch.watch(name, machine.name, name=machine_id(layout, machine))
+        self._workplace.standing[name] = lambda: plan.machines
+        with self._workplace.building():
+            try:
+                environment = self._workplace.portal.call(self._build, plan, name, layout, request)
+            except BaseException:
+                del self._workplace.standing[name]
+                raise
+        self._workplace.standing[name] = lambda: environment.plan.machines
+        return environment
+
+    async def _build(
+        self, plan: Plan, name: str, layout: type[Layout], request: pytest.FixtureRequest
+    ) -> AsyncLayout:
+        reporter = self._workplace.reporter
+
+        def note(subject: str, text: str) -> None:
+            Work(reporter, subject, environment=name).note(text)
+
+        policy = await self._policies.of_layout(layout, plan, request, note=note)
+        if self._run is None:
+            # what the workers of one session have in common, where there are workers
+            together = self._worker.get("testrunuid")
+            self._run = await Run.join(self._workplace.settings.run, token=together)
+        return await AsyncLayout.build(
+            plan,
+            name=name,
+            run=self._run,
+            providers=self._providers,
+            portal=self._workplace.portal,
+            reporter=reporter,
+            subscribers=[*layout.subscribers, *self._listening_plugins()],
+            policy=policy,
+            prologue=self._prologue(plan),
+            autopsy=self._foresee,
+        )
+
+    async def _end(self, environment: AsyncLayout, keep: bool) -> None:
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                if keep:
+                    await environment.keep(for_s=self._workplace.settings.keep_for_s)
+                else:
+                    await environment.close()
+        except TimeoutError as error:
+            raise TimeLimitError(f"no end after {_CLOSE_S:g} s") from error
+
+    def _prologue(self, plan: Plan) -> Callable[[AsyncLayout], Awaitable[None]] | None:
+        if not self._workplace.settings.pcap:
+            return None
+        from pytest_carthage.plugin import pcap
+
+        return pcap.prologue(self._workplace.settings, plan)
+
+    def _listening_plugins(self) -> list[Subscriber]:
+        """The hook, where anybody implements it."""
+        hook = self._workplace.config.hook.pytest_carthage_network_event
+        return [_subscriber(hook)] if hook.get_hookimpls() else []
+
+    async def _foresee(self, environment: AsyncLayout) -> None:
+        """Look at what a failed build leaves, before it is destroyed."""
+        async with asyncio.timeout(_AUTOPSY_S):
+            await self._shelf.foresee(current_test(), environment, since_s=0.0)
+
+    @property
+    def _worker(self) -> Mapping[str, str]:
+        """What pytest-xdist says to a worker; empty elsewhere."""
+        return getattr(self._workplace.config, "workerinput", {})
+
+    def _new_name(self, layout: type[Layout]) -> str:
+        run = self._workplace.settings.run
+        base = names.environment(run, layout.__name__, worker=self._worker.get("workerid"))
+        name, copies = base, 1
+        while name in self._names:
+            copies += 1
+            name = f"{base}-{copies}"
+        self._names.add(name)
+        return name
+
+
+def _subscriber(hook: Any) -> Subscriber:
+    async def notify(event: NetworkEvent) -> None:
+        for returned in hook(event=event):
+            if returned is not None:
+                await returned
+
+    return notify
+
+
+async def _leave(run: Run) -> None:
+    run.close()

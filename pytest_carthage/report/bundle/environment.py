@@ -1,0 +1,113 @@
+"""What a bundle has of one environment, its machines included."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_carthage.report import drawing
+from pytest_carthage.report.bundle.machine import write_machine
+from pytest_carthage.report.bundle.pages import Pages
+
+if TYPE_CHECKING:
+    from pytest_carthage.planning.plan import Plan
+    from pytest_carthage.report.bundle.observable import Observable, Recording
+
+__all__ = ["write_environment"]
+
+_PACKETS = "packets.pcapng"
+
+
+async def write_environment(
+    environment: Observable, folder: Path, *, since_s: float, until_s: float | None = None
+) -> dict[str, Any]:
+    """Write everything about one environment; returns its part of the summary.
+
+    :param folder: of the bundle; the environment has one of its own in it.
+    :param since_s: UNIX time; what was over by then is of no interest.
+    :param until_s: UNIX time; packets that came later are of no interest.
+    """
+    pages = Pages(folder / environment.name)
+    plan = environment.plan
+    _write_drawings(pages, plan)
+    for log in sorted(environment.logs.glob("ansible-*.log")):
+        pages.text(log.name, partial(log.read_text, errors="replace"))
+    packets: dict[str, Any] = {}
+    if environment.recording is not None:
+        packets = await _write_packets(
+            pages, environment.recording, since_s=since_s, until_s=until_s
+        )
+    faults = [
+        fault.record()
+        for fault in environment.disturbances
+        if fault.healed_s is None or fault.healed_s >= since_s
+    ]
+    if faults:
+        pages.json("faults.json", lambda: faults)
+    gates = [gate.as_json() for gate in environment.gates]
+    if gates:
+        pages.json("gates.json", lambda: gates)
+    return {
+        "layout": plan.layout,
+        "files": pages.files,
+        "missing": pages.missing,
+        **({"packets": packets} if packets else {}),
+        "machines": await _write_machines(environment, pages.folder, since_s=since_s),
+    }
+
+
+def _write_drawings(pages: Pages, plan: Plan) -> None:
+    for name, draw in (
+        ("graph.txt", drawing.text),
+        ("graph.mmd", drawing.mermaid),
+        ("graph.svg", drawing.svg),
+    ):
+        pages.text(name, partial(draw, plan))
+
+
+async def _write_packets(
+    pages: Pages, recording: Recording, *, since_s: float, until_s: float | None
+) -> dict[str, Any]:
+    path = pages.folder / _PACKETS
+    try:
+        path.touch(mode=0o600)
+        slices = await recording.write(path, since_s=since_s, until_s=until_s)
+    except Exception as error:  # a full disk must not cost all the rest
+        pages.lacks(_PACKETS, error)
+        return {}
+    pages.files.append(_PACKETS)
+    return {
+        part.network: {"packets": part.packets, **({"lost": part.lost} if part.lost else {})}
+        for part in slices
+    }
+
+
+async def _write_machines(
+    environment: Observable, folder: Path, *, since_s: float
+) -> dict[str, Any]:
+    machines = environment.plan.machines
+    live = {machine.name: machine for machine in environment.handles()}
+    written = await asyncio.gather(
+        *(
+            write_machine(
+                live.get(name),
+                folder / name,
+                environment.logs / f"{name}.log",
+                has_journal=planned.init == "systemd",
+                since_s=since_s,
+            )
+            for name, planned in machines.items()
+        )
+    )
+    return {
+        name: {
+            "target": planned.target,
+            "hostname": planned.hostname,
+            "live": name in live,
+            "files": pages.files,
+            "missing": pages.missing,
+        }
+        for (name, planned), pages in zip(machines.items(), written, strict=True)
+    }

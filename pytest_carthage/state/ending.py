@@ -1,0 +1,89 @@
+"""What the end of a fabric leaves on this host: processes, control groups and folders.
+
+Standard library only: a child of the supervisor removes it, and whoever cleans up after a
+supervisor that was killed.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any
+
+from pytest_carthage.fabric import limits
+from pytest_carthage.fabric.host.namespaces import as_root_of_files
+from pytest_carthage.state import cgroups, journal
+from pytest_carthage.state.sweeping import Failed, Sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+__all__ = ["await_end", "clean", "remove_folder", "remove_remains"]
+
+_END_S = 10.0
+
+
+def await_end(processes: Iterable[int]) -> str:
+    """Wait for the end of processes that were killed; returns what is wrong if one stays."""
+    deadline = time.monotonic() + _END_S
+    for pid in processes:
+        try:
+            fd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        try:
+            if not select.select([fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                return f"process {pid} was killed, and has not ended in {_END_S:g} s"
+        finally:
+            os.close(fd)
+    return ""
+
+
+def remove_remains(run: str, name: str, folder: Path, *, keep: bool = False) -> str:
+    """Remove control groups and the folder of an environment; returns what is wrong, or nothing.
+
+    :param run: identity of the run, see :func:`.places.run_id`.
+    :param keep: leave the folder, for those who have to destroy what is left.
+    """
+    group = limits.control_group(run, name)
+    problem = "" if cgroups.remove(group) else f"control group {group} is in use"
+    return problem or ("" if keep else remove_folder(folder))
+
+
+def clean(run: str, folder: Path, sweep: Sweep, environments: Iterable[str]) -> list[Failed]:
+    """Sweep, and remove what environments have left that are dead; returns what is left.
+
+    :param folder: of the run.
+    """
+    failed = sweep.run()
+    needed = {identity["environment"] for identity, _ in failed}
+    for name in environments:
+        keep = name in needed
+        problem = remove_remains(run, name, folder / "envs" / name, keep=keep)
+        if problem:
+            failed.append(Failed(journal.fabric(run, name), problem))
+    return failed
+
+
+def remove_folder(folder: Path) -> str:
+    """Remove a folder with all that is in it; returns what is wrong, or nothing."""
+    errors: list[OSError] = []
+
+    def remember(function: object, path: str, info: tuple[Any, BaseException, Any]) -> None:
+        if isinstance(info[1], OSError) and not isinstance(info[1], FileNotFoundError):
+            errors.append(info[1])
+
+    shutil.rmtree(folder, onerror=remember)
+    if os.geteuid() and any(isinstance(error, PermissionError) for error in errors):
+        # files of machines, whose owners are this user's subordinate ids
+        subprocess.run(
+            as_root_of_files(["rm", "-rf", "--", str(folder)]),
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
+    return f"{folder} cannot be removed: {errors[0]}" if errors and os.path.lexists(folder) else ""

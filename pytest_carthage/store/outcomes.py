@@ -1,0 +1,62 @@
+"""What declared steps have come to: which layer, for which inputs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pytest_carthage.store.disk import write_atomically
+
+__all__ = ["Outcome", "Outcomes"]
+
+#: of one step; the oldest are forgotten
+_MOST = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The layer that a step had once."""
+
+    #: path to hash of the files of the host that it has read
+    inputs: Mapping[str, str]
+    #: the layer's key
+    layer: str
+
+
+class Outcomes:
+    """Outcomes of steps: a file each, named by the key of what was declared."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, declared: str) -> Path:
+        """The file of a declared step."""
+        return self.folder / f"{declared}.json"
+
+    def of(self, declared: str) -> Sequence[Outcome]:
+        """What a declared step has come to, the last time first."""
+        try:
+            rows = json.loads(self.path(declared).read_text())
+        except (OSError, ValueError):
+            return ()
+        return tuple(Outcome(inputs=row["inputs"], layer=row["layer"]) for row in rows)
+
+    def declared(self) -> Iterator[str]:
+        """Keys of the steps that have any."""
+        return (path.stem for path in self.folder.glob("*.json"))
+
+    def add(self, declared: str, inputs: Mapping[str, str], layer: str) -> None:
+        """Remember one; for who has claimed the step."""
+        outcome = Outcome(inputs=dict(inputs), layer=layer)
+        others = (older for older in self.of(declared) if older.inputs != outcome.inputs)
+        self.replace(declared, [outcome, *others])
+
+    def replace(self, declared: str, outcomes: Sequence[Outcome]) -> None:
+        """Remember just these; for who has claimed the step."""
+        if outcomes:
+            rows = [asdict(outcome) for outcome in outcomes[:_MOST]]
+            write_atomically(self.path(declared), json.dumps(rows))
+        else:
+            self.path(declared).unlink(missing_ok=True)

@@ -1,0 +1,173 @@
+"""The store of this user on this host: a folder, and what is kept in it.
+
+Whoever uses an image holds its top layer. Only layers that no other stands on, that no image and
+no broken build has on top, and that nobody holds are removed.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import weakref
+from pathlib import Path
+
+from pytest_carthage.errors import BuildError
+from pytest_carthage.fabric.host import ownership
+from pytest_carthage.fabric.host.claim import Claim, take
+from pytest_carthage.store import disk
+from pytest_carthage.store.broken import BrokenBuilds
+from pytest_carthage.store.claims import Claims
+from pytest_carthage.store.holding import Holding
+from pytest_carthage.store.layers import Layers
+from pytest_carthage.store.outcomes import Outcomes
+from pytest_carthage.store.records import ImageRecord, Records
+
+__all__ = ["Store", "images_root"]
+
+_FOLDERS = ("layers", "names", "results", "locks", "work", "broken", "apt")
+
+
+def images_root() -> Path:
+    """Folder of the images of this user: ``$CARTHAGE_IMAGES``, or the system's place for data."""
+    chosen = os.environ.get("CARTHAGE_IMAGES")
+    if chosen:
+        return Path(chosen).absolute()
+    if os.geteuid() == 0:
+        return Path("/var/lib/pytest-carthage/images")
+    base = Path(os.environ.get("XDG_DATA_HOME") or Path("~/.local/share").expanduser())
+    if not base.is_absolute():  # no home at all
+        base = Path(ownership.homeless())
+    return base / "pytest-carthage" / "images"
+
+
+class Store:
+    """The layers of this user on this host, and what is remembered of them.
+
+    :raises BuildError: its folder belongs to somebody else, who could put anything into images.
+    """
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root or images_root()
+        self._refuse_foreign()
+        self.layers = Layers(self.folder("layers"))
+        #: images that were built
+        self.records = Records(self.folder("names"))
+        self.outcomes = Outcomes(self.folder("results"))
+        #: builds that failed, and were kept
+        self.broken = BrokenBuilds(self.folder("broken"))
+        #: builds that go on
+        self.claims = Claims(self.folder("locks"))
+        #: what is in use until the store is released
+        self.holding = Holding()
+        # who forgets the store, and every image of it, uses none of its layers any more
+        weakref.finalize(self, self.holding.release)
+
+    def prepare(self) -> None:
+        """Make its folders, for this user alone.
+
+        :raises BuildError: they cannot be made, or are somebody else's.
+        """
+        try:
+            self.root.mkdir(mode=0o711, parents=True, exist_ok=True)
+            self._refuse_foreign()
+            for name in _FOLDERS:
+                self.folder(name).mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise BuildError(
+                f"images are kept in {self.root}: {error.strerror}; "
+                "try: set CARTHAGE_IMAGES to a folder of your own"
+            ) from error
+
+    def _refuse_foreign(self) -> None:
+        try:
+            ownership.refuse_foreign(str(self.root), "CARTHAGE_IMAGES")
+        except OSError as error:
+            raise BuildError(f"images are kept in {self.root}: {error}") from error
+
+    def folder(self, name: str) -> Path:
+        """One of its folders: layers, names, results, locks, work, broken, apt, kernels."""
+        return self.root / name
+
+    # layers in use
+
+    def hold(self, key: str) -> bool:
+        """Keep others from removing a layer while this store is in use; False: it is gone."""
+        return self.holding.add(self.layers.path(key))
+
+    def release(self) -> None:
+        """Let go of all that was held."""
+        self.holding.release()
+
+    def is_complete(self, image: str) -> bool:
+        """Whether an image of this key was built and is there; files that it reads may differ."""
+        record = self.records.get(image)
+        return record is not None and all(key in self.layers for key in record.layers)
+
+    # removing
+
+    def remove(self, key: str) -> bool:
+        """Remove a layer that nobody needs.
+
+        False: it is not there, or somebody uses it, or another layer stands on it, or an image or
+        a broken build has it on top.
+        """
+        with self.layers.alone(key) as is_alone:
+            # who builds on it, or names it, holds it meanwhile: what is seen now stays so
+            if not is_alone or key in self._needed():
+                return False
+            away = self.away(key)
+            self.layers.path(key).rename(away)
+        disk.delete(away)
+        return True
+
+    def _needed(self) -> set[str]:
+        return {*self.layers.supporting(), *self.records.tops(), *self.broken.tops()}
+
+    def forget(self, image: ImageRecord) -> bool:
+        """Forget an image; its layers stay. False: somebody uses it."""
+        if not image.top or image.top not in self.layers:
+            self.records.remove(image.key)
+            return True
+        with self.layers.alone(image.top) as is_alone:
+            # who asks for it holds its top layer before it is told that it was asked for
+            now = self.records.get(image.key)
+            if not is_alone or (now is not None and now.used_at > image.used_at):
+                return False
+            self.records.remove(image.key)
+        return True
+
+    def take_away(self, folder: Path) -> bool:
+        """Delete a folder that nobody holds; False: somebody does, or it is gone."""
+        if folder.is_symlink() or not folder.is_dir():
+            return False
+        away = self.away(folder.name)
+        try:
+            with take(folder):
+                folder.rename(away)
+        except OSError:
+            return False
+        disk.delete(away)
+        return True
+
+    # folders to work in
+
+    def work(self, key: str) -> Path:
+        """The folder in which the work for a key is done, by who has claimed it."""
+        return self.folder("work") / key
+
+    def away(self, name: str) -> Path:
+        """A new name for what is removed, so that nobody finds it while it is deleted."""
+        return self.folder("work") / f"{name}.{secrets.token_hex(4)}.removed"
+
+    def scratch(self, prefix: str) -> tuple[Path, Claim]:
+        """A new folder to work in, which is deleted by others only when its claim is released.
+
+        :returns: the folder, and the claim.
+        """
+        while True:
+            path = self.folder("work") / f"{prefix}-{secrets.token_hex(4)}"
+            path.mkdir(mode=0o755)
+            try:
+                return path, take(path, shared=True)
+            except (BlockingIOError, FileNotFoundError):  # swept before it was claimed
+                continue

@@ -1,0 +1,78 @@
+"""A provider whose machines are in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from pytest_carthage.errors import Problem
+from pytest_carthage.planning.plan import Plan, PlannedMachine
+from pytest_carthage.provider import Channel, Context, Identity, Traits
+from pytest_carthage.testing.endpoint import FakeEndpoint
+from pytest_carthage.testing.machine import FakeMachine
+from pytest_carthage.testing.world import World
+
+__all__ = ["FakeMeans", "FakeProvider"]
+
+#: any layout can be planned on them: what an image would bring is not looked at
+TRAITS = Traits(root="existing", init=True, outside=False)
+
+
+@dataclass(slots=True)
+class FakeMeans:
+    """What a fake machine is operated by."""
+
+    identity: Identity
+    channel: Channel
+    machine: FakeMachine = field(repr=False)
+    _endpoint: FakeEndpoint = field(repr=False)
+
+    async def start(self) -> None:
+        """Switch on."""
+        self.machine.power = "on"
+        self.machine.starts += 1
+
+    async def stop(self, *, timeout_s: float = 10.0) -> None:
+        """Switch off; what runs is ended."""
+        self.machine.power = "off"
+        self._endpoint.hang_up()
+
+    async def logs(self) -> str:
+        """What it printed."""
+        return self.machine.log
+
+
+class FakeProvider:
+    """Machines in memory, in microseconds, of any layout."""
+
+    def __init__(
+        self,
+        world: World | None = None,
+        *,
+        kind: str = "fake",
+        traits: Traits = TRAITS,
+        lacks: Sequence[str] = (),
+    ) -> None:
+        self.kind = kind
+        self.traits = traits
+        self.world = world if world is not None else World()
+        self._lacks = lacks
+
+    def check(self, plan: Plan | None = None) -> Sequence[Problem]:
+        """Nothing: memory is there."""
+        return ()
+
+    async def create(self, planned: PlannedMachine, context: Context) -> FakeMeans:
+        """Make a machine; it is ready at once."""
+        hosts = context.plan.hosts_file(planned.networks)
+        machine = self.world.create(planned, hosts=hosts)
+        endpoint = FakeEndpoint(machine, peers=self.world.at, lacks=self._lacks)
+        return FakeMeans(context.identity, endpoint, machine, endpoint)
+
+    async def destroy(self, identity: Identity) -> None:
+        """Forget a machine."""
+        self.world.remove(identity.name)
+
+    async def leftovers(self, run: str) -> Sequence[Identity]:
+        """None: memory ends with its process."""
+        return ()

@@ -1,0 +1,1 @@
+"""Ansible: its programs, inventories, playbooks."""

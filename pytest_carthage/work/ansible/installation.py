@@ -1,0 +1,172 @@
+"""Where ``ansible-playbook`` is, the tree's ``ansible.cfg``, and the environment to run in."""
+
+from __future__ import annotations
+
+import configparser
+import functools
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from pytest_carthage.errors import HostError, Problem
+
+__all__ = ["collections", "find_config", "find_program", "make_env", "program_version"]
+
+_PLUGINS = Path(__file__).resolve().parent / "plugins"
+_MOST_FORKS = 16
+
+
+def find_program() -> str:
+    """The ``ansible-playbook`` beside our own interpreter, or else on the path."""
+    beside = Path(sys.executable).parent / "ansible-playbook"
+    if os.access(beside, os.X_OK):
+        return str(beside)
+    on_path = shutil.which("ansible-playbook")
+    if on_path is None:
+        raise HostError(
+            [
+                Problem(
+                    who="ansible",
+                    what=f"no ansible-playbook in {beside.parent} or on PATH",
+                    remedy="pip install 'pytest-carthage[ansible]'",
+                    packages=("ansible-core",),
+                )
+            ]
+        )
+    return on_path
+
+
+@functools.cache
+def program_version() -> str:
+    """The version of ansible-core; empty where there is none."""
+    with suppress(HostError):
+        program = Path(find_program())
+        if program.parent == Path(sys.executable).parent:
+            with suppress(importlib.metadata.PackageNotFoundError):
+                return importlib.metadata.version("ansible-core")
+        done = subprocess.run(
+            [str(program), "--version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if match := re.search(r"core ([^\]\s]+)", done.stdout):
+            return match[1]
+    return ""
+
+
+def collections(folder: Path) -> dict[str, str]:
+    """Name to version of the collections that Ansible finds in a folder; its own are left out."""
+    try:
+        galaxy = Path(find_program()).with_name("ansible-galaxy")
+    except HostError:
+        return {}
+    with tempfile.TemporaryDirectory(prefix="carthage-") as work:
+        done = subprocess.run(
+            [str(galaxy), "collection", "list", "--format", "json"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=folder,
+            env={**os.environ, "ANSIBLE_LOCAL_TEMP": work, "LC_ALL": "C.UTF-8"},
+        )
+    versions: dict[str, str] = {}
+    # where there are none, older versions end with an error instead
+    with suppress(ValueError, AttributeError, KeyError):
+        # the first place that has one is where it is taken from
+        for place, listed in reversed(json.loads(done.stdout or "{}").items()):
+            if "_internal" not in Path(place).parts:
+                versions |= {name: row["version"] for name, row in listed.items()}
+    return versions
+
+
+def find_config(playbook: Path) -> tuple[Path | None, Path]:
+    """The tree's ``ansible.cfg``, and the folder to run in.
+
+    People run production playbooks in the folder that holds ``ansible.cfg``, which may be above
+    the playbook's. As Ansible does, a folder that everybody can write is passed over.
+    """
+    if given := os.environ.get("ANSIBLE_CONFIG"):
+        return Path(given).expanduser().absolute(), playbook.parent
+    for folder in playbook.parents:
+        config = folder / "ansible.cfg"
+        if config.is_file() and not folder.stat().st_mode & stat.S_IWOTH:
+            return config, folder
+        if (folder / ".git").exists() or folder == Path.home():
+            break
+    return None, playbook.parent
+
+
+def make_env(config: Path | None, work: Path, machines: int) -> dict[str, str]:
+    """The environment of ``ansible-playbook``."""
+    env = dict(os.environ)
+    settings = configparser.ConfigParser(
+        inline_comment_prefixes=(";",), interpolation=None, strict=False
+    )
+    if config is not None:
+        env["ANSIBLE_CONFIG"] = str(config)
+        # a file that is wrong is for Ansible to complain of
+        with suppress(configparser.Error, OSError, UnicodeDecodeError):
+            settings.read(config, encoding="utf-8")
+
+    def setting(name: str, key: str, section: str = "defaults") -> str | None:
+        return env.get(name) or settings.get(section, key, fallback=None)
+
+    env.setdefault("CARTHAGE_ANSIBLE_COMPILED", str(work / "compiled"))
+    temporary = work / "tmp"
+    temporary.mkdir(exist_ok=True)
+    env["ANSIBLE_LOCAL_TEMP"] = str(temporary)
+    home = Path(env["HOME"]) if env.get("HOME") else None
+    if home is None or not home.is_dir():
+        env["HOME"] = str(work)
+        home = work
+    if "ANSIBLE_HOME" not in env and not (home / ".ansible").is_dir():
+        # nothing to read there; and Ansible would make it
+        env["ANSIBLE_HOME"] = str(work / "home")
+    own_home = env.get("ANSIBLE_HOME", str(home / ".ansible"))
+    for kind in ("callback", "connection", "vars"):
+        name = f"ANSIBLE_{kind.upper()}_PLUGINS"
+        if name in env:
+            paths = env[name]
+        elif (listed := settings.get("defaults", f"{kind}_plugins", fallback=None)) is not None:
+            paths = _beside(config, listed)
+        else:
+            paths = f"{own_home}/plugins/{kind}:/usr/share/ansible/plugins/{kind}"
+        env[name] = f"{paths}:{_PLUGINS / kind}"
+    enabled = setting("ANSIBLE_VARS_ENABLED", "vars_plugins_enabled") or "host_group_vars"
+    # the last one wins
+    env["ANSIBLE_VARS_ENABLED"] = f"{enabled},carthage_layout"
+    sources = setting("ANSIBLE_INVENTORY_ENABLED", "enable_plugins", "inventory")
+    if sources and "yaml" not in re.split(r"[,\s]+", sources):
+        env["ANSIBLE_INVENTORY_ENABLED"] = f"{sources},yaml"
+    if setting("ANSIBLE_FORKS", "forks") is None:
+        env["ANSIBLE_FORKS"] = str(min(max(machines, 5), _MOST_FORKS))
+    env |= {
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_FORCE_COLOR": "0",
+        "ANSIBLE_RETRY_FILES_ENABLED": "0",
+        "ANSIBLE_HOST_KEY_CHECKING": "0",
+        # nobody is there to answer
+        "ANSIBLE_ASK_PASS": "0",
+        "ANSIBLE_BECOME_ASK_PASS": "0",
+        # Ansible insists on UTF-8, and this one exists everywhere
+        "LC_ALL": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+    }
+    return env
+
+
+def _beside(config: Path | None, paths: str) -> str:
+    """Paths of a configuration file, which are relative to its folder."""
+    folder = Path() if config is None else config.parent
+    return ":".join(str(folder / Path(path).expanduser()) for path in paths.split(":") if path)

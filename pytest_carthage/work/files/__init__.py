@@ -1,0 +1,1 @@
+"""A file system and the programs in it."""

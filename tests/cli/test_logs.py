@@ -1,0 +1,54 @@
+"""Log files of machines whose provider writes more into them than was printed."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from pytest_carthage.cli import logs, target
+from pytest_carthage.providers.podman import PodmanProvider
+from pytest_carthage.state.listing import Listed
+from pytest_carthage.testing import FakeProvider
+
+STAMPED = b"2026-01-02T03:04:05.6+00:00 stdout F hello\n2026-01-02T03:04:05.6+00:00 stdout F you\n"
+
+
+def listed(folder: Path, kind: str) -> Listed:
+    return Listed(
+        name="shop",
+        run="r",
+        layout="Shop",
+        run_folder=folder,
+        folder=folder,
+        machines={"web": {"target": kind, "init": None}},
+        created_at=0,
+        kept=False,
+        expires_at=None,
+        owner_pid=1,
+        owned=True,
+        description={},
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "printed"),
+    [("stamping", b"hello\nyou\n"), ("plain", STAMPED), ("not installed", STAMPED)],
+    ids=["stamping", "plain", "not installed"],
+)
+def test_logs_are_shown_as_their_provider_reads_them(
+    kind: str,
+    printed: bytes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "web.log").write_bytes(STAMPED)
+    known = {"stamping": PodmanProvider, "plain": FakeProvider}
+    monkeypatch.setattr("pytest_carthage.provider.load_providers", lambda: known)
+    monkeypatch.setattr(target, "machine", lambda text: (listed(tmp_path, kind), "web"))
+    arguments = argparse.Namespace(machine="shop/web", follow=False, lines=None)
+    assert logs.run(arguments) == 0
+    assert capfdbinary.readouterr().out == printed

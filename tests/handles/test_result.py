@@ -1,0 +1,122 @@
+"""What a command gave: its status in words, its output in every form, and what is kept of it."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_carthage.handles.result import Result
+
+PLAIN = Result(
+    machine="web",
+    command="nginx -t",
+    status=0,
+    stdout="syntax is ok\n",
+    stderr="a warning\n",
+    started_at=1_700_000_000.0,
+    duration_s=0.25,
+)
+
+
+@pytest.mark.parametrize(("status", "ok"), [(0, True), (1, False), (255, False), (-9, False)])
+def test_result_is_ok_and_true_where_the_status_is_zero_only(status: int, ok: bool) -> None:
+    result = replace(PLAIN, status=status)
+    assert result.ok is ok
+    assert bool(result) is ok
+
+
+def test_result_with_status_zero_is_true_although_it_printed_nothing() -> None:
+    silent = replace(PLAIN, stdout="", stderr="")
+    assert silent
+    assert str(silent) == ""
+
+
+@pytest.mark.parametrize(
+    ("stdout", "lines"),
+    [
+        ("", []),
+        ("one", ["one"]),
+        ("one\n", ["one"]),
+        ("one\ntwo\n", ["one", "two"]),
+        ("one\n\ntwo", ["one", "", "two"]),
+        ("one\r\ntwo\r\n", ["one", "two"]),
+        ("  indented \n", ["  indented "]),
+    ],
+)
+def test_lines_are_those_of_the_output_without_their_ends(stdout: str, lines: list[str]) -> None:
+    assert replace(PLAIN, stdout=stdout).lines == lines
+
+
+def test_lines_and_text_are_of_standard_output_alone() -> None:
+    assert PLAIN.lines == ["syntax is ok"]
+    assert str(PLAIN) == "syntax is ok\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        ("ls -l | wc -l", "ls -l | wc -l"),
+        (("ls", "-l"), "ls -l"),
+        (("rm", "a file"), "rm 'a file'"),
+        (("echo", "it's", ""), """echo 'it'"'"'s' ''"""),
+        (("sh", "-c", "a | b"), "sh -c 'a | b'"),
+    ],
+)
+def test_command_is_told_as_one_would_type_it(command: str | tuple[str, ...], text: str) -> None:
+    assert replace(PLAIN, command=command).text == text
+
+
+def test_bytes_of_text_are_its_encoding_and_of_others_what_came() -> None:
+    assert replace(PLAIN, stdout="grüße").stdout_bytes == b"gr\xc3\xbc\xc3\x9fe"
+    broken = replace(PLAIN, stdout="\ufffd", raw_stdout=b"\xff")
+    assert broken.stdout_bytes == b"\xff"
+    # nothing is something that came, too
+    assert replace(PLAIN, stdout="lost", raw_stdout=b"").stdout_bytes == b""
+
+
+def test_record_of_a_secret_result_has_no_output_and_the_result_itself_has() -> None:
+    secret = replace(PLAIN, stdout="hunter2", stderr="hunter3", raw_stdout=b"\xff", secret=True)
+    record = secret.record
+    assert (record.stdout, record.stderr, record.raw_stdout) == ("", "", None)
+    assert record.stdout_bytes == b""
+    assert (record.machine, record.text, record.status) == ("web", "nginx -t", 0)
+    assert (record.started_at, record.duration_s) == (PLAIN.started_at, PLAIN.duration_s)
+    assert record.secret
+    assert (secret.stdout, secret.lines) == ("hunter2", ["hunter2"])
+
+
+def test_record_of_a_long_secret_is_as_empty_as_that_of_a_short_one() -> None:
+    record = replace(PLAIN, stdout="x" * 100_000, secret=True).record
+    assert (record.stdout, record.stderr) == ("", "")
+
+
+@given(stdout=st.integers(0, 40_000), stderr=st.integers(0, 40_000))
+def test_record_never_has_much_more_than_what_is_kept(stdout: int, stderr: int) -> None:
+    whole = replace(PLAIN, stdout="o" * stdout, stderr="e" * stderr)
+    record = whole.record
+    for kept, length in ((record.stdout, stdout), (record.stderr, stderr)):
+        if length <= 32_768:
+            assert len(kept) == length
+        else:
+            assert f"[... {length - 32_768} characters are left out of this record ...]" in kept
+            assert len(kept) < 32_768 + 100
+
+
+def test_representation_tells_everything_but_the_output_of_a_secret() -> None:
+    assert repr(replace(PLAIN, user="www-data")) == (
+        "Result(machine='web', command='nginx -t', status=0, stdout='syntax is ok\\n',"
+        " stderr='a warning\\n', started_at=1700000000.0, duration_s=0.25, user='www-data')"
+    )
+    secret = replace(PLAIN, stdout="hunter2", stderr="hunter3", secret=True)
+    assert repr(secret) == (
+        "Result(machine='web', command='nginx -t', status=0, secret,"
+        " started_at=1700000000.0, duration_s=0.25, user=None)"
+    )
+
+
+def test_result_cannot_be_changed_afterwards() -> None:
+    with pytest.raises(FrozenInstanceError):
+        PLAIN.status = 1  # type: ignore[misc]
