@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -10,8 +11,10 @@ from collections.abc import Callable
 
 import pytest
 
+from pytest_carthage.fabric.container.voice import Voice
 from pytest_carthage.fabric.wire.server import Server
 from pytest_carthage.fabric.wire.steps import (
+    Signal,
     Steps,
     Turn,
     child_end,
@@ -74,6 +77,52 @@ def test_turns_are_had_one_at_a_time_in_the_order_of_their_coming() -> None:
             server.work(turn.hold(steps(name)), done)
 
     assert served(work) == ["a in", "a out", "b in", "b out", "b", "c in", "c out"]
+
+
+def test_signal_lets_all_go_on_who_wait_for_it_and_nobody_waits_longer_than_his_time() -> None:
+    def work(server: Server, notes: list[object]) -> None:
+        signal = Signal()
+
+        def steps(name: str, limit_s: float) -> Steps[None]:
+            yield from signal.wait(limit_s)
+            notes.append(name)
+            if "patient" in notes and "other" in notes:
+                server.stop()
+
+        server.work(steps("hasty", 0.01))
+        server.work(steps("patient", 20.0))
+        server.work(steps("other", 20.0))
+        server.later(0.1, signal.give)
+
+    assert served(work) == ["hasty", "patient", "other"]
+
+
+@pytest.mark.parametrize("is_ready", [True, False])
+def test_all_who_wait_for_an_init_hear_that_it_is_ready_or_has_ended(is_ready: bool) -> None:
+    def work(server: Server, notes: list[object]) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        voice = Voice("/dev/null", server)
+        voice.take("notify", ours.detach())
+
+        def steps() -> Steps[None]:
+            notes.append((yield from voice.booted(20.0)))
+            if len(notes) == 2:
+                voice.close()
+                server.stop()
+
+        def go_on() -> None:
+            theirs.send(b"STATUS=half of it")
+            if is_ready:
+                theirs.send(b"READY=1\nSTATUS=all of it")
+            else:
+                voice.close()
+            theirs.close()
+
+        server.work(steps())
+        server.work(steps())
+        server.later(0.05, go_on)
+
+    assert served(work) == [is_ready] * 2
 
 
 def test_descriptor_is_waited_for_until_it_is_readable_or_the_time_is_over() -> None:

@@ -65,7 +65,7 @@ for number in range(20):
 async def all_are(state, name):
     """Tell how far this copy is, and wait until all copies are as far."""
     (SHARED / f"{state}-{name}").touch()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while len(list(SHARED.glob(f"{state}-*"))) < COPIES:
         assert time.monotonic() < deadline, f"not all copies are {state}"
         await asyncio.sleep(0.01)

@@ -373,6 +373,37 @@ def test_name_that_was_set_is_there_everywhere_after_a_reboot(build: Build) -> N
     assert m.run("hostname; cat /proc/sys/kernel/hostname").lines == ["other", "other"]
 
 
+def test_play_goes_on_after_a_reboot_when_the_machine_is_set_up(
+    build: Build, tmp_path: Path
+) -> None:
+    class Slow(Layout):
+        """Its boot takes a while, and clears /tmp in its course, as all do."""
+
+        m = Machine(DEBIAN.with_packages("python3"), init="systemd")
+
+    slow = build(Slow)
+    m = slow.m
+    m.write_text(
+        "/etc/systemd/system/slow.service",
+        "[Unit]\nDefaultDependencies=no\nBefore=systemd-tmpfiles-setup.service\n"
+        "[Service]\nType=oneshot\nExecStart=sleep 2\n"
+        "[Install]\nWantedBy=sysinit.target\n",
+    )
+    m.write_text("/etc/tmpfiles.d/tmp.conf", "D! /tmp 1777 root root 0\n")
+    m.run("systemctl enable slow.service")
+    playbook = tmp_path / "site.yml"
+    playbook.write_text(
+        "- hosts: all\n"
+        "  gather_facts: false\n"
+        "  tasks:\n"
+        "    - reboot: {reboot_timeout: 60, connect_timeout: 5, post_reboot_delay: 0}\n"
+        "    - command: touch /tmp/here\n"
+        "    - command: sleep 3\n"
+        "    - command: test -e /tmp/here\n"
+    )
+    slow.ansible(playbook)
+
+
 def test_main_process_that_ends_is_noticed_at_once(built: Built) -> None:
     class Ending(Layout):
         """Its main process ends."""

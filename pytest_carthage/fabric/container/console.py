@@ -5,16 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import time
-from typing import TYPE_CHECKING
 
-from pytest_carthage.fabric.wire.steps import Steps, readable
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from pytest_carthage.fabric.wire.steps import Signal, Steps
 
 _PIECE = 1 << 16
-_LOOK_S = 0.2
 
 
 class Console:
@@ -67,18 +61,29 @@ class Readiness:
     def __init__(self, fd: int) -> None:
         self._socket = socket.socket(fileno=fd)
         self._socket.setblocking(False)
+        self._signal = Signal()
         self.is_told = False
+        self._is_over = False
 
-    def wait(self, limit_s: float, is_alive: Callable[[], bool]) -> Steps[bool]:
+    def fileno(self) -> int:
+        """Readable when it says something."""
+        return self._socket.fileno()
+
+    def hear(self) -> None:
+        """Take what it says."""
+        words = self._socket.recv(_PIECE).decode(errors="replace").split("\n")
+        if "READY=1" in words:
+            self.is_told = True
+            self._signal.give()
+
+    def wait(self, limit_s: float) -> Steps[bool]:
         """Wait for the word; returns whether it came in time, and before its init ended."""
-        deadline = time.monotonic() + limit_s
-        while not self.is_told and is_alive() and time.monotonic() < deadline:
-            # nothing tells here that its init has ended
-            if (yield from readable(self._socket.fileno(), _LOOK_S)) and is_alive():
-                words = self._socket.recv(_PIECE).decode(errors="replace").split("\n")
-                self.is_told = "READY=1" in words
+        if not self.is_told and not self._is_over:
+            yield from self._signal.wait(limit_s)
         return self.is_told
 
     def close(self) -> None:
-        """Let go of it."""
+        """Its init has ended: whoever waits is told so."""
+        self._is_over = True
         self._socket.close()
+        self._signal.give()

@@ -34,6 +34,7 @@ class Voice:
             self._console.keep(fd)
         elif step == "notify" and self._readiness is None:
             self._readiness = Readiness(fd)
+            self._server.watch(fd, self._readiness.hear)
         else:
             return False
         return True
@@ -52,11 +53,12 @@ class Voice:
         """Wait until the init has started all that it should; returns whether it has, in time."""
         if self._readiness is None:
             return True
-        return (yield from self._readiness.wait(limit_s, lambda: self.is_init))
+        return (yield from self._readiness.wait(limit_s))
 
     def close(self) -> None:
         """Take what is left of what it printed, and let go of it."""
         self._close_console()
         if self._readiness is not None:
-            self._readiness.close()
-            self._readiness = None
+            readiness, self._readiness = self._readiness, None
+            self._server.unwatch(readiness.fileno())
+            readiness.close()

@@ -27,7 +27,12 @@ class Wait:
     """What work waits for: whatever of these comes first."""
 
     def __init__(
-        self, *, fd: int = -1, pid: int = 0, turn: Turn | None = None, limit_s: float | None = None
+        self,
+        *,
+        fd: int = -1,
+        pid: int = 0,
+        turn: Turn | Signal | None = None,
+        limit_s: float | None = None,
     ) -> None:
         #: is readable
         self.fd = fd
@@ -99,6 +104,23 @@ class Turn:
             return (yield from steps)
         finally:
             self.give()
+
+
+class Signal:
+    """Lets any number of others wait until something has happened."""
+
+    def __init__(self) -> None:
+        #: who waits: called when it has
+        self.waiting: deque[Any] = deque()
+
+    def wait(self, limit_s: float) -> Steps[None]:
+        """Wait until it is given, or for this time."""
+        yield Wait(turn=self, limit_s=limit_s)
+
+    def give(self) -> None:
+        """Let all go on who wait now."""
+        while self.waiting:
+            self.waiting.popleft()(True)
 
 
 def finish(steps: Steps[T]) -> T:

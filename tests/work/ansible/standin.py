@@ -35,7 +35,10 @@ def main(path: str, machines: list[str]) -> None:
         server.release(connection).close()
         return None
 
-    server.handlers = {"channel": channel}
+    def booted(connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
+        return Reply(booted=True)
+
+    server.handlers = {"channel": channel, "booted": booted}
     server.listen(listening)
     server.watch(0, server.stop)
     print("listening", flush=True)

@@ -96,6 +96,9 @@ options:
       - name: ansible_carthage_compiled
 """
 
+#: how long an init that starts may take until its machine is worked in all the same
+_BOOT_S = 60.0
+
 _SUDO = ("/usr/bin/sudo", "/bin/sudo", "/usr/local/bin/sudo")
 
 display = Display()
@@ -152,6 +155,10 @@ class Connection(ConnectionBase):  # type: ignore[misc]
         module = _client_module()
         try:
             self._client = module.connect(path, machine)
+            # as no sshd takes anybody before its machine has been set up: what a boot does,
+            # like clearing /tmp, would go on beside the task
+            with module.connect(path) as fabric:
+                fabric.request("booted", machine=machine, timeout_s=_BOOT_S)
         except (module.Refused, OSError) as error:
             raise AnsibleConnectionFailure(
                 f"machine {machine!r}: no connection to its agent through {path}: {error}"
