@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pytest_carthage.planning.plan import Plan
     from pytest_carthage.portal import Portal
     from pytest_carthage.store.root import Store
-    from pytest_carthage.work.ansible.playbook import Environment
+    from pytest_carthage.work.ansible.environment import Environment
 
 __all__ = ["NeedsPython", "Workshop", "copied", "opened"]
 

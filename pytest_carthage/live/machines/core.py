@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pytest_carthage.live.surroundings import Surroundings
     from pytest_carthage.model.mistakes.place import Place
     from pytest_carthage.planning.plan import PlannedMachine
-    from pytest_carthage.work.ansible.playbook import Environment
+    from pytest_carthage.work.ansible.environment import Environment
 
 __all__ = ["Arrivals", "MachineCore"]
 

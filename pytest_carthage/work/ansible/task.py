@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_carthage.errors import AnsibleError
+from pytest_carthage.work.ansible.environment import Environment
 from pytest_carthage.work.ansible.installation import find_config, program_version
-from pytest_carthage.work.ansible.playbook import Environment, run_playbook
+from pytest_carthage.work.ansible.playbook import run_playbook
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

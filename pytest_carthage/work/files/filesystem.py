@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pytest_carthage.handles.playbook import PlaybookResult
     from pytest_carthage.model.role import Role
     from pytest_carthage.model.task import Task
-    from pytest_carthage.work.ansible.playbook import Environment
+    from pytest_carthage.work.ansible.environment import Environment
 
 __all__ = ["AsyncFilesystem", "Filesystem", "FilesystemOperations"]
 
