@@ -94,8 +94,11 @@ def _become_first(spec: Mapping[str, Any], listener: socket.socket) -> None:
             connection.on_close.append(lambda: agent._hang_up(connection))
             return agent.greeting()
 
+        def booted(connection: Connection, message: Mapping[str, Any], fds: list[int]) -> Reply:
+            return Reply(booted=True)  # it has no init
+
         # who comes through a fabric says first which machine is meant: there is only this one
-        agent.server.handlers["channel"] = channel
+        agent.server.handlers |= {"channel": channel, "booted": booted}
         agent.server.listen(listener)
         _tell("ready")
         null = os.open("/dev/null", os.O_WRONLY)
