@@ -22,11 +22,12 @@ from pytest_carthage.fabric import bounds, devices, netlink, refusals
 from pytest_carthage.fabric import syscalls as sys_
 from pytest_carthage.fabric.agent import Agent  # before the root changes
 from pytest_carthage.fabric.rootfs import protect_host_settings
+from pytest_carthage.fabric.wire.server import Reply  # before the root changes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pytest_carthage.fabric.wire.server import Connection, Reply
+    from pytest_carthage.fabric.wire.server import Connection
 
 _NO_SUID = sys_.MS_NOSUID | sys_.MS_NODEV
 
