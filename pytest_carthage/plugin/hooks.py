@@ -67,6 +67,10 @@ def pytest_configure(config: pytest.Config) -> None:
         from pytest_carthage.plugin.claim import claim
 
         claim(config, settings.run)
+    if settings.iac_coverage:
+        from pytest_carthage.plugin import coverage
+
+        coverage.begin(config, settings)
     if settings.layouts or settings.target:
         from pytest_carthage.plugin import choice
 
@@ -149,6 +153,10 @@ def pytest_configure_node(node: Any) -> None:
 
     settings = _settings_of(node.config)
     node.workerinput["carthage_run"] = settings.run
+    if settings.iac_coverage:
+        from pytest_carthage.plugin import coverage
+
+        coverage.share(node)
     give_back = interrupts.end_in_order_while(lambda: summary.run_exists(settings.run))
     node.config.add_cleanup(give_back)
 
@@ -184,9 +192,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say what stays up, which gates were open, and what could not be built here."""
+    """Say what stays up, which gates were open, what was reached, and what could not be built."""
     plugins = terminalreporter.config.pluginmanager
-    if not (plugins.hasplugin(options.SESSION) or plugins.hasplugin("dsession")):
+    if not any(map(plugins.hasplugin, (options.SESSION, options.COVERAGE, "dsession"))):
         return  # neither this process nor a worker of pytest-xdist used a layout
     from pytest_carthage.plugin import summary
 

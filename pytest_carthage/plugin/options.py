@@ -10,10 +10,12 @@ from typing import Literal
 
 import pytest
 
-__all__ = ["SESSION", "add_options", "are_given"]
+__all__ = ["COVERAGE", "SESSION", "add_options", "are_given"]
 
 #: name under which the session's own plugin is registered once a layout is used
 SESSION = "carthage-session"
+#: and that of the plugin that is there when coverage of Ansible's code was asked for
+COVERAGE = "carthage-iac-coverage"
 
 
 #: ini value to its help and kind; an absent one is empty text, an empty list or False
@@ -26,10 +28,12 @@ _INI: dict[str, tuple[str, Literal["linelist", "bool", "string"]]] = {
     "carthage_locked": ("as --carthage-locked", "bool"),
     "carthage_offline": ("as --carthage-offline", "bool"),
     "carthage_pcap": ("default of --carthage-pcap", "string"),
+    "carthage_iac_coverage": ("default of --carthage-iac-coverage: true, or a file", "string"),
     "carthage_pcap_mib": ("what --carthage-pcap holds of each network, in MiB (32)", "string"),
 }
 _DESTINATIONS = (
     "carthage_artifacts",
+    "carthage_iac_coverage",
     "carthage_layout",
     "carthage_locked",
     "carthage_name",
@@ -106,6 +110,14 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="all|NETWORK,...",
         help="record the packets of these networks (alone: of all); the bundle of a failed test "
         "holds its own, as pcapng",
+    )
+    group.addoption(
+        "--carthage-iac-coverage",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="tell at the end which tasks, handlers, templates and branches of when: no run of "
+        "Ansible has reached; with FILE, write it there as JSON, too",
     )
     for name, (text, kind) in _INI.items():
         parser.addini(name, text, kind)

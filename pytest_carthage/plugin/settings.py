@@ -43,6 +43,10 @@ class Settings:
     pcap: tuple[str, ...]
     #: what a recording holds of each network
     pcap_mib: int
+    #: tell what of Ansible's code was reached
+    iac_coverage: bool
+    #: and write it there, as JSON
+    iac_coverage_file: Path | None
 
 
 SETTINGS = pytest.StashKey[Settings]()
@@ -76,6 +80,25 @@ def _pcap(config: pytest.Config) -> tuple[str, ...]:
     return networks
 
 
+def _iac_coverage(config: pytest.Config) -> tuple[bool, Path | None]:
+    given: str | None = config.option.carthage_iac_coverage
+    base = config.invocation_params.dir
+    if given is None:
+        given = config.getini("carthage_iac_coverage")
+        base = (config.inipath or config.rootpath / "ini").parent
+        if given in ("", "false"):
+            return False, None
+        if given == "true":
+            return True, None
+    # pytest --carthage-iac-coverage tests: the next argument was taken for the option's
+    elif "::" in given or given.endswith(".py") or (given and (base / given).is_dir()):
+        raise pytest.UsageError(
+            f"--carthage-iac-coverage {given}: that is no file to write; "
+            f"try: {given} --carthage-iac-coverage, or --carthage-iac-coverage=FILE.json"
+        )
+    return True, base / given if given else None
+
+
 def _pcap_mib(config: pytest.Config) -> int:
     text = config.getini("carthage_pcap_mib") or _PCAP_MIB
     if not (text.isascii() and text.isdigit() and int(text)):
@@ -101,6 +124,7 @@ def _read(config: pytest.Config) -> Settings:
         artifacts = (config.inipath or config.rootpath / "ini").parent / config.getini(
             "carthage_artifacts"
         )
+    iac_coverage, iac_coverage_file = _iac_coverage(config)
     shared: dict[str, str] = getattr(config, "workerinput", {})
     return Settings(
         layouts=tuple(option.carthage_layout or config.getini("carthage_layout")),
@@ -116,6 +140,8 @@ def _read(config: pytest.Config) -> Settings:
         locked=_locked(config),
         pcap=_pcap(config),
         pcap_mib=_pcap_mib(config),
+        iac_coverage=iac_coverage,
+        iac_coverage_file=iac_coverage_file,
     )
 
 

@@ -1,4 +1,6 @@
-"""The end of pytest's output: what could not be built, what gates there were, what stays up."""
+"""The end of pytest's output: what could not be built, what gates there were, what of
+Ansible's code was reached, what stays up.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_carthage.plugin import gates
+from pytest_carthage.plugin import coverage, gates
 from pytest_carthage.plugin.settings import settings_of
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ def write(terminal: pytest.TerminalReporter) -> None:
     """Write our sections; nothing where there is nothing to say."""
     _write_lacks(terminal)
     gates.write(terminal)
+    coverage.write(terminal)
     _write_kept(terminal)
 
 

@@ -25,6 +25,8 @@ _SETTINGS = Settings(
     locked=None,
     pcap=(),
     pcap_mib=1,
+    iac_coverage=False,
+    iac_coverage_file=None,
 )
 
 
