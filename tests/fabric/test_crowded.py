@@ -22,6 +22,7 @@ from pytest_carthage.errors import FabricError
 from pytest_carthage.fabric.wire import frames
 from pytest_carthage.fabric.wire.channel import AsyncChannel
 from pytest_carthage.fabric.wire.client import Client
+from pytest_carthage.fabric.wire.control import Control
 from pytest_carthage.fabric.wire.server import Connection, Reply, Server
 
 #: of users who are nobody else's, from here on
@@ -143,5 +144,24 @@ def test_client_refuses_the_request_and_goes_on() -> None:
 
     refused, rest = as_user_with_many_on_their_way(body)
     assert rest == "ping"
+    with pytest.raises(RuntimeError, match=_WORDS):
+        raise RuntimeError(refused)
+
+
+def test_agent_that_cannot_be_handed_a_client_now_takes_the_next_one() -> None:
+    def body(crowd: Callable[[], None]) -> list[str]:
+        near, far = Control.pair()
+        crowd()
+        said = []
+        try:
+            near.send({"id": 1}, (0,))
+        except frames.Crowded as error:
+            said.append(str(error.strerror))
+        near.send({"id": 2})
+        said.append(str(far.receive()))
+        return said
+
+    refused, taken = as_user_with_many_on_their_way(body)
+    assert taken == "({'id': 2}, [])"
     with pytest.raises(RuntimeError, match=_WORDS):
         raise RuntimeError(refused)

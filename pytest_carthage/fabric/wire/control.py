@@ -6,7 +6,6 @@ takes nothing any more keeps nobody waiting.
 
 from __future__ import annotations
 
-import array
 import json
 import socket
 from typing import TYPE_CHECKING
@@ -46,11 +45,10 @@ class Control:
     def send(self, message: frames.Message, fds: Sequence[int] = ()) -> None:
         """Send a message, with at most one descriptor.
 
+        :raises frames.Crowded: its descriptor cannot go now.
         :raises OSError: the other end is gone, or takes nothing now.
         """
-        data = json.dumps(message, separators=(",", ":")).encode()
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-        self.sock.sendmsg([data], rights)
+        frames.begin(self.sock, json.dumps(message, separators=(",", ":")).encode(), fds)
 
     def receive(self) -> tuple[frames.Message, list[int]]:
         """Receive the message that is there.

@@ -161,8 +161,11 @@ def unpack(body: bytes | bytearray, count: int | None) -> Message:
     return message
 
 
-def _begin(sock: socket.socket, data: bytes | memoryview, fds: Sequence[int]) -> int:
-    """Send the beginning of a frame with its descriptors; returns how many bytes went."""
+def begin(sock: socket.socket, data: bytes | memoryview, fds: Sequence[int]) -> int:
+    """Send the beginning of a frame with its descriptors; returns how many bytes went.
+
+    :raises Crowded: its descriptors cannot go now; nothing was sent.
+    """
     if not fds:
         return sock.send(data)
     rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
@@ -183,7 +186,7 @@ def send(sock: socket.socket, message: Message, fds: Sequence[int] = ()) -> None
     """
     data = pack(message, fds)
     try:
-        sent = _begin(sock, data, fds)
+        sent = begin(sock, data, fds)
         if sent < len(data):
             sock.sendall(memoryview(data)[sent:])
     except (BrokenPipeError, ConnectionResetError) as error:
@@ -328,7 +331,7 @@ class Outbox:
         """Send what the socket takes of a frame; returns whether it is out."""
         while frame.rest:
             try:
-                sent = _begin(self._sock, frame.rest, () if frame.is_begun else frame.fds)
+                sent = begin(self._sock, frame.rest, () if frame.is_begun else frame.fds)
             except BlockingIOError:
                 return False
             frame.rest = frame.rest[sent:]
