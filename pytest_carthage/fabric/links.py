@@ -27,11 +27,6 @@ def ports(link: LinkSpec) -> list[str]:
     return [link["port"]] if link["kind"] in ("bridged", "trunk") else []
 
 
-def has_ipv6(link: LinkSpec) -> bool:
-    """Whether a link speaks IPv6 at all."""
-    return link["accept_ra"] or any(":" in address for address in link["addresses"])
-
-
 def lowest_first(links: Iterable[LinkSpec]) -> list[LinkSpec]:
     """Links in an order in which none comes before what it stands on.
 
@@ -195,19 +190,20 @@ def configure(
     """Give a link of the namespace that the caller is in its addresses, and set it up.
 
     Addresses are there at once (no duplicate address detection, RFC 4862, section 5.4: the plan
-    has ruled that out). Without IPv6 in its plan a link sends nothing of it and takes no
-    address from a router.
+    has ruled that out). A link that speaks no IPv6 has it switched off; one that speaks it has a
+    link-local address, and takes no address from a router unless its plan says so.
 
     :param again: it was up before, and has lost what a link loses with that.
     """
-    interface, six = link["interface"], has_ipv6(link)
+    interface = link["interface"]
     try:
         # 2: also on a router, which else would not listen to others (ip-sysctl)
         accepts = ("2" if forward else "1") if link["accept_ra"] else "0"
         _switch(interface, "accept_ra", accepts)
-        if six:
+        _switch(interface, "disable_ipv6", "0" if link["ipv6"] else "1")
+        if link["ipv6"]:
             _switch(interface, "accept_dad", "0")
-        batch.link_local(interface, wanted=six)
+        batch.link_local(interface, wanted=link["ipv6"])
     except FileNotFoundError:
         pass  # a kernel without IPv6
     if up:

@@ -51,6 +51,8 @@ class LinkSpec(TypedDict):
     #: whether it is set up when the machine starts
     up: bool
     addresses: list[str]
+    #: whether it speaks IPv6 at all
+    ipv6: bool
     accept_ra: bool
     #: IP versions of what hides behind its address
     masquerade: list[int]

@@ -69,6 +69,15 @@ def _number_mistake(name: str, value: object, last: int) -> WrongValue | None:
     return WrongValue(f"{name} {value!r} is not a number from 1 to {last}", f"{name}=10")
 
 
+def _ipv6_mistake(ipv6: object, config: V6Config | None) -> WrongValue | None:
+    if not isinstance(ipv6, bool):
+        return WrongValue(f"ipv6={ipv6!r} is neither True nor False", "ipv6=False")
+    if ipv6 or config is None:
+        return None
+    said = "a v6= configuration" if config.network is None else f"the subnet {config.network}"
+    return WrongValue(f"ipv6=False beside {said}", "leave one of them out")
+
+
 @dataclass(frozen=True, slots=True, eq=False, init=False, repr=False)
 class Network:
     """One network of a layout: machines with a link to it reach each other, nobody else does.
@@ -83,6 +92,8 @@ class Network:
     :param vlan_id: 802.1Q number, 1 to 4094, by which a trunk tells it from others.
     :param vni: VXLAN network identifier, 1 to 16777215.
     :param mtu: bytes, of all its links.
+    :param ipv6: False: its interfaces speak no IPv6 at all (``disable_ipv6`` of ip-sysctl). Else
+        each has a link-local address, also where there is no subnet of IPv6.
     """
 
     #: the member's name in its layout; empty as long as it is in none
@@ -91,6 +102,8 @@ class Network:
     mtu: int | None
     vlan_id: int | None
     vni: int | None
+    #: whether its interfaces speak IPv6, be it by link-local addresses alone
+    ipv6: bool
     #: what its links inherit
     v4: V4Config | None
     v6: V6Config | None
@@ -107,6 +120,7 @@ class Network:
         vlan_id: int | None = None,
         vni: int | None = None,
         mtu: int | None = None,
+        ipv6: bool = True,
     ) -> None:
         place = Place.of_author()
         wrong_values: list[WrongValue] = []
@@ -148,6 +162,7 @@ class Network:
             mtu_mistake(mtu, versions),
             _number_mistake("vlan_id", vlan_id, _LAST_VLAN),
             _number_mistake("vni", vni, _LAST_VNI),
+            _ipv6_mistake(ipv6, configs[6]),
         ):
             wrong_values.extend([wrong_value] if wrong_value is not None else [])
         mistakes = tuple(
@@ -159,6 +174,7 @@ class Network:
             "mtu": mtu,
             "vlan_id": vlan_id,
             "vni": vni,
+            "ipv6": ipv6,
             "v4": configs[4],
             "v6": configs[6],
             "place": place,
@@ -340,6 +356,8 @@ class Network:
         shown = [repr(str(one.network)) for one in self._resolved if one is not None]
         if self.kind != "bridged":
             shown.append(f"kind={self.kind!r}")
+        if not self.ipv6:
+            shown.append("ipv6=False")
         return f"Network({', '.join(shown)})"
 
 

@@ -94,6 +94,7 @@ def _link_spec(link: PlannedLink) -> LinkSpec:
         "mtu": link.mtu,
         "up": link.admin_up,
         "addresses": [str(address) for one in link.addressings for address in one.configured],
+        "ipv6": link.ipv6,
         "accept_ra": link.v6 is not None and link.v6.asks,
         "masquerade": [one.network.version for one in link.addressings if one.masquerade],
         "over": list(link.over),

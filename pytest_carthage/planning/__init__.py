@@ -163,6 +163,7 @@ def plan_station(plan: Plan, network: str) -> tuple[Plan, PlannedLink]:
         v4=families.get(4),
         v6=families.get(6),
         mtu=planned.mtu,
+        ipv6=planned.v6 is not None,  # it is nobody's machine, and says nothing by itself
     )
     stations = MappingProxyType({**plan.stations, network: link})
     return replace(plan, stations=stations), link
@@ -187,6 +188,7 @@ def _plan_networks(networks: Mapping[str, Network]) -> Mapping[str, PlannedNetwo
             mtu=network.mtu,
             vlan_id=network.vlan_id,
             vni=(network.vni or _vni(name)) if network.kind == "vxlan" else network.vni,
+            ipv6=network.ipv6,
         )
     return MappingProxyType(planned)
 
@@ -357,6 +359,7 @@ def _plan_links(
                 vni=network.vni if network is not None and link.kind == "vxlan" else None,
                 required=link.required,
                 admin_up=link.admin_up,
+                ipv6=network is None or network.ipv6,
                 dns_name=link.dns_name,
             )
         )

@@ -191,6 +191,14 @@ def _resolve(work: _Work, hostname: str, around: Neighbourhood) -> None:
         own, inherited = work.link.config(version), work.declared.config(version)
         if work.link.bare and own is None:
             continue
+        if version == 6 and own is not None and not work.declared.ipv6:
+            raise around.error(
+                work.machine,
+                f"interface {work.interface!r} has IPv6 on network {work.network!r}, which has"
+                " ipv6=False",
+                "leave one of them out",
+                work.link.place,
+            )
         try:
             resolved = resolve_link(own, inherited, context, name=work.network)
         except WrongValue as mistake:

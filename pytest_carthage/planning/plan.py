@@ -63,6 +63,8 @@ class PlannedNetwork:
     vlan_id: int | None = None
     #: VXLAN network identifier (RFC 7348)
     vni: int | None = None
+    #: whether its interfaces speak IPv6, be it by link-local addresses alone
+    ipv6: bool = True
 
     @property
     def subnets(self) -> tuple[PlannedSubnet, ...]:
@@ -124,6 +126,8 @@ class PlannedLink:
     required: bool = True
     #: whether it is set up when the machine starts
     admin_up: bool = True
+    #: whether it speaks IPv6, be it by a link-local address alone
+    ipv6: bool = True
     #: name of its own in the DNS
     dns_name: str | None = None
 

@@ -28,10 +28,12 @@ _BFD_MS = 100  # with a multiplier of 3, a silent neighbour is noticed within 0.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OspfRouter(Role):
-    """Forwards packets, and learns the routes by OSPF (v2, and v3 where it has IPv6) from BIRD.
+    """Forwards packets, and learns the routes by OSPF (v2, and v3 for IPv6) from BIRD.
 
-    On networks with no other such router it only tells that the network is there. The times are
-    those of a test, not of production: OSPF counts in whole seconds.
+    Routers greet each other by link-local addresses in version 3 (RFC 5340): it runs on all links
+    that speak IPv6 as soon as one router of the layout has an IPv6 address. On networks with no
+    other such router it only tells that the network is there. The times are those of a test, not
+    of production: OSPF counts in whole seconds.
     """
 
     packages = ("bird2",)
@@ -103,25 +105,40 @@ def configuration(plan: Plan, machine: PlannedMachine, role: OspfRouter) -> str:
 
 
 def _configuration(plan: Plan, machine: PlannedMachine, role: OspfRouter) -> Iterator[str]:
-    links = [
+    chosen = [
         link
         for link in machine.links
-        if link.addresses and (not role.interfaces or link.interface in role.interfaces)
+        if link.network and (not role.interfaces or link.interface in role.interfaces)
     ]
+    by_family = {
+        4: [link for link in chosen if any(one.version == 4 for one in link.addresses)],
+        6: [link for link in chosen if link.ipv6] if _has_ipv6(plan) else [],
+    }
     yield 'log "/proc/1/fd/1" all;'  # the machine's log
     yield f"router id {_router_id(plan, machine)};"
     yield "protocol device { scan time 5; }"
     # its own networks: better than what others say of them, and in the kernel already
     yield "protocol direct { ipv4; ipv6; }"
     if role.bfd:
+        links = [link for link in chosen if link in by_family[4] or link in by_family[6]]
         names = ", ".join(f'"{link.interface}"' for link in links)
         yield "protocol bfd {"
         yield f"  interface {names} {{ interval {_BFD_MS} ms; multiplier 3; }};"
         yield "}"
     for version, family in (("v2", 4), ("v3", 6)):
-        here = [link for link in links if any(a.version == family for a in link.addresses)]
-        if here:
-            yield from _protocols(plan, machine, role, here, version, family)
+        if by_family[family]:
+            yield from _protocols(plan, machine, role, by_family[family], version, family)
+
+
+def _has_ipv6(plan: Plan) -> bool:
+    """Whether there is anything to tell of IPv6."""
+    return any(
+        address.version == 6
+        for machine in plan.machines.values()
+        if any(isinstance(role, OspfRouter) for role in machine.roles)
+        for link in machine.links
+        for address in link.addresses
+    )
 
 
 def _protocols(

@@ -21,6 +21,7 @@ def link_spec(machine: str = "m", **given: Any) -> LinkSpec:
         "mtu": None,
         "up": True,
         "addresses": [],
+        "ipv6": True,
         "accept_ra": False,
         "masquerade": [],
         "over": [],

@@ -68,12 +68,18 @@ def test_link_with_both_families_answers_on_both(bench: Bench) -> None:
     assert bench.pings("a", "fd00::2")
 
 
-def test_link_without_ipv6_sends_none_of_it(bench: Bench) -> None:
+def test_link_without_ipv6_has_it_switched_off(bench: Bench) -> None:
     bench.networks(lan="bridged")
-    bench.machine("a", link("eth0", "lan", "10.0.0.1/24"))
-    bench.machine("b", link("eth0", "lan", "10.0.0.2/24", "fd00::2/64"))
+    bench.machine("a", link("eth0", "lan", "10.0.0.1/24", ipv6=False))
     assert [info["family"] for info in state(bench, "a", "eth0")["addr_info"]] == ["inet"]
-    # and the other one has a link-local address, from its MAC, which may be used at once
+    said = bench.run_in("a", "ip address add fd00::1/64 dev eth0", check=False)
+    assert "IPv6 is disabled on this device" in said
+
+
+@pytest.mark.parametrize("address", ["10.0.0.2/24", "fd00::2/64"])
+def test_link_has_a_link_local_address_that_may_be_used_at_once(bench: Bench, address: str) -> None:
+    bench.networks(lan="bridged")
+    bench.machine("b", link("eth0", "lan", address))
     found = state(bench, "b", "eth0")
     parts = [int(part, 16) for part in found["address"].split(":")]
     last = f"{parts[4]:02x}{parts[5]:02x}".lstrip("0")

@@ -535,6 +535,16 @@ _TWO = """
             " try: a /64 network, or dhcp=True",
             id="slaac prefix",
         ),
+        pytest.param(
+            'Network("10.0.0.0/24", "fd00::/64", ipv6=False)',
+            "ipv6=False beside the subnet fd00::/64; {at}; try: leave one of them out",
+            id="ipv6 and none",
+        ),
+        pytest.param(
+            'Network("10.0.0.0/24", ipv6="no")',
+            "ipv6='no' is neither True nor False; {at}; try: ipv6=False",
+            id="ipv6 that is neither",
+        ),
     ],
 )
 def test_network_that_is_wrong_is_refused(refused: Refused, network: str, message: str) -> None:
@@ -661,6 +671,14 @@ def test_network_that_is_wrong_is_refused(refused: Refused, network: str, messag
             " {at};"
             " try: mtu=1500, or leave it out",
             id="mtu of an inherited family",
+        ),
+        pytest.param(
+            'Network("10.0.0.0/24", ipv6=False)',
+            "",
+            'v6=V6Config(network="fd00::/64", address="::1")',
+            "interface 'eth0' has IPv6 on network 'lan', which has ipv6=False; {at};"
+            " try: leave one of them out",
+            id="ipv6 on a network without",
         ),
     ],
 )

@@ -54,6 +54,7 @@ def test_network_shows_its_subnets_and_its_kind_where_that_is_special() -> None:
     assert repr(Network("10.0.0.0/24", "fd00::/64")) == "Network('10.0.0.0/24', 'fd00::/64')"
     assert repr(Network("fd00::/64", "10.0.0.0/24")) == "Network('10.0.0.0/24', 'fd00::/64')"
     assert repr(Network("10.0.0.0/24", kind="gre")) == "Network('10.0.0.0/24', kind='gre')"
+    assert repr(Network("10.0.0.0/24", ipv6=False)) == "Network('10.0.0.0/24', ipv6=False)"
     assert repr(Network()) == "Network()"
     assert repr(Network("lan")) == "Network(faulty)"
 
@@ -81,6 +82,7 @@ def test_network_keeps_all_its_mistakes() -> None:
         mtu=7,
         vlan_id=True,
         vni=0,
+        ipv6=False,
     )
     assert [(one.what, one.remedy) for one in network.mistakes] == [
         ("v4='10.0.0.0/24' is no V4Config", "v4=V4Config(...)"),
@@ -90,6 +92,7 @@ def test_network_keeps_all_its_mistakes() -> None:
         ("mtu 7 is not a number from 576 to 65535", "mtu=1500, or leave it out"),
         ("vlan_id True is not a number from 1 to 4094", "vlan_id=10"),
         ("vni 0 is not a number from 1 to 16777215", "vni=10"),
+        ("ipv6=False beside a v6= configuration", "leave one of them out"),
     ]
     assert {one.place for one in network.mistakes} == {network.place}
 

@@ -37,7 +37,7 @@ class Shop(Layout):
         v4=V4Config(network="192.0.2.0/24", dns_servers=["192.0.2.53"], domains=["shop.example"]),
         vlan_id=20,
     )
-    wire = Network("10.1.0.0/30", kind="point-to-point")
+    wire = Network("10.1.0.0/30", kind="point-to-point", ipv6=False)
     office = Network(
         v4=V4Config(network="10.2.0.0/24", gateway=".1", dhcp_ranges=[(".100", ".199")]),
         v6=V6Config(network="fd02::/64", slaac=True),
@@ -148,6 +148,7 @@ def test_ordinary_link_is_told_with_what_does_not_apply_left_empty() -> None:
         "mtu": 1400,
         "up": True,
         "addresses": ["10.0.0.1/24", "fd00::1/64"],
+        "ipv6": True,
         "accept_ra": False,
         "masquerade": [],
         "over": [],
@@ -167,6 +168,11 @@ def test_link_hides_what_leaves_in_the_families_that_it_has() -> None:
 
 def test_secondary_addresses_are_configured_too() -> None:
     assert link("db", "eth0")["addresses"][:2] == ["10.0.0.10/24", "10.0.0.11/24"]
+
+
+def test_link_of_a_network_without_ipv6_speaks_none() -> None:
+    assert link("gw", "w0")["ipv6"] is False
+    assert link("web", "eth0")["ipv6"] is True  # a trunk
 
 
 def test_link_that_is_down_says_so() -> None:

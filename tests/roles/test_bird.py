@@ -84,6 +84,38 @@ def test_three_on_one_network_choose_who_speaks_for_it() -> None:
     assert "type broadcast;" in text
 
 
+class Unnumbered(Layout):
+    """Two sites with IPv6, and between their routers a network that has IPv4 alone."""
+
+    west = Network("fd00:1::/64")
+    wire = Network("203.0.113.0/30", kind="point-to-point")
+    east = Network("fd00:3::/64")
+    quiet = Network("10.9.0.0/24", ipv6=False)
+    a = Machine(
+        links={"lan": west.at("::1"), "wan": wire.at(".1"), "old": quiet.at(".1")},
+        roles=[OspfRouter()],
+    )
+    b = Machine(links={"wan": wire.at(".2"), "lan": east.at("::1")}, roles=[OspfRouter()])
+
+
+def test_version_3_runs_where_there_are_only_link_local_addresses() -> None:
+    plan = make_plan(Unnumbered)
+    three = configuration(plan, plan.machines["a"], OspfRouter()).partition("ospf v3")[2]
+    assert 'interface "wan" {\n      type ptp;' in three
+    assert 'interface "old"' not in three
+
+
+@pytest.mark.real
+def test_ipv6_routes_are_found_over_a_network_without_a_subnet_of_it(build: Build) -> None:
+    two = build(Unnumbered)
+    two["a"].wait_for(command("ip -6 route show fd00:3::/64 | grep 'dev wan'"), timeout_s=30)
+    two["a"].wait_for(ospf_neighbours(2))
+    route = two["a"].network.route_to("fd00:3::1")
+    assert route is not None
+    assert route.via is not None
+    assert route.via.is_link_local
+
+
 def test_dead_time_that_is_no_longer_than_the_greeting_is_refused() -> None:
     with pytest.raises(ValueError, match=r"hello_s=4 is not from 1 to below dead_s=4; try"):
         OspfRouter(hello_s=4)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket as sockets
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pytest_carthage.bridge import TwoFaced
 from pytest_carthage.live.machines.connections import ConnectionOperations
+from pytest_carthage.live.machines.iproute import async_iproute, iproute, library
 from pytest_carthage.live.machines.link import AsyncLink, LinkHandle
+from pytest_carthage.live.machines.network import AsyncNetworkView, NetworkView
 from pytest_carthage.live.machines.power import PowerOperations
 from pytest_carthage.work.files.filesystem import AsyncFilesystem, Filesystem
 from pytest_carthage.work.files.scope import Scope
@@ -15,7 +18,13 @@ from pytest_carthage.work.files.scope import Scope
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import pyroute2
+
 __all__ = ["AsyncMachine", "MachineHandle"]
+
+
+#: what socket(2) takes for a socket of rtnetlink(7)
+_RTNETLINK = (int(sockets.AF_NETLINK), int(sockets.SOCK_DGRAM), 0)
 
 
 class MachineOperations(PowerOperations, ConnectionOperations):
@@ -63,6 +72,30 @@ class AsyncMachine(MachineOperations, AsyncFilesystem, TwoFaced["MachineHandle"]
             "try: the name of an interface"
         )
 
+    @cached_property
+    def network(self) -> AsyncNetworkView:
+        """What its kernel says of its network: addresses, routes, neighbours, counters."""
+        return AsyncNetworkView(self)
+
+    async def netlink(self) -> int:
+        """A socket of rtnetlink(7) that lives in its network: a descriptor.
+
+        :raises UnsupportedError: its target gives none.
+        """
+        return (await self.socket(*_RTNETLINK)).detach()
+
+    async def iproute(self) -> pyroute2.AsyncIPRoute:
+        """pyroute2's ``AsyncIPRoute``, whose socket lives in the machine's network.
+
+        It is used on the event loop of whoever awaits this, and closed by them:
+        ``async with await machine.aio.iproute() as ipr``.
+
+        :raises HostError: pyroute2, the extra ``iproute``, is not installed.
+        :raises UnsupportedError: its target gives no sockets.
+        """
+        library(self.who)
+        return async_iproute(self.who, await self.netlink())
+
     @property
     def sync(self) -> MachineHandle:
         """The same for callers that wait; of one machine always the same, but for its views."""
@@ -101,3 +134,20 @@ class MachineHandle(Filesystem, MachineOperations):
         """
         name = machine if isinstance(machine, str) else machine.name
         return self.links[self.aio.link_to(name).interface]
+
+    @cached_property
+    def network(self) -> NetworkView:
+        """What its kernel says of its network: addresses, routes, neighbours, counters."""
+        return self.aio.network.sync
+
+    def iproute(self) -> pyroute2.IPRoute:
+        """pyroute2's ``IPRoute``, whose socket lives in the machine's network.
+
+        The caller closes it: ``with machine.iproute() as ipr``. It belongs to the caller's thread.
+
+        :raises HostError: pyroute2, the extra ``iproute``, is not installed.
+        :raises UnsupportedError: its target gives no sockets.
+        :raises RuntimeError: an event loop runs here.
+        """
+        library(self.aio.who)
+        return iproute(self.aio.who, self.socket(*_RTNETLINK))
