@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         unit,
     )
     from pytest_carthage.model.network import Network, NetworkConfig, NetworkLink, trunk
+    from pytest_carthage.model.packages import Packages
     from pytest_carthage.model.role import Role
     from pytest_carthage.model.stage import stage
     from pytest_carthage.model.task import filesystem_task, machine_task
@@ -82,6 +83,7 @@ __all__ = [
     "NetworkConfig",
     "NetworkLink",
     "OutputLimitError",
+    "Packages",
     "PlaybookResult",
     "PublicAddressKnown",
     "Result",
@@ -123,6 +125,7 @@ _HOMES = {
     "Network": "model.network",
     "NetworkConfig": "model.network",
     "NetworkLink": "model.network",
+    "Packages": "model.packages",
     "PublicAddressKnown": "live.resolved",
     "Role": "model.role",
     "V4Config": "model.addresses.ipconfig",

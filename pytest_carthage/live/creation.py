@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_carthage.errors import BlockedError, CarthageError, CreationError
 from pytest_carthage.images.policy import Policy
 from pytest_carthage.live.machines.machine import AsyncMachine
+from pytest_carthage.live.openings.mirror import Mirror
 from pytest_carthage.live.refreshes import refresh
 from pytest_carthage.live.resolved import Resolutions
 from pytest_carthage.live.rooms import Rooms
@@ -60,6 +61,7 @@ class Creation:
         context: Callable[[PlannedMachine | None, Provider], Any],
         resolutions: Resolutions,
         policy: Policy,
+        mirror: Mirror,
     ) -> None:
         self._surroundings = surroundings
         self._rooms = rooms
@@ -67,6 +69,8 @@ class Creation:
         self._context = context
         self._resolutions = resolutions
         self._policy = policy
+        #: gives packages to machines
+        self.mirror = mirror
         self._images: dict[str, asyncio.Task[Built]] = {}
         #: kind of a provider to what prepares the environment for it, and with what it was given
         self._prepared: dict[str, asyncio.Task[tuple[PreparesEnvironments, Context]]] = {}
@@ -128,6 +132,7 @@ class Creation:
             begin = time.monotonic()  # an image is told of by itself
             machine = await self._start(planned, provider)
             try:
+                await self.mirror.furnish(machine)
                 if Phase.NETWORK not in skip:
                     await machine.ask_for_addresses()
                 self.look(machine)
@@ -177,7 +182,9 @@ class Creation:
                     policy=self._policy,
                 )
             )
-        await provider.take_image(await self._images[image.key])
+        built = await self._images[image.key]
+        self.mirror.allow(built.packages)
+        await provider.take_image(built)
 
     async def _prepare(self, provider: Provider) -> None:
         """Have a provider prepare the environment, before the first of its machines."""

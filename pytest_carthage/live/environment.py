@@ -20,6 +20,7 @@ from pytest_carthage.live.creation import Creation
 from pytest_carthage.live.faults.disturbance import AsyncDisturbance
 from pytest_carthage.live.machines.machine import AsyncMachine
 from pytest_carthage.live.membership import Membership
+from pytest_carthage.live.openings.mirror import Mirror
 from pytest_carthage.live.operations import LayoutOperations, unknown
 from pytest_carthage.live.resolved import Resolutions, Subscriber
 from pytest_carthage.live.rooms import Rooms
@@ -93,6 +94,7 @@ class AsyncLayout(LayoutOperations):
             context=self._contexts.context,
             resolutions=self._resolutions,
             policy=policy,
+            mirror=Mirror(tells=self, knows=self, reaches=self, starts=run, policy=policy),
         )
         self._membership = Membership(
             surroundings=self,
@@ -156,6 +158,7 @@ class AsyncLayout(LayoutOperations):
         environment._lifetime.push_async_callback(environment._let_go)
         environment._lifetime.push_async_callback(environment._end)
         environment._lifetime.push_async_callback(environment._rooms.gates.close)
+        environment._lifetime.push_async_callback(environment._creation.mirror.close)
         environment._lifetime.push_async_callback(environment._creation.close)
         environment.tell("", "start", f"{len(plan.machines)} machines")
         for problem in problems:
@@ -262,6 +265,7 @@ class AsyncLayout(LayoutOperations):
     async def keep(self, *, for_s: float | None) -> None:
         """Have everything stay when this process ends, except for what it holds open itself."""
         await self._rooms.gates.close()
+        await self._creation.mirror.stay()
         if self.recording is not None:
             from pytest_carthage.live.packets.recording import FILE
 

@@ -103,6 +103,7 @@ class Membership:
         await self._announcements.make()
 
     async def _destroy(self, planned: PlannedMachine) -> None:
+        await self._creation.mirror.leave(planned.name)
         await self._contexts.intents.destroy(planned)
         await self._surroundings.fabric.request("remove", machine=planned.name)
         self._creation.welcome.leave(planned.name)

@@ -16,6 +16,7 @@ from pytest_carthage.model.addresses.resolution import PlannedAddressing, highes
 from pytest_carthage.model.image import Image
 from pytest_carthage.model.machine import Machine
 from pytest_carthage.model.network import Network, NetworkLink
+from pytest_carthage.model.packages import Packages
 from pytest_carthage.model.role import several
 from pytest_carthage.planning.naming import bridge_name, port_name
 from pytest_carthage.planning.order import batches
@@ -70,6 +71,7 @@ def make_plan(
         images=MappingProxyType({}),
         target=chosen,
         targets=available,
+        packages=Packages.of(layout.packages),
     )
     return _with_machines(plan, layout.machines(), layout.decided())
 

@@ -13,6 +13,7 @@ from pytest_carthage.model.machine import Machine
 from pytest_carthage.model.mistakes.mistake import Mistake
 from pytest_carthage.model.mistakes.place import Place
 from pytest_carthage.model.network import Network
+from pytest_carthage.model.packages import Packages
 from pytest_carthage.planning.rules import Decided, Neighbourhood, decide
 
 __all__ = ["ATTRIBUTE", "Declaration"]
@@ -25,7 +26,7 @@ ATTRIBUTE = "__carthage_layout__"
 
 Member = Network | Image | Machine
 #: what every layout has, for its author to choose
-_CHOICES = ("target", "subscribers")
+_CHOICES = ("target", "subscribers", "packages")
 
 
 class Declaration:
@@ -42,6 +43,9 @@ class Declaration:
     #: are told, as each becomes known, what links have and how they are known outside: functions
     #: of a :class:`.LinkResolved` or a :class:`.PublicAddressKnown`, async or not
     subscribers: ClassVar[Sequence[Callable[[Any], Any]]] = ()
+    #: what its machines may install beside what their images have: ``"open"``, names of packages,
+    #: or :class:`.Packages`
+    packages: ClassVar[str | Sequence[str] | Packages] = ()
 
     def __init_subclass__(
         cls, *, without: Iterable[str] = (), machinery: bool = False, **options: Any
@@ -163,6 +167,11 @@ def _check_members(cls: type[Declaration]) -> None:
         raise _layout_mistake(
             cls, f"subscribers {subscribers!r} is no list of functions", "subscribers = [function]"
         )
+    try:
+        Packages.of(cls.packages)
+    except ValueError as error:
+        what, _, remedy = str(error).partition("; try: ")
+        raise _layout_mistake(cls, f"packages: {what}", remedy) from None
     if not (cls.target is None or isinstance(cls.target, str)):
         raise _layout_mistake(
             cls,

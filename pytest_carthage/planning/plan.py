@@ -23,6 +23,7 @@ from pytest_carthage.model.addresses.resolution import (
 from pytest_carthage.model.image import Image
 from pytest_carthage.model.machine import Condition, Limits, Privileges
 from pytest_carthage.model.network import Address, AnyNetwork, LinkKind, NetworkKind
+from pytest_carthage.model.packages import Packages
 from pytest_carthage.model.role import Role
 from pytest_carthage.planning.traits import UNKNOWN, Traits
 
@@ -237,6 +238,8 @@ class Plan:
     target: str | None = None
     #: targets that there are, by name
     targets: Mapping[str, Traits] = field(default_factory=_empty)
+    #: what its machines may install beside what their images have
+    packages: Packages = Packages()  # noqa: RUF009  it is frozen
 
     @property
     def hosts(self) -> Mapping[str, tuple[str, ...]]:

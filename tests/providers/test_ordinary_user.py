@@ -65,6 +65,10 @@ def test_packets_are_seen_and_cables_pulled(shop):
         shop.till.ping("10.0.0.10", timeout_s=0.3)
 
 
+def test_packages_are_installed_from_the_mirror(shop):
+    shop.web.run("apt-get -q update && apt-get -q -y install procps")
+
+
 def test_that_fails(shop):
     shop.web.run("touch /srv/mine; chown 33 /srv/mine; exit 1")
 
@@ -99,7 +103,7 @@ def test_shop_of_a_user_leaves_nothing_that_he_cannot_remove(user: User) -> None
     shutil.chown(suite, user.name)
     (suite / "test_shop.py").write_text(SHOP)
     done = user.test(".", "--carthage-artifacts=out", cwd=suite)
-    assert "1 failed, 5 passed" in done.stdout, done.stdout + done.stderr
+    assert "1 failed, 6 passed" in done.stdout, done.stdout + done.stderr
     assert list((suite / "out").iterdir())
     assert not list((user.folder / "state/runs").glob("[!.]*"))
     removed = user.run("pytest_carthage", "images", "rm", "debian", cwd=suite)

@@ -17,7 +17,9 @@ from urllib.parse import unquote
 from pytest_carthage.fabric.host.programs import PATH
 
 __all__ = [
+    "addresses",
     "apt_options",
+    "deb822_entries",
     "default_entries",
     "is_local",
     "login_files",
@@ -98,7 +100,7 @@ def _stanzas(apt: Path) -> Iterator[Stanza]:
         if file.suffix == ".list":
             yield from _one_line_entries(text)
         elif file.suffix == ".sources":
-            yield from _deb822_entries(text)
+            yield from deb822_entries(text)
 
 
 def _one_line_entries(text: str) -> Iterator[Stanza]:
@@ -118,7 +120,14 @@ def _one_line_entries(text: str) -> Iterator[Stanza]:
         yield stanza
 
 
-def _deb822_entries(text: str) -> Iterator[Stanza]:
+def addresses(*, apt: Path = _APT) -> list[str]:
+    """Addresses of all repositories that the host's own apt has, without passwords."""
+    uris = [uri for stanza in _stanzas(apt) for uri in stanza.get("uris", "").split()]
+    return [without_logins(uri)[0] for uri in uris if "://" in uri]
+
+
+def deb822_entries(text: str) -> Iterator[Stanza]:
+    """Entries in deb822 form that are enabled; names of fields in lower case."""
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     for block in re.split(r"\n\s*\n", "\n".join(lines)):
         stanza: dict[str, str] = {}

@@ -1,0 +1,55 @@
+"""What a mirror is to serve, and to whom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Client", "Settings"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """A machine that asks."""
+
+    machine: str
+    #: code name of its release; empty: it says none
+    suite: str = ""
+    #: address of the archive that its image is made of; empty: the host's own
+    mirror: str = ""
+    #: file of the keys of that; empty: those that the host trusts
+    keyring: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a mirror serves."""
+
+    #: name of the layout
+    layout: str
+    #: of this host, for lists and downloads of all archives
+    folder: str
+    #: nothing is fetched
+    offline: bool = False
+    #: the whole archive, not only what images have
+    is_open: bool = False
+    #: names of packages that may be had with what they depend on
+    names: Sequence[str] = ()
+    #: addresses of other repositories
+    repositories: Sequence[str] = ()
+    #: address of pip's index; empty: there is none
+    pip: str = ""
+    #: address of npm's registry; empty: there is none
+    npm: str = ""
+
+    @property
+    def cache(self) -> Path:
+        """Folder of the mirror's own."""
+        return Path(self.folder) / "mirror"
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """The same as JSON takes it."""
+        return asdict(self)
