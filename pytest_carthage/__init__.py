@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         TimeLimitError,
         UnsupportedError,
     )
+    from pytest_carthage.handles.ansible_options import PlaybookOptions
     from pytest_carthage.handles.playbook import PlaybookResult
     from pytest_carthage.handles.result import Result
     from pytest_carthage.live.layout import Layout
@@ -84,6 +85,7 @@ __all__ = [
     "NetworkLink",
     "OutputLimitError",
     "Packages",
+    "PlaybookOptions",
     "PlaybookResult",
     "PublicAddressKnown",
     "Result",
@@ -120,6 +122,7 @@ _HOMES = {
     "AsyncMachine": "live.machines.machine",
     "Machine": "model.machine",
     "MachineHandle": "live.machines.machine",
+    "PlaybookOptions": "handles.ansible_options",
     "PlaybookResult": "handles.playbook",
     "Result": "handles.result",
     "Network": "model.network",

@@ -59,6 +59,8 @@ class PlaybookResult:
     duration_s: float
     #: files that were read while plays ran, in no order; those of Ansible itself, too
     reads: frozenset[Path] = frozenset()
+    #: hosts of the tree's inventory that the layout does not have, and that were left out
+    absent: tuple[str, ...] = ()
 
     @property
     def changed(self) -> bool:

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from pytest_carthage.bridge import Opening, opening, operation
 
 if TYPE_CHECKING:
+    from pytest_carthage.handles.ansible_options import PlaybookOptions
     from pytest_carthage.handles.gates import GateRecord
     from pytest_carthage.handles.playbook import PlaybookResult
     from pytest_carthage.live.faults.cuts import Group, Named
@@ -77,34 +78,24 @@ class LayoutOperations:
     @operation
     async def ansible(
         self,
-        playbook: str | Path,
-        *,
-        extra_vars: Mapping[str, Any] | None = None,
-        limit: str | Sequence[str] | None = None,
-        tags: str | Sequence[str] | None = None,
-        check: bool = False,
+        *playbooks: str | Path,
         timeout_s: float = 3600,
-        inventory_extra: str | Path | Sequence[str | Path] | None = None,
+        **options: Unpack[PlaybookOptions],
     ) -> PlaybookResult:
         """Run ``ansible-playbook`` against the machines of this layout.
 
-        :param limit: machines and groups, in Ansible's pattern language or as a list.
-        :param check: only tell what would change.
-        :param inventory_extra: further inventory sources, for their groups and variables.
-        :raises AnsibleError: a play failed, or could not be started.
+        Options are those of the command line by name: see :class:`.PlaybookOptions`.
+
+        :raises AnsibleError: an option is wrong, or a play failed or could not be started.
         :raises TimeLimitError: it did not end in time.
         """
         from pytest_carthage.work.ansible.playbook import run_playbook
 
         return await run_playbook(
             self._played,
-            playbook,
-            extra_vars=extra_vars,
-            limit=limit,
-            tags=tags,
-            check=check,
+            *playbooks,
             timeout_s=timeout_s,
-            inventory_extra=inventory_extra,
+            options=options,
         )
 
     @property

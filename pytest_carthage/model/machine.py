@@ -167,6 +167,8 @@ class Machine:
         with rights ``"/dev/sdx:/dev/xvda:r"``.
     :param groups: Ansible groups.
     :param variables: Ansible host variables.
+    :param inventory_hostname: what Ansible calls it, where that is not the member's name: the name
+        of production's inventory, as in ``"web1.prod.example"``.
     :param after: machines (or names of machines) that must be ready before this one is made.
     """
 
@@ -192,6 +194,7 @@ class Machine:
     devices: tuple[str, ...]
     groups: tuple[str, ...]
     variables: Mapping[str, Any]
+    inventory_hostname: str | None
     after: tuple[str | Machine, ...]
     place: Place = field(init=False)
     mistakes: tuple[Mistake, ...] = field(init=False)
@@ -225,6 +228,7 @@ class Machine:
         devices: str | Iterable[str] = (),
         groups: str | Iterable[str] = (),
         variables: Mapping[str, Any] = MappingProxyType({}),
+        inventory_hostname: str | None = None,
         after: str | Machine | Iterable[str | Machine] = (),
     ) -> None:
         reading = _Reading(Place.of_author())
@@ -255,6 +259,7 @@ class Machine:
             "devices": reading.devices(devices),
             "groups": reading.groups(groups),
             "variables": reading.mapping("variables", variables, 'variables={"tier": "front"}'),
+            "inventory_hostname": reading.inventory_hostname(inventory_hostname),
             "after": reading.several("after", after, str | Machine, "after=[db]"),
         }
         for name, value in values.items():
@@ -563,6 +568,14 @@ class _Reading:
                     f'groups=["{re.sub("[^A-Za-z0-9_]", "_", group) or "web"}"]',
                 )
         return given
+
+    def inventory_hostname(self, name: str | None) -> str | None:
+        remedy = 'inventory_hostname="web1.prod.example"'
+        text = self.text("inventory_hostname", name, remedy)
+        # what patterns and lists of hosts are written with
+        if text is not None and re.search(r"[\s,:!&~@*?\[\]]", text):
+            self.mistake(f"inventory_hostname {text!r} is not a name that Ansible takes", remedy)
+        return text
 
     def mapping(self, argument: str, value: object, remedy: str) -> Mapping[str, Any]:
         if not isinstance(value, Mapping):

@@ -233,6 +233,7 @@ def _neighbourhood(plan: Plan) -> Neighbourhood:
     for name, machine in plan.machines.items():
         around.names[machine.hostname.lower()] = name
         around.names[name.lower()] = name
+        around.names[machine.inventory_hostname.lower()] = name
         around.after[name] = machine.after
         for link in machine.links:
             around.macs.setdefault(link.network, {})[link.mac] = name
@@ -308,6 +309,7 @@ def _with_machines(
             privileges=machine.privileges,
             groups=_groups(machine),
             variables=machine.variables,
+            inventory_hostname=machine.inventory_hostname or name,
             after=decided[name].after,
         )
         if image is not None:

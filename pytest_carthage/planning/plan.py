@@ -208,8 +208,14 @@ class PlannedMachine:
     #: Ansible groups and host variables
     groups: tuple[str, ...] = ()
     variables: Mapping[str, Any] = field(default_factory=_empty)
+    #: what Ansible calls it; by default its name
+    inventory_hostname: str = ""
     #: names of machines that must be ready before this one is created
     after: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.inventory_hostname:
+            object.__setattr__(self, "inventory_hostname", self.name)
 
     @property
     def asks_dhcp(self) -> bool:

@@ -209,6 +209,15 @@ def _claim_names(name: str, machine: Machine, around: Neighbourhood) -> str:
                 f'hostname="{claimed}-2"',
                 machine.place,
             )
+    if machine.inventory_hostname is not None:
+        other = around.names.setdefault(machine.inventory_hostname.lower(), name)
+        if other != name:
+            raise around.error(
+                name,
+                f"inventory_hostname {machine.inventory_hostname!r} is taken by machine {other!r}",
+                f'inventory_hostname="{name}.example"',
+                machine.place,
+            )
     return hostname
 
 

@@ -127,12 +127,8 @@ def test_ansible_passes_its_options_on(pair: Pair, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr("pytest_carthage.work.ansible.playbook.run_playbook", run_playbook)
     options = {
-        "extra_vars": {"a": 1},
-        "limit": "web",
-        "tags": None,
-        "check": True,
+        "options": {"extra_vars": {"a": 1}, "limit": "web", "check": True},
         "timeout_s": 3600,
-        "inventory_extra": None,
     }
     given: Any = {"extra_vars": {"a": 1}, "limit": "web", "check": True}
     expected = pair.aio, "site.yml", options

@@ -279,6 +279,12 @@ class Shop(Layout):
             id="host name invalid",
         ),
         pytest.param(
+            'Machine(inventory_hostname="web 1,2")',
+            "inventory_hostname 'web 1,2' is not a name that Ansible takes;"
+            ' declared at conftest.py:5; try: inventory_hostname="web1.prod.example"',
+            id="production's name invalid",
+        ),
+        pytest.param(
             'Machine(hostname="")',
             'hostname is empty; declared at conftest.py:5; try: hostname="web", or leave it out',
             id="host name empty",

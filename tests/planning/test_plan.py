@@ -45,6 +45,7 @@ class Shop(Layout):
         after=[db],
         init="systemd",
         hostname="www.shop.example",
+        inventory_hostname="web1.prod.example",
     )
     probe_1 = Machine(links={"eth0": lan.at()})
 
@@ -86,6 +87,8 @@ def test_machine_keeps_what_was_declared(plan: Plan) -> None:
     assert dict(plan.machines["db"].variables) == {"tier": "back"}
     assert plan.machines["gw"].groups == ("routers",)
     assert plan.machines["probe_1"].hostname == "probe-1"
+    assert plan.machines["probe_1"].inventory_hostname == "probe_1"
+    assert plan.machines["web"].inventory_hostname == "web1.prod.example"
 
 
 def test_router_forwards_and_others_do_not(plan: Plan) -> None:

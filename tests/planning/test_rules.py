@@ -122,6 +122,12 @@ INNER = "declared at conftest.py:7"
             id="host name of another",
         ),
         pytest.param(
+            'inventory_hostname="web"',
+            f"inventory_hostname 'web' is taken by machine 'web'; {AT};"
+            ' try: inventory_hostname="gw.example"',
+            id="production's name of another",
+        ),
+        pytest.param(
             'after=["web", "db"]',
             f"after='db': the layout has no such machine, it has 'web'; {AT};"
             " try: the name of one of them",

@@ -38,18 +38,26 @@ def failure(environment: Environment, result: PlaybookResult, status: int) -> st
                 f"{one.host!r} (task {one.name!r} {_verb(one)})" for one in others
             )
         return f"{text}\nlog: {result.log}"
-    if status == 0:
+    if status == 0 and (result.unmatched or result.hosts):
         plan = environment.plan
         groups = sorted({group for one in plan.machines.values() for group in one.groups})
         return (
             f"{subject}: no play matches a machine; plays: "
             f"{', '.join(map(repr, result.unmatched)) or 'none'}; machines: "
             f"{', '.join(plan.machines) or 'none'}; groups: {', '.join(groups) or 'none'}; "
-            f"try: Machine(..., groups=[...]) with the group of the play; log: {result.log}"
+            f"try: Machine(..., groups=[...]) with the group of the play{_absent(result)}; "
+            f"log: {result.log}"
         )
+    gave_up = f"gave up with exit status {status}" if status else "ran no play"
+    return f"{subject}: Ansible {gave_up}:\n{_indented(_complaint(result.log))}\nlog: {result.log}"
+
+
+def _absent(result: PlaybookResult) -> str:
+    if not result.absent:
+        return ""
     return (
-        f"{subject}: Ansible gave up with exit status {status}:\n"
-        f"{_indented(_complaint(result.log))}\nlog: {result.log}"
+        f", or Machine(..., inventory_hostname={result.absent[0]!r}): the tree's inventory has "
+        f"{', '.join(result.absent)}, which are no machines of the layout"
     )
 
 

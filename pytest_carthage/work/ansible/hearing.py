@@ -22,18 +22,21 @@ __all__ = ["Hearing", "sums"]
 class Hearing:
     """The events of one run of ansible-playbook, told on and remembered."""
 
-    def __init__(self, *, environment: Environment, playbook: Path, log: Path) -> None:
+    def __init__(
+        self, *, environment: Environment, playbook: Path, subject: str, log: Path
+    ) -> None:
         self._environment = environment
         self._playbook = playbook
-        self._log = log
+        self.log = log
         #: the callback writes there what was opened for reading
         self.reads = environment.folder / "ansible" / f"{log.stem}.reads"
         self._began = time.monotonic()
-        self.subject = f"ansible {playbook.name}"
+        self.subject = subject
         self._task = ""
         self._running: dict[str, str] = {}
         self._tasks: list[TaskResult] = []
         self._unmatched: list[str] = []
+        self._absent: list[str] = []
         self._hosts: dict[str, HostResult] = {}
 
     def tell(self, kind: Kind, text: str = "") -> None:
@@ -62,6 +65,10 @@ class Hearing:
     def _on_unmatched(self, play: str) -> None:
         self._unmatched.append(play)
         self.tell("note", f"play {play}: no machine matches")
+
+    def _on_absent(self, hosts: list[str]) -> None:
+        self._absent += [host for host in hosts if host not in self._absent]
+        self.tell("note", f"no machines of the layout, left out: {', '.join(hosts)}")
 
     def _on_task(self, task: str, path: str) -> None:
         self._task = task
@@ -119,7 +126,8 @@ class Hearing:
             hosts=dict(self._hosts),
             tasks=tuple(self._tasks),
             unmatched=tuple(self._unmatched),
-            log=self._log,
+            absent=tuple(self._absent),
+            log=self.log,
             duration_s=time.monotonic() - self._began,
             reads=self._reads_told(),
         )
@@ -138,7 +146,7 @@ class Hearing:
             return f"it was at task {at}"
         if self._task:
             return f"it was at task {self._task!r}"
-        return f"no task had begun; Ansible's last lines:\n{last_lines(self._log)}"
+        return f"no task had begun; Ansible's last lines:\n{last_lines(self.log)}"
 
 
 def sums(result: PlaybookResult) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import functools
 import importlib.metadata
 import json
@@ -15,27 +14,37 @@ import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytest_carthage.errors import HostError, Problem
+from pytest_carthage.work.ansible.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["collections", "find_config", "find_program", "make_env", "program_version"]
 
 _PLUGINS = Path(__file__).resolve().parent / "plugins"
 _MOST_FORKS = 16
+#: those that Ansible reads inventories with by itself
+_INVENTORY_PLUGINS = "host_list,script,auto,yaml,ini,toml"
 
 
-def find_program() -> str:
-    """The ``ansible-playbook`` beside our own interpreter, or else on the path."""
-    beside = Path(sys.executable).parent / "ansible-playbook"
+def find_program(name: str = "ansible-playbook") -> str:
+    """A program of Ansible: the one beside our own interpreter, or else on the path.
+
+    :raises HostError: there is none.
+    """
+    beside = Path(sys.executable).parent / name
     if os.access(beside, os.X_OK):
         return str(beside)
-    on_path = shutil.which("ansible-playbook")
+    on_path = shutil.which(name)
     if on_path is None:
         raise HostError(
             [
                 Problem(
                     who="ansible",
-                    what=f"no ansible-playbook in {beside.parent} or on PATH",
+                    what=f"no {name} in {beside.parent} or on PATH",
                     remedy="pip install 'pytest-carthage[ansible]'",
                     packages=("ansible-core",),
                 )
@@ -107,21 +116,17 @@ def find_config(playbook: Path) -> tuple[Path | None, Path]:
     return None, playbook.parent
 
 
-def make_env(config: Path | None, work: Path, machines: int) -> dict[str, str]:
-    """The environment of ``ansible-playbook``."""
-    env = dict(os.environ)
-    settings = configparser.ConfigParser(
-        inline_comment_prefixes=(";",), interpolation=None, strict=False
-    )
+def make_env(
+    config: Path | None, work: Path, machines: int, given: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """The environment of Ansible's programs.
+
+    :param given: variables above those of this process.
+    """
+    env = {**os.environ, **(given or {})}
     if config is not None:
         env["ANSIBLE_CONFIG"] = str(config)
-        # a file that is wrong is for Ansible to complain of
-        with suppress(configparser.Error, OSError, UnicodeDecodeError):
-            settings.read(config, encoding="utf-8")
-
-    def setting(name: str, key: str, section: str = "defaults") -> str | None:
-        return env.get(name) or settings.get(section, key, fallback=None)
-
+    settings = Settings(config, env)
     env.setdefault("CARTHAGE_ANSIBLE_COMPILED", str(work / "compiled"))
     temporary = work / "tmp"
     temporary.mkdir(exist_ok=True)
@@ -134,24 +139,20 @@ def make_env(config: Path | None, work: Path, machines: int) -> dict[str, str]:
         # nothing to read there; and Ansible would make it
         env["ANSIBLE_HOME"] = str(work / "home")
     own_home = env.get("ANSIBLE_HOME", str(home / ".ansible"))
-    for kind in ("callback", "connection", "vars"):
+    for kind in ("callback", "connection", "inventory", "vars"):
         name = f"ANSIBLE_{kind.upper()}_PLUGINS"
-        if name in env:
-            paths = env[name]
-        elif (listed := settings.get("defaults", f"{kind}_plugins", fallback=None)) is not None:
-            paths = _beside(config, listed)
-        else:
+        paths = settings.paths(name, f"{kind}_plugins")
+        if paths is None:
             paths = f"{own_home}/plugins/{kind}:/usr/share/ansible/plugins/{kind}"
         env[name] = f"{paths}:{_PLUGINS / kind}"
-    enabled = setting("ANSIBLE_VARS_ENABLED", "vars_plugins_enabled") or "host_group_vars"
+    enabled = settings.get("ANSIBLE_VARS_ENABLED", "vars_plugins_enabled") or "host_group_vars"
     # the last one wins
     env["ANSIBLE_VARS_ENABLED"] = f"{enabled},carthage_layout"
-    sources = setting("ANSIBLE_INVENTORY_ENABLED", "enable_plugins", "inventory")
-    if sources and "yaml" not in re.split(r"[,\s]+", sources):
-        env["ANSIBLE_INVENTORY_ENABLED"] = f"{sources},yaml"
-    if setting("ANSIBLE_FORKS", "forks") is None:
+    sources = settings.get("ANSIBLE_INVENTORY_ENABLED", "enable_plugins", "inventory")
+    env["ANSIBLE_INVENTORY_ENABLED"] = f"carthage_inventory,{sources or _INVENTORY_PLUGINS}"
+    if settings.get("ANSIBLE_FORKS", "forks") is None:
         env["ANSIBLE_FORKS"] = str(min(max(machines, 5), _MOST_FORKS))
-    env |= {
+    return env | {
         "ANSIBLE_NOCOLOR": "1",
         "ANSIBLE_FORCE_COLOR": "0",
         "ANSIBLE_RETRY_FILES_ENABLED": "0",
@@ -163,10 +164,3 @@ def make_env(config: Path | None, work: Path, machines: int) -> dict[str, str]:
         "LC_ALL": "C.UTF-8",
         "PYTHONUNBUFFERED": "1",
     }
-    return env
-
-
-def _beside(config: Path | None, paths: str) -> str:
-    """Paths of a configuration file, which are relative to its folder."""
-    folder = Path() if config is None else config.parent
-    return ":".join(str(folder / Path(path).expanduser()) for path in paths.split(":") if path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 import re
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,11 @@ if TYPE_CHECKING:
 
     from pytest_carthage.planning.plan import Plan, PlannedMachine
 
-__all__ = ["check_limit", "inventory"]
+__all__ = ["by_ansibles_names", "check_pattern", "inventory"]
 
 #: groups that Ansible has by itself
 _BUILT_IN = ("all", "ungrouped")
+_THIS_COMPUTER = ("localhost", "127.0.0.1")
 
 
 def _address(machine: PlannedMachine) -> str:
@@ -29,7 +31,7 @@ def _address(machine: PlannedMachine) -> str:
 
 def _names(machine: PlannedMachine) -> list[str]:
     addresses = [str(link.address.ip) for link in machine.links if link.address is not None]
-    return [machine.hostname, *addresses]
+    return [machine.name, machine.hostname, machine.inventory_hostname, *addresses]
 
 
 def _host(machine: PlannedMachine) -> dict[str, Any]:
@@ -48,60 +50,88 @@ def _host(machine: PlannedMachine) -> dict[str, Any]:
     return variables
 
 
-def inventory(plan: Plan, *, socket: Path, interpreters: Mapping[str, str]) -> dict[str, Any]:
-    """Ansible's inventory of a plan, for its ``yaml`` inventory plugin.
+def inventory(
+    plan: Plan, *, socket: Path, interpreters: Mapping[str, str] | None
+) -> dict[str, Any]:
+    """Ansible's inventory of a plan, for the inventory plugin ``carthage_inventory``.
+
+    The names of hosts are those that Ansible knows machines by.
 
     :param interpreters: machine name to the Python that Ansible's modules run with; what is
         not in it is left to Ansible's discovery. It is a default: a tree's own
-        ``ansible_python_interpreter`` wins.
+        ``ansible_python_interpreter`` wins. None: the tree's configuration says it.
     """
-    hosts = {name: _host(machine) for name, machine in plan.machines.items()}
-    groups: dict[str, dict[str, Any]] = {}
-    for name, machine in plan.machines.items():
+    hosts = {machine.inventory_hostname: _host(machine) for machine in plan.machines.values()}
+    groups: dict[str, list[str]] = {}
+    for machine in plan.machines.values():
         for group in machine.groups:
             if group not in _BUILT_IN:
-                groups.setdefault(group, {"hosts": {}})["hosts"][name] = {}
-    everyone: dict[str, Any] = {
+                groups.setdefault(group, []).append(machine.inventory_hostname)
+    defaults: dict[str, str] = {}
+    if interpreters is not None:
+        paths = list(interpreters.values())
+        usual = max(sorted(set(paths)), key=paths.count) if paths else "auto_silent"
+        defaults["ansible_python_interpreter"] = usual
+        for name, machine in plan.machines.items():
+            own = interpreters.get(name, "auto_silent")
+            if own != usual:
+                hosts[machine.inventory_hostname].setdefault("ansible_python_interpreter", own)
+    variables = {
         "ansible_carthage_socket": str(socket),
         # plays may delegate to what is no host of the inventory, but stands for one
         "ansible_carthage_names": {
             other: name for name, machine in plan.machines.items() for other in _names(machine)
         },
-        "ansible_python_interpreter": "auto_silent",
+        "carthage_layout": plan.layout,
     }
-    if interpreters:
-        paths = list(interpreters.values())
-        usual = max(sorted(set(paths)), key=paths.count)
-        everyone["ansible_python_interpreter"] = usual
-        for name, host in hosts.items():
-            own = interpreters.get(name, "auto_silent")
-            if own != usual:
-                host.setdefault("ansible_python_interpreter", own)
-    everyone["carthage_layout"] = plan.layout
-    return {"all": {"hosts": hosts, "children": groups, "vars": everyone}}
+    return {"hosts": hosts, "groups": groups, "variables": variables, "defaults": defaults}
 
 
-def check_limit(plan: Plan, limit: str) -> None:
-    """Refuse a limit that names something that the layout does not have.
+def check_pattern(plan: Plan, argument: str, pattern: str) -> None:
+    """Refuse a pattern that names something that the layout does not have.
 
     Ansible would only warn about the unknown part, and run the rest.
 
+    :param argument: what the pattern was given for, as in ``limit``.
     :raises AnsibleError: with the names that there are.
     """
     groups = {group for machine in plan.machines.values() for group in machine.groups}
-    names = {*plan.machines, *groups, *_BUILT_IN, "localhost", "127.0.0.1"}
-    # as in Ansible: commas, or else colons that are not within a range
-    parts = limit.split(",") if "," in limit else re.split(r":(?![^\[]*\])", limit)
-    for part in parts:
+    known = {machine.inventory_hostname for machine in plan.machines.values()}
+    names = {*plan.machines, *known, *groups, *_BUILT_IN, *_THIS_COMPUTER}
+    for part in _parts(pattern):
         name = part.strip().lstrip("!&")
         if not name or name[0] in "~@":
             continue  # a regular expression, a file: for Ansible to understand
         either = (name, re.sub(r"\[[^\]]*\]$", "", name))
         if not any(fnmatch.fnmatchcase(full, pattern) for full in names for pattern in either):
+            near = difflib.get_close_matches(name, names, n=3)
+            meant = f", did you mean {' or '.join(map(repr, near))}?" if near else ""
             raise AnsibleError(
-                f"limit {limit!r}: {name!r} is neither a machine nor a group of layout "
-                f"{plan.layout!r}; machines: {_listed(plan.machines)}; groups: {_listed(groups)}"
+                f"{argument} {pattern!r}: {name!r} is neither a machine nor a group of layout "
+                f"{plan.layout!r}{meant}; machines: {_listed(plan.machines)}; "
+                f"groups: {_listed(groups)}"
             )
+
+
+def by_ansibles_names(plan: Plan, pattern: str) -> str:
+    """A pattern in which machines have the names that Ansible knows them by."""
+    renamed = {
+        name: machine.inventory_hostname
+        for name, machine in plan.machines.items()
+        if machine.inventory_hostname != name
+    }
+    if not any(name in pattern for name in renamed):
+        return pattern
+    parts = []
+    for part in _parts(pattern):
+        name = part.strip().lstrip("!&")
+        parts.append(part.replace(name, renamed.get(name, name)) if name else part)
+    return ",".join(parts)
+
+
+def _parts(pattern: str) -> list[str]:
+    """The parts of a pattern, as in Ansible: commas, or else colons that are not within a range."""
+    return pattern.split(",") if "," in pattern else re.split(r":(?![^\[]*\])", pattern)
 
 
 def _listed(names: Iterable[str]) -> str:

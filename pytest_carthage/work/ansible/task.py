@@ -76,7 +76,10 @@ async def apply(
 
     async def run(path: Path) -> PlaybookResult:
         return await run_playbook(
-            environment, path, extra_vars=kept, limit=fs.name, tags=tags, timeout_s=timeout_s
+            environment,
+            path,
+            timeout_s=timeout_s,
+            options={"extra_vars": kept, "limit": fs.name, "tags": tags},
         )
 
     if role is not None:

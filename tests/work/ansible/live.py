@@ -38,6 +38,7 @@ def planned(
     groups: tuple[str, ...] = (),
     variables: dict[str, object] | None = None,
     address: str | None = None,
+    inventory_hostname: str = "",
 ) -> PlannedMachine:
     """A planned machine; only what Ansible looks at is interesting."""
     variables = dict(variables or {})
@@ -66,6 +67,7 @@ def planned(
         links=links,
         groups=groups,
         variables=variables,
+        inventory_hostname=inventory_hostname,
         traits=NetnsProvider.traits,
     )
 

@@ -13,13 +13,16 @@ import textwrap
 import time
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from pytest_carthage.errors import AnsibleError, HostError, TimeLimitError
 from pytest_carthage.work.ansible.playbook import PlaybookResult, run_playbook
 from tests.work.ansible.live import Stand, StandIn, planned
+
+if TYPE_CHECKING:
+    from pytest_carthage.handles.ansible_options import PlaybookOptions
 
 pytestmark = pytest.mark.skipif(
     not (Path(sys.executable).parent / "ansible-playbook").exists()
@@ -45,7 +48,9 @@ def write(path: Path, text: str) -> Path:
 
 
 def run(environment: StandIn, playbook: Path | str, **options: Any) -> PlaybookResult:
-    return asyncio.run(run_playbook(environment, playbook, **options))
+    timeout_s = options.pop("timeout_s", 3600.0)
+    given = cast("PlaybookOptions", options)
+    return asyncio.run(run_playbook(environment, playbook, timeout_s=timeout_s, options=given))
 
 
 def refusal(environment: StandIn, playbook: Path | str, **options: Any) -> AnsibleError:
@@ -535,8 +540,8 @@ def test_limit_to_an_unknown_machine_is_refused_before_anything_runs(
     environment = stand(planned("web", groups=("front",)))
     with pytest.raises(
         AnsibleError,
-        match=r"^limit 'wbe': 'wbe' is neither a machine nor a group of layout 'Shop'; "
-        r"machines: web; groups: front$",
+        match=r"^limit 'wbe': 'wbe' is neither a machine nor a group of layout 'Shop', did you "
+        r"mean 'web'\?; machines: web; groups: front$",
     ):
         run(environment, write(tree / "site.yml", TAGGED), limit="wbe")
     assert environment.told == []
@@ -829,5 +834,5 @@ def test_become_answers_a_password_prompt(stand: Stand, tree: Path, password: st
 def test_inventory_is_kept_for_people(stand: Stand, tree: Path) -> None:
     environment = stand(planned("web", groups=("front",)))
     run(environment, write(tree / "site.yml", TAGGED))
-    (kept,) = (environment.folder / "ansible").glob("*.inventory.json")
-    assert list(json.loads(kept.read_text())["all"]["children"]) == ["front"]
+    (kept,) = (environment.folder / "ansible").glob("*.carthage.json")
+    assert json.loads(kept.read_text())["groups"] == {"front": ["web"]}

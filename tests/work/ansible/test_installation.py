@@ -146,7 +146,7 @@ def test_environment_has_our_plugins_last_and_no_question(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "nowhere"))
     env = make_env(None, tmp_path, machines=3)
-    for kind in ("callback", "connection", "vars"):
+    for kind in ("callback", "connection", "inventory", "vars"):
         last = Path(env[f"ANSIBLE_{kind.upper()}_PLUGINS"].split(":")[-1])
         assert last.is_dir()
         assert last.name == kind
@@ -157,7 +157,9 @@ def test_environment_has_our_plugins_last_and_no_question(
     # a home that is not there would be made by Ansible
     assert env["HOME"] == str(tmp_path)
     assert env["ANSIBLE_HOME"] == str(tmp_path / "home")
-    assert "ANSIBLE_INVENTORY_ENABLED" not in env
+    assert env["ANSIBLE_INVENTORY_ENABLED"] == (
+        "carthage_inventory,host_list,script,auto,yaml,ini,toml"
+    )
 
 
 def test_environment_keeps_what_a_tree_says(tmp_path: Path) -> None:
@@ -172,7 +174,7 @@ def test_environment_keeps_what_a_tree_says(tmp_path: Path) -> None:
     assert "ANSIBLE_FORKS" not in env  # the tree's own
     assert env["ANSIBLE_VARS_ENABLED"] == "mine,carthage_layout"
     assert env["ANSIBLE_CALLBACK_PLUGINS"].startswith(f"{config.parent}/plugins/one:/two:")
-    assert env["ANSIBLE_INVENTORY_ENABLED"] == "ini, script,yaml"
+    assert env["ANSIBLE_INVENTORY_ENABLED"] == "carthage_inventory,ini, script"
 
 
 @pytest.mark.parametrize("data", [b"[defaults\nforks", b"\xff\xfe", b"no section = 1\n"])

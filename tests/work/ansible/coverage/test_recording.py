@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pytest_carthage.errors import AnsibleError
+from pytest_carthage.handles.ansible_options import PlaybookOptions
 from pytest_carthage.work.ansible.coverage.coverage import Coverage, Source, read
 from pytest_carthage.work.ansible.playbook import run_playbook
 from tests.work.ansible.live import Stand, StandIn, planned
@@ -96,8 +97,8 @@ def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(environment: StandIn, tree: Path, *, check: bool = False, **variables: object) -> None:
-    extra_vars = {"folder": str(tree), **variables}
-    asyncio.run(run_playbook(environment, tree / "site.yml", extra_vars=extra_vars, check=check))
+    options: PlaybookOptions = {"extra_vars": {"folder": str(tree), **variables}, "check": check}
+    asyncio.run(run_playbook(environment, tree / "site.yml", options=options))
 
 
 def covered(records: Path, tree: Path) -> Coverage:
