@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pytest_carthage.errors import (
         AnsibleError,
+        AnsibleModuleError,
         BlockedError,
         BuildError,
         CarthageError,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         TimeLimitError,
         UnsupportedError,
     )
+    from pytest_carthage.handles.ansible_module import ModuleResult, ModuleResults
     from pytest_carthage.handles.ansible_options import PlaybookOptions
     from pytest_carthage.handles.playbook import PlaybookResult
     from pytest_carthage.handles.result import Result
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AnsibleError",
+    "AnsibleModuleError",
     "AsyncMachine",
     "BlockedError",
     "BuildError",
@@ -80,6 +83,8 @@ __all__ = [
     "LinkResolved",
     "Machine",
     "MachineHandle",
+    "ModuleResult",
+    "ModuleResults",
     "Network",
     "NetworkConfig",
     "NetworkLink",
@@ -122,6 +127,8 @@ _HOMES = {
     "AsyncMachine": "live.machines.machine",
     "Machine": "model.machine",
     "MachineHandle": "live.machines.machine",
+    "ModuleResult": "handles.ansible_module",
+    "ModuleResults": "handles.ansible_module",
     "PlaybookOptions": "handles.ansible_options",
     "PlaybookResult": "handles.playbook",
     "Result": "handles.result",

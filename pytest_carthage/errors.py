@@ -15,6 +15,7 @@
     ├── TimeLimitError     a command, a stage or a wait did not end in time
     ├── OutputLimitError   a command printed more than it may
     ├── AnsibleError       a play failed, or could not be started
+    │   └── AnsibleModuleError  a module that was run by itself failed somewhere
     ├── FaultError         a fault cannot begin now: another one is in force
     ├── GateError          a gate could not be opened
     ├── UnsupportedError   a machine was asked for what its target cannot do
@@ -32,11 +33,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pytest_carthage.handles.ansible_module import ModuleResults
     from pytest_carthage.handles.playbook import PlaybookResult
     from pytest_carthage.handles.result import Result
 
 __all__ = [
     "AnsibleError",
+    "AnsibleModuleError",
     "BlockedError",
     "BuildError",
     "BundleError",
@@ -153,6 +156,15 @@ class AnsibleError(CarthageError):
         super().__init__(message)
         #: what was done until then; None when nothing was started
         self.result = result
+
+
+class AnsibleModuleError(AnsibleError):
+    """A module that was run by itself failed somewhere."""
+
+    def __init__(self, message: str, results: ModuleResults) -> None:
+        super().__init__(message)
+        #: what it did on each machine, where it went well, too
+        self.results = results
 
 
 class FaultError(CarthageError):

@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from pytest_carthage.bridge import Opening, opening, operation
 
 if TYPE_CHECKING:
-    from pytest_carthage.handles.ansible_options import PlaybookOptions
+    from pytest_carthage.handles.ansible_module import ModuleResults
+    from pytest_carthage.handles.ansible_options import AnsibleOptions, PlaybookOptions
     from pytest_carthage.handles.gates import GateRecord
     from pytest_carthage.handles.playbook import PlaybookResult
     from pytest_carthage.live.faults.cuts import Group, Named
@@ -94,6 +95,40 @@ class LayoutOperations:
         return await run_playbook(
             self._played,
             *playbooks,
+            timeout_s=timeout_s,
+            options=options,
+        )
+
+    @operation
+    async def ansible_module(
+        self,
+        module: str,
+        arguments: Mapping[str, Any] | str | None = None,
+        *,
+        hosts: str | Sequence[str] = "all",
+        playbook_dir: str | Path | None = None,
+        timeout_s: float = 600,
+        **options: Unpack[AnsibleOptions],
+    ) -> ModuleResults:
+        """Run one module on machines of this layout, as ``ansible`` does.
+
+        Options are those of the command line by name: see :class:`.AnsibleOptions`.
+
+        :param arguments: a mapping, or one text as ``ansible -a`` takes it.
+        :param hosts: machines and groups, in Ansible's pattern language or as a list.
+        :param playbook_dir: the folder of a tree whose configuration, inventory and modules count;
+            by default the working directory.
+        :raises AnsibleError: an option is wrong, no machine is meant, or the module failed.
+        :raises TimeLimitError: it did not end in time.
+        """
+        from pytest_carthage.work.ansible.module import run_module
+
+        return await run_module(
+            self._played,
+            module,
+            arguments,
+            hosts=hosts,
+            playbook_dir=playbook_dir,
             timeout_s=timeout_s,
             options=options,
         )

@@ -14,7 +14,7 @@ from pytest_carthage.errors import AnsibleError
 from pytest_carthage.work.ansible.record import write_record
 
 if TYPE_CHECKING:
-    from pytest_carthage.handles.ansible_options import PlaybookOptions
+    from pytest_carthage.handles.ansible_options import AnsibleOptions, PlaybookOptions
 
 __all__ = ["CommandLine"]
 
@@ -53,7 +53,7 @@ class CommandLine:
     environment: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, options: PlaybookOptions) -> CommandLine:
+    def of(cls, options: AnsibleOptions | PlaybookOptions) -> CommandLine:
         """Read what an author gave.
 
         :raises AnsibleError: something of it is wrong; tells what, and what to give instead.

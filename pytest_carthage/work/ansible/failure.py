@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from pytest_carthage.handles.playbook import PlaybookResult, TaskResult
     from pytest_carthage.work.ansible.environment import Environment
 
-__all__ = ["cause", "failure", "last_lines"]
+__all__ = ["cause", "complaint", "failure", "indented", "last_lines"]
 
 
 def cause(result: PlaybookResult) -> str:
@@ -32,7 +32,7 @@ def failure(environment: Environment, result: PlaybookResult, status: int) -> st
         )
         if first.path:
             text += f" ({first.path})"
-        text += f":\n{_indented(first.message)}"
+        text += f":\n{indented(first.message)}"
         if others:
             text += "\nit went wrong too on: " + ", ".join(
                 f"{one.host!r} (task {one.name!r} {_verb(one)})" for one in others
@@ -49,7 +49,7 @@ def failure(environment: Environment, result: PlaybookResult, status: int) -> st
             f"log: {result.log}"
         )
     gave_up = f"gave up with exit status {status}" if status else "ran no play"
-    return f"{subject}: Ansible {gave_up}:\n{_indented(_complaint(result.log))}\nlog: {result.log}"
+    return f"{subject}: Ansible {gave_up}:\n{indented(complaint(result.log))}\nlog: {result.log}"
 
 
 def _absent(result: PlaybookResult) -> str:
@@ -84,10 +84,10 @@ def _verb(task: TaskResult) -> str:
 def last_lines(log: Path, lines: int = 10) -> str:
     """The last lines of a log, indented."""
     text = log.read_text(encoding="utf-8", errors="replace").strip()
-    return _indented("\n".join(text.splitlines()[-lines:]))
+    return indented("\n".join(text.splitlines()[-lines:]))
 
 
-def _complaint(log: Path) -> str:
+def complaint(log: Path) -> str:
     """What Ansible printed from its first error on; its last lines when there is none."""
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     for number, line in enumerate(lines):
@@ -96,5 +96,6 @@ def _complaint(log: Path) -> str:
     return "\n".join(lines[-15:]) or "it printed nothing"
 
 
-def _indented(text: str) -> str:
+def indented(text: str) -> str:
+    """Text as a part of a message."""
     return "\n".join(f"  {line}" for line in text.splitlines())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pytest_carthage.errors import AnsibleError
 
-__all__ = ["write_record"]
+__all__ = ["to_json", "write_record"]
 
 
 def write_record(file: Path, value: object, subject: str) -> None:
@@ -17,12 +17,20 @@ def write_record(file: Path, value: object, subject: str) -> None:
 
     :raises AnsibleError: JSON cannot hold the value.
     """
-    try:
-        text = json.dumps(value, indent=2, default=_plain)
-    except (TypeError, ValueError) as error:
-        raise AnsibleError(f"{subject}: Ansible cannot be given this: {error}") from error
+    text = to_json(value, subject, indent=2)
     with open(file, "w", encoding="utf-8", opener=lambda p, f: os.open(p, f, 0o600)) as out:
         out.write(text)
+
+
+def to_json(value: object, subject: str, *, indent: int | None = None) -> str:
+    """A value as Ansible reads it.
+
+    :raises AnsibleError: JSON cannot hold the value.
+    """
+    try:
+        return json.dumps(value, indent=indent, default=_plain)
+    except (TypeError, ValueError) as error:
+        raise AnsibleError(f"{subject}: Ansible cannot be given this: {error}") from error
 
 
 def _plain(value: object) -> object:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from contextlib import suppress
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pytest_carthage.errors import TimeLimitError
@@ -16,6 +17,7 @@ from pytest_carthage.work.ansible.record import write_record
 from pytest_carthage.work.ansible.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from pytest_carthage.planning.plan import Plan
@@ -54,20 +56,22 @@ async def run(
     config: Path | None,
     folder: Path,
     timeout_s: float,
-    more_env: dict[str, str] | None = None,
+    patterns: Mapping[str, str] = MappingProxyType({}),
+    more_env: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
     """Run a program of Ansible against the machines of a live layout; returns its exit status.
 
     :param arguments: of this program alone; what the command line says comes after them.
     :param config: the tree's ``ansible.cfg``.
     :param folder: where to run it.
+    :param patterns: argument to pattern of machines, which must mean something.
     :raises AnsibleError: something of the command line is wrong.
     :raises TimeLimitError: it did not end in time; every process of it was killed.
     :raises HostError: there is no such program on this host.
     """
     work, log, plan = environment.folder / "ansible", hearing.log, environment.plan
     command = [find_program(program), *arguments, *line.arguments(work, log.stem)]
-    env = make_env(config, work, len(plan.machines), line.environment) | (more_env or {})
+    env = make_env(config, work, len(plan.machines), line.environment) | dict(more_env)
     settings = Settings(config, env)
     sources = (*settings.inventory, *line.inventory_extra)
     for source in sources:
@@ -76,9 +80,11 @@ async def run(
     # the last one wins
     command += ["--inventory", str(inventory_file)]
     if (pattern := line.pattern) is not None:
-        if not sources:
-            check_pattern(plan, "limit", pattern)
         command += ["--limit", by_ansibles_names(plan, pattern)]
+        patterns = {**patterns, "limit": pattern}
+    if not sources:
+        for argument, pattern in patterns.items():
+            check_pattern(plan, argument, pattern)
     interpreters = None
     if settings.interpreter is None:
         interpreters = await asyncio.to_thread(_interpreters, environment.socket, plan)
