@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass, replace
 
+from pytest_carthage.handles.encoding import DEFAULT
 from pytest_carthage.handles.kept import shortened
 
 #: characters that a record keeps of the beginning and of the end of what was printed
@@ -23,14 +24,16 @@ class Result:
     command: str | tuple[str, ...]
     #: exit status; the negative signal number where a signal ended it
     status: int
+    #: text in :attr:`encoding`; a byte that is none in it is a surrogate, as Python's own functions
+    #: have it (``surrogateescape``)
     stdout: str
     stderr: str
     #: UNIX time at which it was started
     started_at: float
     duration_s: float
     user: str | None = None
-    #: standard output as it came, where it is not text in UTF-8
-    raw_stdout: bytes | None = None
+    #: as the locale that it was run with says
+    encoding: str = DEFAULT
     #: whether its input and output are nobody else's business
     secret: bool = False
     #: command lines of what it has left running with its output open: what they print later is
@@ -40,7 +43,12 @@ class Result:
     @property
     def stdout_bytes(self) -> bytes:
         """Standard output, byte for byte."""
-        return self.stdout.encode() if self.raw_stdout is None else self.raw_stdout
+        return self.stdout.encode(self.encoding, "surrogateescape")
+
+    @property
+    def stderr_bytes(self) -> bytes:
+        """Standard error, byte for byte."""
+        return self.stderr.encode(self.encoding, "surrogateescape")
 
     @property
     def ok(self) -> bool:
@@ -64,15 +72,13 @@ class Result:
         Of more than 32,768 characters the first 8,192 and the last 24,576 are kept.
         """
         if self.secret:
-            return replace(self, stdout="", stderr="", raw_stdout=None)
+            return replace(self, stdout="", stderr="")
         if max(len(self.stdout), len(self.stderr)) <= _HEAD + _TAIL:
             return self
-        stdout = shortened(self.stdout, head=_HEAD, tail=_TAIL)
         return replace(
             self,
-            stdout=stdout,
+            stdout=shortened(self.stdout, head=_HEAD, tail=_TAIL),
             stderr=shortened(self.stderr, head=_HEAD, tail=_TAIL),
-            raw_stdout=self.raw_stdout if stdout == self.stdout else None,
         )
 
     def __repr__(self) -> str:

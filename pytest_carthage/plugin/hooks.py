@@ -7,7 +7,7 @@ pays next to nothing.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,6 +32,7 @@ __all__ = [
     "pytest_configure",
     "pytest_configure_node",
     "pytest_generate_tests",
+    "pytest_report_to_serializable",
     "pytest_runtest_setup",
     "pytest_terminal_summary",
     "pytest_testnodedown",
@@ -189,6 +190,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         from pytest_carthage.plugin import uses
 
         uses.check(item)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """Have a worker's report of what a machine printed be text, where that is none."""
+    record = yield
+    from pytest_carthage.plugin.plain import plain
+
+    return plain(record)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

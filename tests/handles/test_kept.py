@@ -49,35 +49,33 @@ def test_shortened_text_is_whole_or_has_its_beginning_and_its_end(
         assert f"[... {len(text) - head - tail} characters are left out" in short
 
 
-def result(stdout: str, stderr: str = "", *, raw: bytes | None = None) -> Result:
+def result(stdout: str, stderr: str = "") -> Result:
     return Result(
         machine="web",
         command="x",
         status=0,
         stdout=stdout,
         stderr=stderr,
-        raw_stdout=raw,
         started_at=0.0,
         duration_s=0.0,
     )
 
 
 def test_record_of_a_long_result_is_short_and_the_result_itself_is_whole() -> None:
-    whole = result("a" * 100_000, "b" * 50_000, raw=b"\xff" * 100_000)
+    whole = result("a" * 100_000, "b" * 50_000)
     record = whole.record
     assert len(whole.stdout) == 100_000
     assert record.stdout.startswith("a" * 8192 + "\n[... 67232 characters are left out")
     assert record.stdout.endswith("]\n" + "a" * 24576)
     assert record.stderr.endswith("]\n" + "b" * 24576)
-    assert record.raw_stdout is None
     assert (record.command, record.status) == ("x", 0)
 
 
 def test_record_of_an_ordinary_result_is_the_result() -> None:
-    plain = result("a" * 32_768, raw=b"\xff")
+    plain = result("a" * 32_768)
     assert plain.record is plain
-    loud = result("ok", "b" * 50_000, raw=b"\xff")
-    assert (loud.record.stdout, loud.record.raw_stdout) == ("ok", b"\xff")
+    loud = result("ok", "b" * 50_000)
+    assert loud.record.stdout == "ok"
 
 
 def test_recorder_of_very_many_events_keeps_the_first_and_the_last() -> None:

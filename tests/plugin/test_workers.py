@@ -46,6 +46,13 @@ def test_new_run_name_is_the_same_in_all_workers(suite: Suite) -> None:
     assert first == second
 
 
+def test_failure_that_shows_bytes_which_are_no_text_is_told(suite: Suite) -> None:
+    suite.write(test_it="def test_it(): assert 'caf\\udce9' == 'coffee'\n")
+    result = suite.run_apart("-n1", xdist=True)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*caf\\udce9*"])
+
+
 def test_summary_tells_what_workers_kept(suite: Suite) -> None:
     suite.write(
         test_it=NAMES.replace(

@@ -6,11 +6,14 @@ import os
 import pwd
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
 from pytest_carthage.errors import HostError
+from pytest_carthage.handles.encoding import decoded, encoding_of
 from pytest_carthage.handles.result import Result
 from pytest_carthage.portal import Portal
 from pytest_carthage.work.files.filesystem import Filesystem, FilesystemOperations
@@ -22,7 +25,8 @@ class Here:
 
     name = "here"
 
-    def __init__(self) -> None:
+    def __init__(self, locale: Mapping[str, str] = MappingProxyType({})) -> None:
+        self.locale = locale
         self.ran: list[tuple[str, str | None]] = []
 
     def run(
@@ -38,17 +42,17 @@ class Here:
         assert not check
         self.ran.append((command[2], user))
         done = subprocess.run(command, capture_output=True, check=False)
-        text = done.stdout.decode(errors="replace")
+        encoding, (out, err) = decoded(encoding_of(self.locale), done.stdout, done.stderr)
         return Result(
             machine=self.name,
             command=tuple(command),
             status=done.returncode,
-            stdout=text,
-            stderr=done.stderr.decode(errors="replace"),
+            stdout=out,
+            stderr=err,
+            encoding=encoding,
             started_at=0.0,
             duration_s=0.0,
             user=user,
-            raw_stdout=done.stdout if "\ufffd" in text else None,
         )
 
 
@@ -106,6 +110,16 @@ def test_content_is_kept_byte_for_byte(tmp_path: Path) -> None:
     assert host.file(f"{tmp_path}/file").content == data
     assert host.file(f"{tmp_path}/text").content_string == "naïve\n"
     assert len(machine.ran) == 2, "the encoding is not asked for"
+
+
+def test_output_that_is_no_text_is_no_exception(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"caf\xe9")
+    assert make_host(Here()).file(f"{tmp_path}/file").content_string == "caf\udce9"
+    done = make_host(Here()).run(r"printf 'caf\351'; printf '\377' >&2")
+    assert (done.stdout, done.stderr) == ("caf\udce9", "\udcff")
+    assert (done.stdout_bytes, done.stderr_bytes) == (b"caf\xe9", b"\xff")
+    latin = make_host(Here({"LC_CTYPE": "fr_FR.ISO-8859-1", "LANG": "C.UTF-8"}))
+    assert latin.file(f"{tmp_path}/file").content_string == "café"
 
 
 def test_sudo_changes_the_user_without_a_sudo() -> None:

@@ -63,6 +63,8 @@ class MachineCore(FilesystemOperations):
             portal=surroundings.portal,
         )
         self.planned = planned
+        declared = {} if planned.image is None else dict(planned.image.config.env)
+        self.locale = {**declared, **planned.env}
         self.surroundings = surroundings
         self.offline = offline
         self.package_cache = _packages

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pytest_carthage.handles.encoding import printable
 from pytest_carthage.report.times import clock, iso
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def transcript(result: Result) -> str:
     for name, text in (("stdout", result.stdout), ("stderr", result.stderr)):
         if text:
             parts.append(f"--- {name}\n{text if text.endswith(chr(10)) else text + chr(10)}")
-    return "".join(parts)
+    return printable("".join(parts))
 
 
 def record(result: Result) -> dict[str, object]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pytest_carthage.bridge import operation
 from pytest_carthage.channels.agent import MOST_OUTPUT_BYTES, Interrupted, Overflowed, execute
 from pytest_carthage.errors import CommandError, FabricError, OutputLimitError, TimeLimitError
+from pytest_carthage.handles.encoding import decoded, encoding_of, printable
 from pytest_carthage.handles.result import Result
 from pytest_carthage.work.files.subject import Subject
 
@@ -73,14 +74,14 @@ class CommandOperations(Subject):
         def result(
             status: int, stdout: bytes, stderr: bytes, *, left_running: tuple[str, ...] = ()
         ) -> Result:
-            text = stdout.decode(errors="replace")
+            encoding, texts = decoded(encoding_of({**self.locale, **(env or {})}), stdout, stderr)
             made = Result(
                 machine=self.name,
                 command=kept,
                 status=status,
-                stdout=text,
-                raw_stdout=stdout if "\ufffd" in text else None,
-                stderr=stderr.decode(errors="replace"),
+                stdout=texts[0],
+                stderr=texts[1],
+                encoding=encoding,
                 started_at=started_at,
                 duration_s=time.monotonic() - begin,
                 user=user,
@@ -140,4 +141,4 @@ def _printed(result: Result, words: str, lines: int = 20) -> str:
     text = "\n".join(part for part in ends if part)
     kept = text.splitlines()[-lines:]
     cut = (line if len(line) <= _LINE else f"{line[:_LINE]} ..." for line in kept)
-    return f"{words}:\n" + ("\n".join(f"  {line}" for line in cut) or "  (nothing)")
+    return f"{words}:\n" + (printable("\n".join(f"  {line}" for line in cut)) or "  (nothing)")

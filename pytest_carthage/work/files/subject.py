@@ -55,6 +55,8 @@ class Subject:
         self.note: Callable[[str], None] = lambda text: None
         #: gives the folder of the host where packages that were fetched are kept
         self.package_cache: Callable[[], Path] = _no_packages
+        #: what its programs are told of languages and encodings, among other variables
+        self.locale: Mapping[str, str] = {}
         #: archive that its packages come from; empty: the host's own
         self.mirror = ""
 

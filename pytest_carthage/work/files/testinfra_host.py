@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from testinfra.backend.base import BaseBackend, CommandResult
 from testinfra.host import Host
 
+from pytest_carthage.handles.encoding import decoded, encoding_of
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pytest_carthage.handles.result import Result
 
 __all__ = ["Backend", "Runs", "make_host"]
@@ -23,6 +27,11 @@ class Runs(Protocol):
     @property
     def name(self) -> str:
         """The machine's name in its layout."""
+        ...
+
+    @property
+    def locale(self) -> Mapping[str, str]:
+        """What its programs are told of languages and encodings, among other variables."""
         ...
 
     def run(
@@ -73,7 +82,7 @@ class Backend(BaseBackend):  # type: ignore[misc]
         result = self._machine.run(shell, user=user, check=False, secret=secret)
         # a shell's way to tell of a signal, which testinfra's modules know
         status = result.status if result.status >= 0 else 128 - result.status
-        printed = result.stdout_bytes, result.stderr.encode()
+        printed = result.stdout_bytes, result.stderr_bytes
         if secret:
             return _SecretResult(self, status, line.encode(), *printed)
         return self.result(status, line.encode(), *printed)
@@ -91,8 +100,12 @@ class Backend(BaseBackend):  # type: ignore[misc]
         return marked
 
     def get_encoding(self) -> str:
-        """The machine's text encoding, without asking it: commands run in ``C.UTF-8``."""
-        return "utf-8"
+        """The machine's text encoding, without asking it: that of the locale it was given."""
+        return encoding_of(self._machine.locale)
+
+    def decode(self, data: bytes) -> str:
+        """What was printed as text, as :attr:`.Result.stdout` has it."""
+        return decoded(self.get_encoding(), data)[1][0]
 
 
 def make_host(machine: Runs) -> Host:

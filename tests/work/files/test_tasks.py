@@ -42,6 +42,7 @@ ANSWERS: dict[str, Any] = {
     "silent": Output(status=5),
     "many": Output(stdout="".join(f"line {n}\n" for n in range(60)), status=1),
     "long": Output(stdout="x" * 2000, status=1),
+    "no text": Output(status=1, stdout=b"\xff", stderr=b"\xfe"),
     "bytes": Output(stdout=b"\xff\xfe text"),
     "echo *": _echo,
 }
@@ -89,8 +90,20 @@ def test_command_that_printed_much_is_told_by_its_last_lines(web: MachineHandle)
 
 def test_output_that_is_no_text_keeps_its_bytes(web: MachineHandle) -> None:
     result = web.run("bytes")
-    assert "\ufffd" in result.stdout
-    assert result.raw_stdout == b"\xff\xfe text"
+    assert result.stdout == "\udcff\udcfe text"
+    assert result.stdout_bytes == b"\xff\xfe text"
+
+
+def test_output_is_text_in_the_encoding_of_the_locale(web: MachineHandle) -> None:
+    result = web.run("bytes", env={"LANG": "de_DE.ISO-8859-1"})
+    assert (result.stdout, result.encoding) == ("ÿþ text", "iso8859-1")
+    assert result.stdout_bytes == b"\xff\xfe text"
+
+
+def test_failed_command_that_printed_no_text_is_told_in_text(web: MachineHandle) -> None:
+    with pytest.raises(CommandError) as caught:
+        web.run("no text")
+    assert str(caught.value).endswith(":\n  \\udcff\n  \\udcfe")
 
 
 def test_command_has_its_user_folder_and_input(web: MachineHandle) -> None:
