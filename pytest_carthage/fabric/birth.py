@@ -139,11 +139,14 @@ def become_process(
     *,
     hosts: str,
     template: str | None,
+    is_new: bool,
     own: Shares | None,
 ) -> NoReturn:
     """Child, PID 1 of a new PID namespace: a whole machine over the host's file system.
 
     It is in its network namespace already. Without a ``template`` it is the host's root.
+
+    :param is_new: the machine has never been started.
     """
     try:
         os.setsid()
@@ -159,6 +162,8 @@ def become_process(
             own.mount()
             control.send({"step": "mounted"})
         rootfs.enter(
+            machine=spec["name"],
+            is_new=is_new,
             hostname=spec["hostname"],
             hosts=hosts,
             resolv=spec["resolv"],

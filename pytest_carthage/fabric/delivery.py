@@ -64,7 +64,13 @@ class Delivery:
                 sys_.unshare(sys_.CLONE_NEWPID)  # for the next child alone
                 return birth.fork(
                     lambda: birth.become_process(
-                        spec, control, log, hosts=hosts, template=template, own=own
+                        spec,
+                        control,
+                        log,
+                        hosts=hosts,
+                        template=template,
+                        is_new=is_new,
+                        own=own,
                     ),
                     keep=(control.fileno(), log, *([own.fd] if own is not None else [])),
                 )

@@ -17,7 +17,7 @@ import socket
 import time
 from typing import TYPE_CHECKING, NoReturn
 
-from pytest_carthage.fabric import netlink, record, roots, taps
+from pytest_carthage.fabric import netlink, record, roots, taps, uppers
 from pytest_carthage.fabric import syscalls as sys_
 from pytest_carthage.fabric.agent import Agent, new_socket
 from pytest_carthage.fabric.bridges import Bridges
@@ -334,6 +334,7 @@ def furnish() -> None:
         except OSError:
             pass  # a kernel without IPv6, or without br_netfilter
     roots.furnish()
+    uppers.furnish()
     batch = netlink.Batch()
     batch.up("lo")
     batch.commit()

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pytest_carthage.fabric import refusals, rootfs
+from pytest_carthage.fabric import refusals, rootfs, uppers
 from pytest_carthage.fabric.cabling import Cabling, clash
 from pytest_carthage.fabric.container import ending, settings
 from pytest_carthage.fabric.container.ending import Ending, last_line
@@ -237,11 +237,13 @@ class Population:
             return
         if machine.root is not None:
             settings.look_up()  # once for all
-        elif not self._unprivileged:
-            rootfs.list_settings()  # once for all
-        elif self._template is None:
-            self._template = _TEMPLATE
-            rootfs.prepare_template(_TEMPLATE)
+        else:
+            uppers.mount(machine.name)
+            if not self._unprivileged:
+                rootfs.list_settings()  # once for all
+            elif self._template is None:
+                self._template = _TEMPLATE
+                rootfs.prepare_template(_TEMPLATE)
         refusals.program(groups=machine.root is not None)  # once for all
         machine.prepare()
         yield from ()
@@ -286,6 +288,7 @@ class Population:
         machine.news.refuse(LookupError(f"machine {machine.name!r} was removed"))
         self._cabling.remove(machine)
         self._roots.unmount(machine.name)
+        uppers.unmount(machine.name)
         machine.place.close()
         machine.is_gone = True
         self._cabling.remember(machine)

@@ -1,10 +1,10 @@
 """The file system of a machine whose root is the host's own, with private parts.
 
-Everything is read-only, except that the folders in :data:`PRIVATE` are the host's with a
-throw-away layer above, and ``/run`` and ``/tmp`` are new and empty. A machine that root built is
-root to the host's settings and devices, too: they are read-only, or not there. A user namespace
-made inside inherits these mounts locked, see mount_namespaces(7). Sources: mount(8), the kernel's
-overlayfs document (``userxattr`` is what a user namespace is allowed to use).
+Everything is read-only, except that the folders in :data:`PRIVATE` are the host's with a layer of
+the machine's above, ``/tmp`` is its own, and ``/run`` is new and empty at each start. A machine
+that root built is root to the host's settings and devices, too: they are read-only, or not there. A
+user namespace made inside inherits these mounts locked, see mount_namespaces(7). Sources: mount(8),
+the kernel's overlayfs document (``userxattr`` is what a user namespace is allowed to use).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from pytest_carthage.fabric import devices, names, roots
+from pytest_carthage.fabric import devices, names, roots, uppers
 from pytest_carthage.fabric import syscalls as sys_
 
 if TYPE_CHECKING:
@@ -80,6 +80,8 @@ def _mirror(source: str, target: str, depth: int, *, files: bool) -> None:
 
 def enter(
     *,
+    machine: str,
+    is_new: bool,
     hostname: str,
     hosts: str,
     resolv: str,
@@ -89,6 +91,8 @@ def enter(
 ) -> None:
     """Give the calling process, alone in new mount and PID namespaces, its file system.
 
+    :param machine: its name, by which it finds what it wrote before it was stopped.
+    :param is_new: it has never been started: the texts are written once, and its authors' then.
     :param memory_mib: what it may use of memory; None: all there is.
     :param own: tells of what it has of the host, and is mounted; None: that has all.
     :raises OSError: the kernel refused a mount, named in the message.
@@ -120,18 +124,16 @@ def enter(
         nodes = devices.STANDARD + devices.OF_MACHINES
         devices.furnish("/tmp/dev", nodes, memory_mib=memory_mib)
         sys_.mount("/tmp/dev", "/dev", None, sys_.MS_MOVE)
-    extra = ",userxattr" if template is not None else ""
-    for number, top in enumerate(private):
-        upper, work = f"/tmp/{number}u", f"/tmp/{number}w"
-        os.mkdir(upper)
-        os.mkdir(work)
-        info = os.stat(top)
-        os.chmod(upper, stat.S_IMODE(info.st_mode))
-        if template is None:
-            os.chown(upper, info.st_uid, info.st_gid)
-            lower = top
-        else:
-            lower = f"{template}{top}:{top}"
+    written = uppers.folder_of(machine)
+    sys_.set_mount(written, clear=sys_.ATTR_RDONLY)
+    # as long as somebody has a file of its former life open, the layers are in use there
+    extra = ",index=off" + (",userxattr" if template is not None else "")
+    for top in private:
+        upper, work = (f"{written}/{kind}{top.replace('/', '-')}" for kind in ("upper", "work"))
+        lower = top if template is None else f"{template}{top}:{top}"
+        if not os.path.isdir(upper):
+            _make_upper(upper, top, is_owned=template is None)
+            os.mkdir(work)
         layers = f"upperdir={upper},workdir={work}{extra}"
         try:
             sys_.mount("overlay", top, "overlay", 0, f"lowerdir={lower},{layers}")
@@ -141,18 +143,32 @@ def enter(
                 raise
             if top in _NEEDED:
                 sys_.mount("overlay", top, "overlay", 0, f"lowerdir={template}{top},{layers}")
-    _write_new("/etc/hostname", hostname + "\n")
-    _write_new("/etc/hosts", names.initial(hosts))
-    _write_new("/etc/resolv.conf", resolv)
+    if is_new:
+        _write_new("/etc/hostname", hostname + "\n")
+        _write_new("/etc/hosts", names.initial(hosts))
+        _write_new("/etc/resolv.conf", resolv)
+    sys_.umount("/tmp")
+    if not os.path.isdir(f"{written}/tmp"):
+        os.mkdir(f"{written}/tmp")
+        os.chmod(f"{written}/tmp", 0o1777)
+    sys_.mount(f"{written}/tmp", "/tmp", None, sys_.MS_BIND)
+    uppers.leave()
     sys_.mount("tmpfs", "/run", "tmpfs", sys_.MS_NOSUID | sys_.MS_NODEV, "mode=0755")
     os.makedirs("/run/lock", exist_ok=True)
-    # hides the upper layers, too
-    sys_.mount("tmpfs", "/tmp", "tmpfs", sys_.MS_NOSUID | sys_.MS_NODEV, "mode=1777")
     for folder in _hidden:
         if os.path.isdir(folder):
             sys_.mount("tmpfs", folder, "tmpfs", sys_.MS_NOSUID | sys_.MS_NODEV, "mode=0700")
     if template is not None:
         _furnish_devices()
+
+
+def _make_upper(upper: str, top: str, *, is_owned: bool) -> None:
+    """Make the folder for what is written below a folder of the host's, and looks as that does."""
+    os.mkdir(upper)
+    info = os.stat(top)
+    os.chmod(upper, stat.S_IMODE(info.st_mode))
+    if is_owned:
+        os.chown(upper, info.st_uid, info.st_gid)
 
 
 def _furnish_devices() -> None:

@@ -430,6 +430,30 @@ def test_stopped_machine_does_not_answer_until_it_is_started(pair: Layout) -> No
     assert b.ping("a") < 5
 
 
+def test_machine_over_the_hosts_files_keeps_what_it_wrote(pair: Layout) -> None:
+    a = pair["a"]
+    a.run(
+        "echo 10.9.9.9 printer >> /etc/hosts; mkdir /srv/it; echo x > /srv/it/kept; rm /etc/issue"
+    )
+    a.run("echo x > /tmp/kept; chmod 700 /srv; echo x > /run/gone")
+    with a.crash():
+        pass
+    a.restart()
+    assert a.run(
+        "cat /srv/it/kept /tmp/kept; stat -c %a /srv /tmp; ls /run/gone", check=False
+    ).lines == (["x", "x", "700", "1777"])
+    assert not a.exists("/etc/issue")
+    assert a.run("getent hosts printer b").lines == ["10.9.9.9        printer", "10.0.0.2        b"]
+    assert a.run("ls -d /run/carthage*", check=False).stdout == ""  # nothing of the fabric's
+
+
+def test_machine_that_was_removed_leaves_nothing_to_its_successor(pair: Layout) -> None:
+    machine = pair.add(Machine(), name="late")
+    machine.write_text("/srv/note", "x")
+    pair.remove("late")
+    assert not pair.add(Machine(), name="late").exists("/srv/note")
+
+
 def test_machine_never_ready_says_so_and_everything_is_destroyed(build: Build, state: Path) -> None:
     with pytest.raises(
         CreationError, match=r"machine 'bad' of layout 'Never': no port 80 after 0\.\d+ s"

@@ -57,6 +57,12 @@ def test_files_of_others_are_written_and_kept(shop):
     assert shop.db.run("cat /srv/data/f", user="999").stdout == "x\\n"
 
 
+def test_machine_over_the_hosts_files_keeps_what_it_wrote(shop):
+    shop.till.run("echo x > /srv/kept; echo x > /tmp/kept; echo x > /etc/kept")
+    shop.till.restart()
+    assert shop.till.run("cat /srv/kept /tmp/kept /etc/kept").stdout == "x\\nx\\nx\\n"
+
+
 def test_packets_are_seen_and_cables_pulled(shop):
     with shop.capture("lan", "icmp") as seen:
         shop.till.ping("10.0.0.10")

@@ -85,7 +85,7 @@ TABLE = {
     "`/dev/console`": ("none", "its log", "its log", "none"),
     "a main process that ends": ("is noted", "is noted", "no main process", "the machine is off"),
     "`restart=` starts again": ("the main process", "the main process", "refused", "the container"),
-    "files over a restart": ("thrown away", "kept", "kept", "kept"),
+    "files over a restart": ("kept", "kept", "kept", "kept"),
 }
 
 _REBOOT = {"x86_64": 169, "aarch64": 142}.get(platform.machine(), 0)

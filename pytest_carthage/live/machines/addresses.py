@@ -78,10 +78,7 @@ class AddressOperations(MachineCore):
 
     async def write_names_again(self) -> None:
         """The same in a machine that has just been started."""
-        hosts = self.surroundings.plan.hosts_file(self.planned.networks)
-        if self.planned.traits.root == "host":  # with files that were new a moment ago
-            self._names = hosts.splitlines()
-        await self.write_names(hosts)
+        await self.write_names(self.surroundings.plan.hosts_file(self.planned.networks))
 
     @operation
     async def ask_for_addresses(self) -> None:
