@@ -82,20 +82,31 @@ class FileOperations(Subject):
     ) -> None:
         """Copy a file, or a folder with all that is in it, from the host into the machine.
 
-        Missing folders on the way are made. A ``target`` that ends with ``/`` is a folder.
-        Symbolic links in a folder stay links; what Python and its tools keep beside their sources
+        ``target`` is where it is then. One that ends with ``/`` is a folder, and it is put into
+        that under its own name. As with rsync, a folder whose name is given with a ``/`` at its
+        end is its content, which is put right there; into ``/`` content is put anyhow. Missing
+        folders on the way are made, those that are there stay, with what else is in them. Symbolic
+        links in a folder stay links; what Python and its tools keep beside their sources
         (``__pycache__``) is left out.
 
         :raises FileNotFoundError: there is no such file on the host.
+        :raises NotADirectoryError: its name ends with ``/``, and it is none.
         """
+        ends_with_slash = str(source).endswith("/")
         source = await asyncio.to_thread(self.source, source)
-        if target.endswith("/"):
-            target += source.name
         if not source.is_dir():
+            if ends_with_slash:
+                what = f"{self._who}: no folder on the host"
+                raise NotADirectoryError(errno.ENOTDIR, what, str(source))
+            if target.endswith("/"):
+                target += source.name
             await self._mkdirs(str(PurePosixPath(target).parent))
             await self._bring(source, target, mode, user)
             return
-        await self._mkdirs(target, source, user)
+        if target.endswith("/") and target.strip("/") and not ends_with_slash:
+            target += source.name
+        target = target.rstrip("/")
+        await self._mkdirs(target or "/", source, user)
         for path in sorted(source.rglob("*")):
             if not CACHES.isdisjoint(path.relative_to(source).parts):
                 continue

@@ -108,6 +108,35 @@ def test_folder_goes_with_links_and_modes_and_without_caches(
     assert web.read_text("/srv/site/link") == "page"
 
 
+@pytest.mark.parametrize(
+    ("source", "target", "path"),
+    [
+        ("site", "/srv/site", "/srv/site/etc/app.conf"),
+        ("site", "/srv/", "/srv/site/etc/app.conf"),
+        ("site/", "/srv/", "/srv/etc/app.conf"),
+        ("site/", "/srv/new", "/srv/new/etc/app.conf"),
+        ("site/", "/srv/new/", "/srv/new/etc/app.conf"),
+        ("site", "/", "/etc/app.conf"),
+        ("site/", "/", "/etc/app.conf"),
+    ],
+)
+def test_folder_goes_where_a_slash_at_the_end_says(
+    web: MachineHandle, tmp_path: Path, source: str, target: str, path: str
+) -> None:
+    (tmp_path / "site" / "etc").mkdir(parents=True)
+    (tmp_path / "site" / "etc" / "app.conf").write_text("x")
+    web.write_text("/etc/hostname", "stays")
+    web.put(f"{tmp_path}/{source}", target)
+    assert web.read_text(path) == "x"
+    assert web.read_text("/etc/hostname") == "stays"
+
+
+def test_file_whose_name_ends_like_a_folders_is_refused(web: MachineHandle, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(NotADirectoryError, match="machine 'web' of layout 'Lab': no folder on the"):
+        web.put(f"{tmp_path}/file/", "/srv/")
+
+
 def test_pipe_is_refused_and_not_waited_for(web: MachineHandle, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(
