@@ -112,6 +112,8 @@ class RootSpec(TypedDict):
     ids: tuple[int, int]
     #: its init; empty: the agent is the first process
     init: list[str]
+    #: path to text of what that finds in the machine's ``/run`` at each start
+    files: dict[str, str]
     #: who runs its main process (also as in ``user:group``), and where; empty: root, in /
     user: str
     workdir: str

@@ -12,7 +12,7 @@ from pytest_carthage.errors import FabricError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-__all__ = ["COMMAND", "booted", "explained", "given_up"]
+__all__ = ["COMMAND", "FILES", "JOBS", "booted", "explained", "given_up", "unfinished"]
 
 T = TypeVar("T")
 
@@ -29,14 +29,22 @@ _MASKED = (
     "sys-kernel-tracing.mount",
 )
 
-#: in a container it takes from its own command line what else the kernel's would say, see
-#: kernel-command-line(7)
-COMMAND = (
-    "/sbin/init",
-    *(f"systemd.mask={unit}" for unit in _MASKED),
-    "systemd.show_status=error",
-    "systemd.journald.forward_to_console=1",
-)
+#: as on a server: without arguments
+COMMAND = ("/sbin/init",)
+
+#: path to text of what it finds in the machine's ``/run``, see systemd.generator(7),
+#: systemd-system.conf(5) and journald.conf(5); an empty unit is masked, and one that a generator
+#: has made stands for any other of its name
+FILES = {
+    "/run/systemd/system-generators/carthage": (
+        f'#!/bin/sh\nfor unit in {" ".join(_MASKED)}; do : > "$2/$unit"; done\n'
+    ),
+    "/run/systemd/system.conf.d/zz-carthage.conf": "[Manager]\nShowStatus=error\n",
+    "/run/systemd/journald.conf.d/zz-carthage.conf": "[Journal]\nForwardToConsole=yes\n",
+}
+
+#: prints what it is about to do, a job a line, see systemctl(1)
+JOBS = ("systemctl", "list-jobs", "--no-legend", "--no-pager")
 
 _LOOK_S = 0.1
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -63,6 +71,20 @@ def given_up(printed: str) -> str | None:
         return None
     match = _SHORT.search(text) or _EMERGENCY.search(text)
     return match[1] if match else "it gave up, and did not say why"
+
+
+def unfinished(jobs: str) -> str:
+    """What systemd is still doing, by what :data:`JOBS` printed: the names of units.
+
+    Those that only wait for others are counted; empty: there are no jobs.
+    """
+    rows = [row for line in jobs.splitlines() if len(row := line.split()) == 4]
+    running = [f"{unit} ({kind})" for _, unit, kind, state in rows if state == "running"]
+    waiting = [unit for _, unit, _, state in rows if state != "running"]
+    if not running:
+        return ", ".join(waiting)
+    rest = f" and {len(waiting)} that wait for them" if waiting else ""
+    return ", ".join(running) + rest
 
 
 def remedy(reason: str) -> str:

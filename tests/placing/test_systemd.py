@@ -88,3 +88,24 @@ def test_other_error_is_told_by_the_console_only_if_that_gave_a_reason() -> None
         raise FabricError("it is gone")
     with pytest.raises(FabricError, match="inotify object"), systemd.explained(lambda: ENDED):
         raise FabricError("it is gone")
+
+
+@pytest.mark.parametrize(
+    ("jobs", "units"),
+    [
+        (
+            "  1 multi-user.target start waiting\n 58 slow.service start running\n"
+            " 2 graphical.target start waiting\n",
+            "slow.service (start) and 2 that wait for them",
+        ),
+        (
+            "7 a.service start running\n8 b.mount stop running\n",
+            "a.service (start), b.mount (stop)",
+        ),
+        ("7 a.service start waiting\n", "a.service"),
+        ("", ""),
+        ("Failed to connect to bus: No such file or directory\n", ""),
+    ],
+)
+def test_units_that_systemd_waits_for_are_named(jobs: str, units: str) -> None:
+    assert systemd.unfinished(jobs) == units

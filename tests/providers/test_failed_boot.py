@@ -92,3 +92,38 @@ def test_boot_without_inotify_instances_says_so_at_once(build: Build, image: Ima
     ):
         build(Short)
     assert time.monotonic() - begin < _LIMIT_S / 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slow(Role):
+    """A unit whose start takes longer than anybody waits."""
+
+    @filesystem_task("have it start with the machine")
+    async def enable(self, fs: AsyncFilesystem) -> None:
+        text = (
+            "[Service]\nType=oneshot\nExecStart=sleep 100\n[Install]\nWantedBy=multi-user.target\n"
+        )
+        await fs.write_text("/etc/systemd/system/slow.service", text)
+        await fs.run("systemctl enable slow")
+
+
+SLOW = DEBIAN.with_(Slow(), name="slow")
+
+
+@pytest.mark.parametrize(
+    ("build", "image"),
+    [("netns", SLOW), ("podman", SLOW)],
+    ids=["netns", "podman"],
+    indirect=["build"],
+)
+def test_boot_that_takes_too_long_names_the_units(build: Build, image: Image) -> None:
+    class Late(Layout):
+        """It is never ready."""
+
+        m = Machine(image, init="systemd", ready_timeout_s=4)
+
+    with pytest.raises(
+        CreationError,
+        match=r"systemd did not start in 4 s \(last: (still )?starting: slow.service \(start\)",
+    ):
+        build(Late)

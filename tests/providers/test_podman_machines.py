@@ -103,6 +103,7 @@ def test_systemd_machine_is_ready_when_booted(build: Build) -> None:
     booted = build(Booted)
     a = booted["a"]
     assert a.run("systemctl is-system-running").lines == ["running"]
+    assert a.run("tr '\\0' ' ' < /proc/1/cmdline").stdout.strip() == "/sbin/init"
     timers = a.run("systemctl list-timers --all --no-legend --plain").stdout
     assert "apt-daily" not in timers or "apt-daily.service" not in timers
     a.run("logger told to the journal")

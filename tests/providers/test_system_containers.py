@@ -358,6 +358,21 @@ def test_what_one_machine_takes_of_a_users_limit_no_other_lacks(two: Two) -> Non
         two.plain.run("kill -9 $(cat /tmp/pid)")
 
 
+def test_init_has_the_arguments_of_a_server_and_is_told_the_rest(two: Two) -> None:
+    booted = two.booted
+    assert booted.run("tr '\\0' ' ' < /proc/1/cmdline").stdout.strip() == "/sbin/init"
+    states = (
+        "systemctl show -p LoadState --value apt-daily.timer fstrim.timer console-getty.service"
+    )
+    assert booted.run(states).stdout.split() == ["masked"] * 3
+    booted.run("systemctl daemon-reload")
+    assert booted.run(states).stdout.split() == ["masked"] * 3
+    # a play that enables it succeeds, as it does on a server
+    assert booted.run("systemctl enable apt-daily.timer").ok
+    booted.run("systemd-cat -t shop echo a line of the journal")
+    booted.wait_for(log("a line of the journal"), timeout_s=10)
+
+
 def test_name_that_was_set_is_there_everywhere_after_a_reboot(build: Build) -> None:
     class Named(Layout):
         """Somebody names it."""

@@ -145,6 +145,7 @@ def _become_first(
         refusals.enter(groups=True)
         if is_new:
             etc.write(hostname=spec["hostname"], hosts=hosts, resolv=spec["resolv"])
+        etc.write_for_init(root["files"])
         if root["init"]:
             _become_init(spec, root["init"], control)
         _print_to_fabric(spec, control)

@@ -1,8 +1,12 @@
-"""A machine's names in ordinary files of its own: written once, and its authors' from then on."""
+"""A machine's names in ordinary files of its own: written once, and its authors' from then on.
+
+What its init is told besides is in ``/run``, which is new at each start.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from pytest_carthage.fabric import names
 
@@ -16,6 +20,14 @@ def write(*, hostname: str, hosts: str, resolv: str) -> None:
         ("/etc/resolv.conf", resolv),
     ):
         _write_new(path, text)
+
+
+def write_for_init(files: Mapping[str, str]) -> None:
+    """Write what the init of the machine whose root the caller is in finds when it begins."""
+    for path, text in files.items():
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        _write_new(path, text)
+        os.chmod(path, 0o755 if text.startswith("#!") else 0o644)
 
 
 def _write_new(path: str, text: str) -> None:

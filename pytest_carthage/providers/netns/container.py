@@ -87,6 +87,7 @@ def root(planned: PlannedMachine, built: BuiltImage, folder: Path) -> RootSpec:
         "work": str(own / "work"),
         "ids": ids,
         "init": list(systemd.COMMAND) if planned.init == "systemd" else [],
+        "files": dict(systemd.FILES) if planned.init == "systemd" else {},
         "user": built.config.user,
         "workdir": built.config.workdir,
         "stop_signal": signal_number(built.config.stop_signal or "SIGTERM"),
@@ -95,14 +96,16 @@ def root(planned: PlannedMachine, built: BuiltImage, folder: Path) -> RootSpec:
 
 
 async def state_of_init(channel: Channel) -> str:
-    """What systemd says of itself, and what it is waiting for."""
-    seen = []
-    for argv in (["systemctl", "is-system-running"], ["systemctl", "list-jobs", "--no-legend"]):
+    """What systemd says of itself, and the units that it is waiting for."""
+    printed = []
+    for argv in (("systemctl", "is-system-running"), systemd.JOBS):
         try:
             _, out, err = await execute(
                 channel, argv, user=None, cwd=None, env={}, input=None, timeout_s=_ASK_S
             )
         except (Interrupted, FabricError) as error:
             return str(error) or "no answer"
-        seen += (out.strip() or err.strip()).decode(errors="replace").splitlines()
-    return "; ".join(" ".join(line.split()) for line in seen) or "nothing"
+        printed.append((out.strip() or err.strip()).decode(errors="replace"))
+    state, jobs = printed
+    units = systemd.unfinished(jobs)
+    return f"{state}: {units}" if units else state or "nothing"

@@ -11,7 +11,7 @@ from pytest_carthage.errors import CreationError, FabricError, Problem
 from pytest_carthage.fabric import names
 from pytest_carthage.fabric.host import privilege, programs
 from pytest_carthage.fabric.restarting import Restarting
-from pytest_carthage.placing import quotas
+from pytest_carthage.placing import quotas, systemd
 from pytest_carthage.placing.needs import missing_links
 from pytest_carthage.planning.resolver import resolv_conf
 from pytest_carthage.provider import Channel, Context, Identity, Traits
@@ -168,12 +168,14 @@ def _images(plan: Plan, kind: str) -> list[Image]:
 
 
 def _write_files(planned: PlannedMachine, context: Context, folder: Path) -> dict[str, Path]:
-    """Write what a machine needs of its network from the start; path in it to file."""
+    """Write what a machine, or its init, needs from the start; path in it to file."""
     texts = {
         "/etc/hosts": names.initial(context.plan.hosts_file(planned.networks)),
         "/etc/resolv.conf": resolv_conf(planned),
+        **(systemd.FILES if planned.init == "systemd" else {}),
     }
-    files = {path: folder / f"{planned.name}.{path.rpartition('/')[2]}" for path in texts}
+    files = {path: folder / f"{planned.name}{path.replace('/', '.')}" for path in texts}
     for path, file in files.items():
         file.write_text(texts[path])
+        file.chmod(0o755 if texts[path].startswith("#!") else 0o644)
     return files

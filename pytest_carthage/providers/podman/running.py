@@ -38,6 +38,8 @@ __all__ = [
 _LAST_LINES = 10
 #: what systemctl(1) says of a systemd that has started all that it should
 _STARTED = ("running", "degraded")
+#: what systemd may take to say what it is doing
+_ASK_S = 5.0
 #: between two healthchecks of a machine that is not healthy yet
 _CHECK_S = 0.1
 #: what a healthcheck may take at least, however late it begins
@@ -218,7 +220,7 @@ async def _state_of_systemd(limit_s: float, channel: Channel) -> str:
             )
             seen = (out.strip() or err.strip()).decode(errors="replace")
         except Interrupted:
-            seen = "still starting"
+            return await _unfinished(channel)
         except FabricError as error:
             if error.errno is None:  # not a refusal
                 raise
@@ -227,6 +229,20 @@ async def _state_of_systemd(limit_s: float, channel: Channel) -> str:
             return seen
         # its bus is not there at once, and nothing tells when
         await asyncio.sleep(0.01)
+
+
+async def _unfinished(channel: Channel) -> str:
+    """What systemd is still starting, for a message.
+
+    :raises FabricError: the machine is gone.
+    """
+    try:
+        _, out, _ = await execute(
+            channel, systemd.JOBS, user=None, cwd=None, env={}, input=None, timeout_s=_ASK_S
+        )
+    except Interrupted:
+        return "still starting"
+    return f"still starting: {systemd.unfinished(out.decode(errors='replace'))}"
 
 
 async def _wait_for_health(
