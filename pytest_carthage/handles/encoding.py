@@ -21,7 +21,7 @@ def encoding_of(env: Mapping[str, str]) -> str:
     name = next((env[variable] for variable in _VARIABLES if env.get(variable)), "")
     codeset = name.partition(".")[2].partition("@")[0]
     try:
-        b"".decode(codeset)  # Python has some that are not of text
+        b"x".decode(codeset, "replace")  # Python has some that are not of text
         return codecs.lookup(codeset).name
     except LookupError:
         return DEFAULT

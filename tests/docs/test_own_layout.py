@@ -26,6 +26,22 @@ def test_subclass_has_one_thing_changed() -> None:
     assert str(plan.machines["server"].links[0].address) == "198.51.100.81/24"
 
 
+def test_machine_has_dots_in_its_name() -> None:
+    # docs: dots
+    class Production(Layout):
+        lan = Network("10.0.0.0/24")
+        locals()["web1.prod.example"] = Machine(links={"eth0": lan.at(".1")})
+        locals()["db1.prod.example"] = Machine(
+            links={"eth0": lan.at(".2")}, after="web1.prod.example"
+        )
+
+    # docs: end
+    plan = make_plan(Production)
+    assert list(plan.machines) == ["web1.prod.example", "db1.prod.example"]
+    assert plan.machines["db1.prod.example"].after == ("web1.prod.example",)
+    assert "10.0.0.1 web1.prod.example\n" in plan.hosts_file(["lan"])
+
+
 def test_loop_makes_machines() -> None:
     # docs: loop
     class Farm(Layout):

@@ -447,6 +447,22 @@ def test_machine_over_the_hosts_files_keeps_what_it_wrote(pair: Layout) -> None:
     assert a.run("ls -d /run/carthage*", check=False).stdout == ""  # nothing of the fabric's
 
 
+def test_machine_with_dots_in_its_name_is_one_as_any_other(build: Build) -> None:
+    lan = Network("10.0.0.0/24")
+    web = Machine(links={"eth0": lan.at(".1")}, command="exec sleep 1000")
+    layout = build(Layout.of("Production", {"lan": lan, "web1.prod.example": web}))
+    added = layout.add(Machine(links={"eth0": lan.at(".2")}), name="db1.prod.example")
+    assert layout["db1.prod.example"] is added
+    assert added.ping("web1.prod.example") < 5
+    assert layout["web1.prod.example"].run("hostname").lines == ["web1.prod.example"]
+    assert getattr(layout, "web1.prod.example") is layout["web1.prod.example"]
+    with added.link_to("web1.prod.example").capture("icmp") as packets:
+        added.ping("web1.prod.example")
+    assert {packet.source for packet in packets} == {"web1.prod.example", "db1.prod.example"}
+    layout["web1.prod.example"].restart()
+    layout.remove("db1.prod.example")
+
+
 def test_machine_that_was_removed_leaves_nothing_to_its_successor(pair: Layout) -> None:
     machine = pair.add(Machine(), name="late")
     machine.write_text("/srv/note", "x")

@@ -140,6 +140,18 @@ def test_sudo_changes_the_user_without_a_sudo() -> None:
     ]
 
 
+def test_host_of_a_user_runs_all_as_that_one() -> None:
+    machine = Here()
+    host = make_host(machine, "app")
+    host.run("one")
+    with host.sudo():
+        host.run("two")
+    with host.sudo("www"):
+        host.run("three")
+    assert machine.ran == [("one", "app"), ("two", "root"), ("three", "www")]
+    assert repr(host) == "<testinfra.host.Host carthage://app@here>"
+
+
 def test_host_says_which_machine_it_is() -> None:
     host = make_host(Here())
     assert repr(host) == "<testinfra.host.Host carthage://here>"

@@ -44,6 +44,19 @@ def test_file_user_group_and_content(lab: Lab) -> None:
     assert lab.one.host.group("root").gid == 0
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user takes root")
+def test_host_of_another_user(lab: Lab) -> None:
+    # docs: host_as
+    app = lab.one.host_as("nobody")
+    assert app.run("touch /etc/of-the-app").failed
+    # docs: end
+    assert app.user().name == "nobody"
+    with app.sudo():
+        assert app.user().name == "root"
+    assert lab.one.host_as("nobody") is app
+    assert lab.one.host.user().name == "root"
+
+
 @needs("ip")
 def test_interface_and_address(lab: Lab) -> None:
     host = lab.one.host

@@ -166,12 +166,32 @@ class Filesystem(Blocks, FilesystemOperations):
         """Itself."""
         return self
 
-    @cached_property
+    @property
     def host(self) -> testinfra.host.Host:
-        """It as a testinfra host.
+        """It as a testinfra host, whose commands root runs.
 
         :raises HostError: testinfra, the extra ``testinfra``, is not installed.
         """
+        return self._host(None)
+
+    def host_as(self, user: str) -> testinfra.host.Host:
+        """It as a testinfra host, whose commands another user runs: no test needs ``sudo()``.
+
+        A ``with host.sudo():`` in it is root's, as ever.
+
+        :param user: name or number.
+        :raises HostError: testinfra, the extra ``testinfra``, is not installed.
+        """
+        return self._host(user)
+
+    @cached_property
+    def _testinfra(self) -> dict[str | None, testinfra.host.Host]:
+        """Of each user one, which remembers what it has detected."""
+        return {}
+
+    def _host(self, user: str | None) -> testinfra.host.Host:
+        if user in self._testinfra:
+            return self._testinfra[user]
         try:
             from pytest_carthage.work.files.testinfra_host import make_host
         except ModuleNotFoundError as error:
@@ -183,7 +203,7 @@ class Filesystem(Blocks, FilesystemOperations):
             remedy = "pip install 'pytest-carthage[testinfra]'"
             raise HostError([Problem(who="testinfra", what=complaint, remedy=remedy)]) from error
 
-        return make_host(self)
+        return self._testinfra.setdefault(user, make_host(self, user))
 
 
 def _call(function: Callable[..., Any], *arguments: Any) -> None:

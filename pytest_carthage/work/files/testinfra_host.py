@@ -66,9 +66,10 @@ class Backend(BaseBackend):  # type: ignore[misc]
 
     NAME = "carthage"
 
-    def __init__(self, machine: Runs) -> None:
-        super().__init__(machine.name)
+    def __init__(self, machine: Runs, user: str | None = None) -> None:
+        super().__init__(machine.name if user is None else f"{user}@{machine.name}")
         self._machine = machine
+        self._user = user
 
     def run(self, command: str, *args: str, **kwargs: Any) -> CommandResult:
         """Run a shell command as testinfra's modules write them.
@@ -77,7 +78,7 @@ class Backend(BaseBackend):  # type: ignore[misc]
         """
         secret = bool(kwargs.get("secret"))
         line = self.get_command(command, *args)
-        user = line.user if isinstance(line, _AsUser) else None
+        user = line.user if isinstance(line, _AsUser) else self._user
         shell = ["/bin/sh", "-c", str(line)]
         result = self._machine.run(shell, user=user, check=False, secret=secret)
         # a shell's way to tell of a signal, which testinfra's modules know
@@ -108,9 +109,12 @@ class Backend(BaseBackend):  # type: ignore[misc]
         return decoded(self.get_encoding(), data)[1][0]
 
 
-def make_host(machine: Runs) -> Host:
-    """Make the testinfra host of a machine; keep it, since it remembers what it detected."""
-    backend = Backend(machine)
+def make_host(machine: Runs, user: str | None = None) -> Host:
+    """Make the testinfra host of a machine; keep it, since it remembers what it detected.
+
+    :param user: who runs its commands; None: root.
+    """
+    backend = Backend(machine, user)
     host = Host(backend)
     backend.set_host(host)
     return host
