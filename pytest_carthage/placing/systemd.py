@@ -16,31 +16,35 @@ __all__ = ["COMMAND", "FILES", "JOBS", "booted", "explained", "given_up", "unfin
 
 T = TypeVar("T")
 
-#: what acts on the clock in the midst of a test, and what a kernel gives to its owner alone
-_MASKED = (
+#: act on the clock, in the midst of a test
+_TIMERS = (
     "apt-daily-upgrade.timer",
     "apt-daily.timer",
-    "console-getty.service",
     "dpkg-db-backup.timer",
     "e2scrub_all.timer",
     "fstrim.timer",
     "man-db.timer",
-    "sys-kernel-debug.mount",
-    "sys-kernel-tracing.mount",
 )
+#: want what a kernel gives to its owner alone, or the console that is the machine's log
+_OUT_OF_PLACE = ("console-getty.service", "sys-kernel-debug.mount", "sys-kernel-tracing.mount")
 
 #: as on a server: without arguments
 COMMAND = ("/sbin/init",)
 
-#: path to text of what it finds in the machine's ``/run``, see systemd.generator(7),
-#: systemd-system.conf(5) and journald.conf(5); an empty unit is masked, and one that a generator
-#: has made stands for any other of its name
+
+def _beside(unit: str) -> str:
+    """Path of what is added to a unit, before anything that others add."""
+    return f"/run/systemd/system/{unit}.d/00-carthage.conf"
+
+
+#: path to text of what it finds in the machine's ``/run``, see systemd.unit(5), systemd.timer(5),
+#: systemd-system.conf(5) and journald.conf(5). A timer can be enabled and started as on a server,
+#: and is just not due.
 FILES = {
-    "/run/systemd/system-generators/carthage": (
-        f'#!/bin/sh\nfor unit in {" ".join(_MASKED)}; do : > "$2/$unit"; done\n'
-    ),
-    "/run/systemd/system.conf.d/zz-carthage.conf": "[Manager]\nShowStatus=error\n",
-    "/run/systemd/journald.conf.d/zz-carthage.conf": "[Journal]\nForwardToConsole=yes\n",
+    **{_beside(unit): "[Timer]\nOnCalendar=\nOnCalendar=2199-12-31\n" for unit in _TIMERS},
+    **{_beside(unit): "[Unit]\nConditionVirtualization=!container\n" for unit in _OUT_OF_PLACE},
+    "/run/systemd/system.conf.d/00-carthage.conf": "[Manager]\nShowStatus=error\n",
+    "/run/systemd/journald.conf.d/00-carthage.conf": "[Journal]\nForwardToConsole=yes\n",
 }
 
 #: prints what it is about to do, a job a line, see systemctl(1)

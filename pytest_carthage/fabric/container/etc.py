@@ -27,7 +27,6 @@ def write_for_init(files: Mapping[str, str]) -> None:
     for path, text in files.items():
         os.makedirs(os.path.dirname(path), exist_ok=True)
         _write_new(path, text)
-        os.chmod(path, 0o755 if text.startswith("#!") else 0o644)
 
 
 def _write_new(path: str, text: str) -> None:

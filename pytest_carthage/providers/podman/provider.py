@@ -177,5 +177,4 @@ def _write_files(planned: PlannedMachine, context: Context, folder: Path) -> dic
     files = {path: folder / f"{planned.name}{path.replace('/', '.')}" for path in texts}
     for path, file in files.items():
         file.write_text(texts[path])
-        file.chmod(0o755 if texts[path].startswith("#!") else 0o644)
     return files
