@@ -212,10 +212,10 @@ async def _lacking(
                 Archive.of,
                 suite=image.suite,
                 architecture=native_architecture(),
-                mirror=image.mirror,
+                mirror=image.archive,
             )
             apt = Apt.of(archive, cache, offline=True)
-            await apt.get_base(image.variant, image.packages, note=lambda text: None)
+            await apt.get_base(image.variant, image.base_packages, note=lambda text: None)
         elif not there and image.kind == "oci" and "://" in image.reference:
             if not image.reference.startswith(("docker-archive:", "containers-storage:")):
                 raise BuildError(f"{image.reference} is in a registry")
@@ -251,7 +251,7 @@ class _Ground:
         from pytest_carthage.work.debian.apt import Apt
         from pytest_carthage.work.debian.archive import Archive
 
-        archive = Archive.of(suite=self.suite, architecture=self.architecture, mirror=image.mirror)
+        archive = Archive.of(suite=self.suite, architecture=self.architecture, mirror=image.archive)
         return Apt.of(archive, cache, offline=offline)
 
 

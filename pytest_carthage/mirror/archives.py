@@ -228,15 +228,10 @@ def _plain(version: str) -> str:
     return version.rpartition(":")[2]
 
 
-def _places(archive: Archive) -> Iterator[tuple[str, list[str]]]:
-    """Addresses of an archive, each with the suites that it has there."""
-    for stanza in sources.deb822_entries(archive.sources):
-        for uri in stanza.get("uris", "").split():
-            yield uri.rstrip("/"), stanza.get("suites", "").split()
-
-
 def _suites(archive: Archive) -> list[str]:
-    return list(dict.fromkeys(suite for _, suites in _places(archive) for suite in suites))
+    return list(
+        dict.fromkeys(suite for _, suites in sources.places(archive.sources) for suite in suites)
+    )
 
 
 def _bare(address: str) -> str:
@@ -247,7 +242,7 @@ def _bare(address: str) -> str:
 
 def _is_of(archive: Archive, address: str) -> bool:
     """Whether an address is one of the archive's, or of Debian's own mirrors."""
-    if address in (_bare(uri) for uri, _ in _places(archive)):
+    if address in (_bare(uri) for uri, _ in sources.places(archive.sources)):
         return True
     host = address.partition("/")[0].partition(":")[0]
     return host == "debian.org" or host.endswith(".debian.org")
@@ -255,7 +250,7 @@ def _is_of(archive: Archive, address: str) -> bool:
 
 def _outside(archive: Archive, address: str, suite: str) -> str:
     """Where this host reaches what a machine asks of an address."""
-    places = list(_places(archive))
+    places = list(sources.places(archive.sources))
     for uri, suites in places:
         if suite in suites:
             return uri

@@ -17,10 +17,8 @@ class Client:
     machine: str
     #: code name of its release; empty: it says none
     suite: str = ""
-    #: address of the archive that its image is made of; empty: the host's own
+    #: the archive that its image is made of, as in sources.list(5); empty: the host's own
     mirror: str = ""
-    #: file of the keys of that; empty: those that the host trusts
-    keyring: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,14 +18,18 @@ from pytest_carthage.model.task import Step, Task, task_of
 if TYPE_CHECKING:
     from pytest_carthage.model.role import Role
 
-__all__ = ["FORMAT", "Healthcheck", "Image", "ImageConfig"]
+__all__ = ["FORMAT", "UNNEEDED", "Healthcheck", "Image", "ImageConfig"]
 
 #: attribute of an image's fixture that holds its declaration
 ATTRIBUTE = "__carthage_image__"
 #: part of every key: raised when images with equal declarations would be built differently
 FORMAT = 2
 # these say more beside their files than they were asked for once
-_FORMATS = {"oci": 3, "containerfile": 3}
+# a Debian has its security updates among its sources, and lists that are as old as can be
+_FORMATS = {"oci": 3, "containerfile": 3, "debian": 3}
+
+#: folders of ``/usr/share`` that are left out of a Debian where nobody asks for them
+UNNEEDED = ("doc", "info", "lintian", "locale", "man")
 
 _SUITE = re.compile(r"[a-z][a-z0-9.-]*", re.ASCII)
 _VARIANTS = ("minbase", "buildd", "important", "standard", "apt", "required", "-")
@@ -37,6 +41,7 @@ _TAG = re.compile(
     r"(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?",
     re.ASCII,
 )
+_LOCALE = re.compile(r"[a-z]{2,3}(_[A-Z]{2})?(@[a-z]+)?\.[A-Za-z0-9-]+(@[a-z]+)?", re.ASCII)
 _MIRROR = re.compile(r"(https?|ftp)://\S+|(file|copy):/\S+|/\S*", re.ASCII)  # sources.list(5)
 
 Kind = Literal["debian", "oci", "rootfs", "containerfile", "disk"]
@@ -99,6 +104,12 @@ class Image:
     packages: tuple[str, ...] = ()
     #: address of the archive; empty: as the host's own apt reaches it
     mirror: str = ""
+    #: keys that sign the archive; None: those that the host trusts
+    keyring: Path | None = None
+    #: whether documentation and manual pages are there
+    docs: bool = False
+    #: names of the locales that are there, beside those of C
+    locales: tuple[str, ...] = ()
     #: where an existing image is found; empty for other kinds than oci
     reference: str = ""
     #: of kind rootfs a tar or a folder, of containerfile and disk the file
@@ -126,6 +137,9 @@ class Image:
         variant: str = "minbase",
         packages: Sequence[str] = (),
         mirror: str | None = None,
+        keyring: str | Path | None = None,
+        docs: bool = False,
+        locales: Sequence[str] = (),
         name: str | None = None,
     ) -> Image:
         """A Debian of this suite (``"bookworm"``) with these packages.
@@ -133,6 +147,12 @@ class Image:
         :param variant: how much of it, see mmdebstrap(1).
         :param mirror: address of an archive, as a snapshot's; by default the one that the
             host's own apt uses.
+        :param keyring: file with the keys that sign that archive, as one of a derivative; a
+            relative path is of the folder of the file in which this is written.
+        :param docs: documentation and manual pages are there, also those of packages that are
+            installed later; by default they are left out, to save space.
+        :param locales: languages and what belongs to them, as in ``["de_DE.UTF-8"]``; by default
+            there is none but C, and packages come without their translations.
         """
         return cls(
             kind="debian",
@@ -140,6 +160,10 @@ class Image:
             variant=variant,
             packages=_sorted(packages),
             mirror=mirror or "",
+            keyring=None if keyring is None else _beside(keyring),
+            anchor=None if keyring is None else _beside("."),
+            docs=docs,
+            locales=_sorted(locales),
             name=name or f"debian-{suite}",
         )
 
@@ -279,6 +303,23 @@ class Image:
         return f"{self.kind} {self.reference or (self.path.name if self.path else '')}"
 
     @property
+    def archive(self) -> str:
+        """Its archive, as a line of sources.list(5) has it; empty: the host's own."""
+        return self.mirror if self.keyring is None else f"[signed-by={self.keyring}] {self.mirror}"
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Folders of ``/usr/share`` that it leaves out, but for the locales that are asked for."""
+        if self.kind != "debian":
+            return ()
+        return tuple(kind for kind in UNNEEDED if kind == "locale" or not self.docs)
+
+    @property
+    def base_packages(self) -> tuple[str, ...]:
+        """Names of the packages that its base is asked to have."""
+        return (*self.packages, "locales") if self.locales else self.packages
+
+    @property
     def roles(self) -> tuple[Role, ...]:
         """The roles that it has, those that others consist of before them."""
         return tuple(
@@ -324,6 +365,8 @@ class Image:
         form = _FORMATS.get(self.kind, FORMAT)
         parts: list[Any] = [form, self.kind, self.suite, self.variant, self.packages]
         parts += [self.mirror, self.reference, self.path or "", self.context or ""]
+        if self.kind == "debian":
+            parts += [self.docs, self.locales, self.keyring or ""]
         return digest(parts, self.anchor)
 
     @property
@@ -347,6 +390,13 @@ class Image:
                     f"{self.mirror!r} is not the address of an archive",
                     'mirror="http://snapshot.debian.org/archive/debian/20251101T000000Z"',
                 )
+            if self.keyring is not None and not self.mirror:
+                mistake(
+                    "keyring= is of no use without mirror=", "mirror=, the archive that it signs"
+                )
+            for locale in self.locales:
+                if not _is(_LOCALE, locale):
+                    mistake(f"{locale!r} is not the name of a locale", 'locales=["de_DE.UTF-8"]')
         elif self.kind == "oci" and not _is(_REFERENCE, self.reference):
             mistake(
                 f"{self.reference!r} is not an image reference",

@@ -112,7 +112,12 @@ def test_debian_has_what_was_asked_for_and_nothing_of_the_host(debian: Path) -> 
     assert not (debian / "etc/resolv.conf").exists()
     assert not (debian / "etc/hostname").exists()
     apt = debian / "etc/apt"
-    assert (apt / "sources.list").read_text() == "deb http://deb.debian.org/debian bookworm main\n"
+    assert sorted((apt / "sources.list").read_text().splitlines()) == [
+        "deb http://deb.debian.org/debian bookworm main",
+        "deb http://deb.debian.org/debian bookworm-updates main",
+        "deb http://deb.debian.org/debian-security bookworm-security main",
+    ]
+    assert (debian / "var/lib/apt/lists").stat().st_mtime == 0
     assert not list((apt / "sources.list.d").iterdir())
     assert not (apt / "apt.conf.d/99mmdebstrap").exists()
     assert stat.S_IMODE((debian / "tmp").stat().st_mode) == 0o1777
@@ -127,6 +132,24 @@ def test_debian_is_without_what_no_test_needs(debian: Path) -> None:
         assert [path.name for path in files if path.name != "lock"] == [], folder
     # update-alternatives(1) links pages into them
     assert (debian / "usr/share/man/man7").is_dir()
+
+
+def test_debian_with_documentation_and_locales_has_them(cache: Path, tmp_path: Path) -> None:
+    need("debian")
+    tree = tmp_path / "tree"
+    image = Image.debian("bookworm", packages=["hello"], docs=True, locales=["de_DE.UTF-8"])
+    make(image, tree, cache)
+    assert (tree / "usr/share/doc/bash/copyright").exists()
+    assert (tree / "usr/share/man/man1/hello.1.gz").exists()
+    assert (tree / "usr/share/man/man1/ls.1.gz").exists()
+    translations = sorted(path.name for path in (tree / "usr/share/locale").iterdir())
+    assert translations == ["de", "locale.alias"]
+    assert (tree / "usr/share/locale/de/LC_MESSAGES/hello.mo").exists()
+    listed = subprocess.run(
+        ["localedef", f"--prefix={tree}", "--list-archive"], capture_output=True, text=True
+    )
+    assert "de_DE.utf8" in listed.stdout
+    assert "left out" in (tree / "etc/dpkg/dpkg.cfg.d/carthage").read_text()
 
 
 def test_debian_keeps_capabilities_of_programs(debian: Path) -> None:

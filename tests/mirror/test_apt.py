@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from pytest_carthage import Layout, Machine, Network
+from pytest_carthage import CommandError, Layout, Machine, Network
 from pytest_carthage.events import Recorder
 from pytest_carthage.handles.result import Result
 from pytest_carthage.live.machines.machine import MachineHandle
@@ -109,6 +109,15 @@ def test_machine_that_joins_installs_and_leaves(shop: Shop) -> None:
     shop.remove("guest")
     shop.add(Machine(DEBIAN, links={"eth0": shop.lan.at(".9")}), name="guest")
     assert _install(shop["guest"], "hello").ok
+
+
+def test_documentation_that_was_left_out_is_told_of(shop: Shop) -> None:
+    with pytest.raises(
+        CommandError,
+        match=r"/usr/share/doc/hello/copyright is left out of the machine's image, as all of "
+        r"/usr/share/doc, to save space; try: Image\.debian\(\.\.\., docs=True\)",
+    ):
+        shop.web.run("cp /usr/share/doc/hello/copyright /tmp")
 
 
 def test_machine_without_an_image_is_left_as_the_host_is(shop: Shop) -> None:

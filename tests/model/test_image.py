@@ -34,11 +34,35 @@ def test_images_that_differ_have_different_keys() -> None:
     assert len({image.key for image in images}) == len(images)
 
 
+def test_images_that_leave_out_less_have_other_keys() -> None:
+    images = [
+        Image.debian("bookworm"),
+        Image.debian("bookworm", docs=True),
+        Image.debian("bookworm", locales=["de_DE.UTF-8"]),
+        Image.debian("bookworm", mirror="http://x/debian"),
+        Image.debian("bookworm", mirror="http://x/debian", keyring="x.gpg"),
+    ]
+    assert len({image.key for image in images}) == len(images)
+    assert "doc" not in images[1].left_out
+    assert "locale" in images[1].left_out
+
+
+@pytest.mark.parametrize(
+    ("image", "what"),
+    [
+        (Image.debian("bookworm", locales=["german"]), "'german' is not the name of a locale"),
+        (Image.debian("bookworm", keyring="x.gpg"), "keyring= is of no use without mirror="),
+    ],
+)
+def test_mistake_in_what_a_debian_has_is_told(image: Image, what: str) -> None:
+    assert [mistake.what for mistake in image.mistakes] == [what]
+
+
 def test_key_is_stable_between_versions_of_the_package() -> None:
     """Changing it has everybody build all images anew: do it on purpose (FORMAT) or not at all."""
     image = Image.debian("bookworm", packages=["git"])
-    assert image.base_key == "4080835d00b03269907086a8226fc881"
-    assert image.with_packages("jq").key == "028756778ff05f4e40faf9c95e1db0bf"
+    assert image.base_key == "5380b855ac5bf3c34b6c482919db7f0b"
+    assert image.with_packages("jq").key == "aeaf244d3e65ed39e7601f669bee3a67"
     checked = image.with_(healthcheck=Healthcheck(command=("true",)))
     slow = image.with_(healthcheck=Healthcheck(command=("true",), start_period_s=5.0))
     assert len({image.key, checked.key, slow.key}) == 3

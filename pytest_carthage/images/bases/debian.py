@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from pytest_carthage.errors import BuildError
 from pytest_carthage.fabric.host.execution import Ended, run
 from pytest_carthage.fabric.host.namespaces import apart
+from pytest_carthage.images.bases.hashes import content_hash
+from pytest_carthage.images.bases.hooks import Hooks
 from pytest_carthage.images.bases.values import BaseResult
 from pytest_carthage.work import space
 from pytest_carthage.work.debian.apt import Apt
@@ -25,36 +27,13 @@ if TYPE_CHECKING:
     from pytest_carthage.images.bases.values import BaseTools
     from pytest_carthage.model.image import Image
 
-__all__ = ["make", "simulate"]
+__all__ = ["inputs", "make", "simulate"]
 
 #: what mmdebstrap says at the beginning of each longer step
 _STEPS = ("extracting", "installing", "cleaning")
 
-_UNNEEDED = ("doc", "info", "lintian", "locale", "man")
-_DPKG = "force-unsafe-io\\n" + "".join(f"path-exclude=/usr/share/{n}/*\\n" for n in _UNNEEDED)
-
-# of an image that is made anew nothing needs to survive a power cut
-_AT_FIRST = (
-    f'mkdir -p "$1/etc/dpkg/dpkg.cfg.d"; printf \'{_DPKG}\' > "$1/etc/dpkg/dpkg.cfg.d/carthage"'
-)
-
-# What the essential packages brought is removed, not filtered: a filter for each of them would
-# take longer than all the rest. update-alternatives links manual pages of postgresql-client and
-# others into folders that are not there where no package may put anything.
-_BEFORE_PACKAGES = (
-    f"for d in {' '.join(_UNNEEDED)}; do "
-    'find "$1/usr/share/$d" -mindepth 1 -delete 2>/dev/null || :; done; '
-    'for n in 1 2 3 4 5 6 7 8; do mkdir -p "$1/usr/share/man/man$n"; done'
-)
-
-# the host's names, resolver, mirrors, proxies and passwords are none of the machine's business
-_AFTER_PACKAGES = (
-    'rm -f "$1"/etc/apt/apt.conf.d/99mmdebstrap "$1"/etc/apt/sources.list.d/* '
-    '"$1"/etc/resolv.conf "$1"/etc/hostname; '
-    'echo "deb {archive} {suite} main" > "$1/etc/apt/sources.list"'
-)
-
-_SCRIPT = 'umask 022; exec mmdebstrap "$@"'
+#: of a tree; lists that were never fetched are as old as can be, for whoever looks at that
+_SCRIPT = 'umask 022; mmdebstrap "$@" && touch -d @0 "$0/var/lib/apt/lists"'
 
 
 async def make(image: Image, tree: Path, tools: BaseTools) -> BaseResult:
@@ -64,12 +43,13 @@ async def make(image: Image, tree: Path, tools: BaseTools) -> BaseResult:
     """
     architecture = native_architecture()
     archive = await asyncio.to_thread(
-        Archive.of, suite=image.suite, architecture=architecture, mirror=image.mirror
+        Archive.of, suite=image.suite, architecture=architecture, mirror=image.archive
     )
     apt = Apt.of(archive, tools.cache, offline=tools.offline)
     try:
-        _, debs = await apt.get_base(image.variant, image.packages, note=tools.note)
-        async with apt.listed(image.packages) as lists:
+        wanted = image.base_packages
+        _, debs = await apt.get_base(image.variant, wanted, note=tools.note)
+        async with apt.listed(wanted) as lists:
             await asyncio.to_thread(_lay_out, tree, lists, debs)
     except BuildError as error:
         raise BuildError(f"{_who(image)}: {error}") from error
@@ -83,8 +63,8 @@ async def make(image: Image, tree: Path, tools: BaseTools) -> BaseResult:
     ended = await run(
         [
             *apart(privileged=tools.privileged, network=False),
-            *("sh", "-c", _SCRIPT, "sh"),
-            *_arguments(image, tree, apt.cache.architectures(image.packages)),
+            *("sh", "-c", _SCRIPT, str(tree)),
+            *_arguments(image, archive, tree, apt.cache.architectures(wanted)),
         ],
         input=archive.sources.encode(),
         env={"TMPDIR": str(tree.parent)},
@@ -95,6 +75,17 @@ async def make(image: Image, tree: Path, tools: BaseTools) -> BaseResult:
     return BaseResult(config={"env": {"LANG": "C.UTF-8"}})
 
 
+async def inputs(image: Image) -> dict[str, str]:
+    """What it is made of beside packages: the keys of its archive.
+
+    :raises BuildError: they are not there.
+    """
+    if image.keyring is None:
+        return {}
+    digest = await asyncio.to_thread(content_hash, image.keyring, _who(image))
+    return {str(image.keyring): digest}
+
+
 async def simulate(image: Image, cache: Path) -> Mapping[str, str]:
     """Name to version of what a base would have if it were made now.
 
@@ -103,10 +94,10 @@ async def simulate(image: Image, cache: Path) -> Mapping[str, str]:
     """
     architecture = native_architecture()
     archive = await asyncio.to_thread(
-        Archive.of, suite=image.suite, architecture=architecture, mirror=image.mirror
+        Archive.of, suite=image.suite, architecture=architecture, mirror=image.archive
     )
     apt = Apt.of(archive, cache)
-    debs = await apt.resolve_base(image.variant, image.packages, note=lambda text: None)
+    debs = await apt.resolve_base(image.variant, image.base_packages, note=lambda text: None)
     return versions_of(debs, architecture)
 
 
@@ -132,20 +123,19 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _arguments(image: Image, tree: Path, architectures: Sequence[str]) -> list[str]:
-    archive = image.mirror
-    if not archive.startswith(("http://", "https://")) or "@" in archive:
-        archive = "http://deb.debian.org/debian"
-    hook = _AFTER_PACKAGES.format(suite=image.suite, archive=archive.rstrip("/"))
+def _arguments(
+    image: Image, archive: Archive, tree: Path, architectures: Sequence[str]
+) -> list[str]:
+    hooks = Hooks(image=image, archive=archive)
     return [
         "--mode=root",
         f"--variant={image.variant}",
         "--skip=check/empty,update",
         f"--architectures={','.join(architectures)}",
-        *([f"--include={','.join(image.packages)}"] if image.packages else []),
-        f"--setup-hook={_AT_FIRST}",
-        f"--essential-hook={_BEFORE_PACKAGES}",
-        f"--customize-hook={hook}",
+        *([f"--include={','.join(image.base_packages)}"] if image.base_packages else []),
+        f"--setup-hook={hooks.at_first}",
+        f"--essential-hook={hooks.before_packages}",
+        f"--customize-hook={hooks.after_packages}",
         image.suite,
         str(tree),
         "-",

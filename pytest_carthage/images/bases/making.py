@@ -23,7 +23,9 @@ async def base_inputs(image: Image) -> dict[str, str]:
     """
     match image.kind:
         case "debian":
-            return {}
+            from pytest_carthage.images.bases import debian
+
+            return await debian.inputs(image)
         case "oci":
             from pytest_carthage.images.bases import oci
 

@@ -152,7 +152,7 @@ class _Making:
                 env=dict(below[0].meta.config.get("env") or {}),
             ) as fs:
                 fs.inputs, fs.python = inputs, python
-                fs.offline, fs.mirror = build.policy.offline, build.image.mirror
+                fs.offline, fs.mirror = build.policy.offline, build.image.archive
                 fs.note = lambda text: build.tell(self.claim, f"{step.title}: {text}")
                 fs.groups = tuple(step.role.groups) if step.role is not None else ()
                 await _perform(fs, step)

@@ -68,7 +68,7 @@ class MachineCore(FilesystemOperations):
         self.surroundings = surroundings
         self.offline = offline
         self.package_cache = _packages
-        self.mirror = planned.image.mirror if planned.image is not None else ""
+        self.mirror = planned.image.archive if planned.image is not None else ""
         self.note = lambda text: surroundings.tell(planned.name, "note", text)
         self._rooms = rooms
         self._arrivals = arrivals

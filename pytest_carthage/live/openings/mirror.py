@@ -143,7 +143,7 @@ class Mirror:
         client = Client(
             machine=planned.name,
             suite=planned.image.suite or (suite[1] if suite else ""),
-            mirror=planned.image.mirror,
+            mirror=planned.image.archive,
         )
         self._waiting[planned.name] = client, listener
         asyncio.get_running_loop().add_reader(listener.fileno(), self._wake, planned.name)

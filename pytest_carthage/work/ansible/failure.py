@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_carthage.work.left_out import advice
+
 if TYPE_CHECKING:
     from pytest_carthage.handles.playbook import PlaybookResult, TaskResult
     from pytest_carthage.work.ansible.environment import Environment
@@ -33,6 +35,10 @@ def failure(environment: Environment, result: PlaybookResult, status: int) -> st
         if first.path:
             text += f" ({first.path})"
         text += f":\n{indented(first.message)}"
+        planned = environment.plan.machines.get(first.host)
+        if planned is not None and planned.image is not None:
+            why = advice(first.message, planned.image.left_out)
+            text += f"\n{why}" if why else ""
         if others:
             text += "\nit went wrong too on: " + ", ".join(
                 f"{one.host!r} (task {one.name!r} {_verb(one)})" for one in others

@@ -24,6 +24,7 @@ __all__ = [
     "is_local",
     "login_files",
     "mirror_entries",
+    "places",
     "sources_for",
     "without_logins",
 ]
@@ -45,6 +46,7 @@ _PASSED_ON = re.compile(
 _ONE_LINE = re.compile(
     r"deb\s+(?:\[(?P<options>[^]]*)\]\s+)?(?P<uri>\S+)\s+(?P<suite>\S+)\s*(?P<components>[^#]*)"
 )
+_WITH_KEYS = re.compile(r"\[signed-by=(?P<keyring>[^]]+)\]\s+(?P<uri>\S+)")
 _LONG_NAMES = {"arch": "Architectures", "lang": "Languages", "target": "Targets"}
 
 Stanza = Mapping[str, str]
@@ -170,18 +172,33 @@ def default_entries(suite: str) -> str:
 
 
 def mirror_entries(suite: str, mirror: str) -> str:
-    """One archive only; a path is a folder of this host."""
+    """One archive only; a path is a folder of this host.
+
+    :param mirror: its address, perhaps with options before it, as in sources.list(5).
+    """
+    match = _WITH_KEYS.fullmatch(mirror)
+    keyring = match["keyring"] if match else ""
+    mirror = match["uri"] if match else mirror
     local = re.sub(r"^(?:file|copy):(?://(?=/))?", "", mirror)
     fields = []
     if local.startswith("/"):
         # what is read in place need not be there for those who install it
         mirror = f"copy:{local}"
         release = Path(local) / "dists" / suite
-        if not any((release / name).exists() for name in ("InRelease", "Release.gpg")):
+        if not keyring and not any(
+            (release / name).exists() for name in ("InRelease", "Release.gpg")
+        ):
             fields.append("Trusted: yes")
     elif "snapshot" in mirror:
         fields.append("Check-Valid-Until: no")
-    return _entries(f"{mirror} {suite}", fields=fields)
+    return _entries(f"{mirror} {suite}", fields=fields, keyring=keyring)
+
+
+def places(entries: str) -> Iterator[tuple[str, list[str]]]:
+    """Addresses that entries lead to, each with the suites that it has there."""
+    for stanza in deb822_entries(entries):
+        for uri in stanza.get("uris", "").split():
+            yield uri.rstrip("/"), stanza.get("suites", "").split()
 
 
 def is_local(entries: str) -> bool:
@@ -221,8 +238,9 @@ def _updates(suite: str) -> list[str]:
     ]
 
 
-def _entries(*places: str, fields: Sequence[str] = ()) -> str:
-    keyring = next((path for path in map(Path, _KEYRINGS) if path.exists()), Path(_KEYRINGS[0]))
+def _entries(*places: str, fields: Sequence[str] = (), keyring: str = "") -> str:
+    own = next((path for path in map(Path, _KEYRINGS) if path.exists()), Path(_KEYRINGS[0]))
+    keyring = keyring or str(own)
     stanzas = []
     for place in places:
         uri, _, suite = place.partition(" ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import time
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["CommandOperations"]
 
 _RUN_S = 300.0
+_LOOK_S = 10.0
 #: characters of a line of output that a message shows
 _LINE = 500
 
@@ -126,10 +128,28 @@ class CommandOperations(Subject):
             account = f" as {user}" if user else ""
             raise CommandError(
                 f"{self._who}: {done.text!r}{account} exited with status {done.status} "
-                f"after {done.duration_s:.2f} s; {_printed(done, 'it printed')}",
+                f"after {done.duration_s:.2f} s; {_printed(done, 'it printed')}"
+                + await self._missed(done),
                 done,
             )
         return done
+
+    async def _missed(self, done: Result) -> str:
+        """Why a file is not there that a command has missed, on a line of its own; or nothing."""
+        printed = f"{done.stderr}\n{done.stdout}"
+        if done.secret or "/usr/share/" not in printed:
+            return ""
+        from pytest_carthage.work import left_out
+
+        with contextlib.suppress(FabricError):
+            argv = ["cat", str(left_out.FILE)]
+            ended = await execute(
+                self.channel, argv, user=None, cwd=None, env={}, input=None, timeout_s=_LOOK_S
+            )
+            kinds = left_out.left_out(ended[1].decode(errors="replace"))
+            if text := left_out.advice(printed, kinds):
+                return f"\n{text}"
+        return ""
 
 
 def _printed(result: Result, words: str, lines: int = 20) -> str:
