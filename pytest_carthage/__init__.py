@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from pytest_carthage.handles.ansible_module import ModuleResult, ModuleResults
     from pytest_carthage.handles.ansible_options import PlaybookOptions
+    from pytest_carthage.handles.drift import Drift
     from pytest_carthage.handles.playbook import PlaybookResult
     from pytest_carthage.handles.result import Result
     from pytest_carthage.live.layout import Layout
@@ -68,6 +69,7 @@ __all__ = [
     "CommandError",
     "Condition",
     "CreationError",
+    "Drift",
     "FabricError",
     "FaultError",
     "File",
@@ -116,6 +118,7 @@ __all__ = [
 
 _HOMES = {
     "Condition": "model.machine",
+    "Drift": "handles.drift",
     "File": "model.file",
     "Forward": "model.forward",
     "Healthcheck": "model.image",

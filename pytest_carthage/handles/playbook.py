@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,9 @@ __all__ = ["HostResult", "PlaybookResult", "Status", "TaskResult"]
 
 #: *ignored*: it failed, and the play goes on by ``ignore_errors`` or ``ignore_unreachable``
 Status = Literal["ok", "changed", "failed", "ignored", "unreachable", "skipped"]
+
+#: of the tasks that changed something, how many a repr names
+_MOST_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,9 +45,17 @@ class TaskResult:
     duration_s: float
     #: where the task is written, as in ``roles/web/tasks/main.yml:7``
     path: str = ""
+    #: what changed, or would change, as ``ansible-playbook --diff`` shows it; empty: nothing did,
+    #: or no diff was asked for (``diff=True``, or ``always`` in the configuration)
+    diff: str = field(default="", repr=False)
+    #: False: in check mode the module could not tell what it would do
+    checked: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.host})"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class PlaybookResult:
     """What a playbook did."""
 
@@ -71,3 +83,20 @@ class PlaybookResult:
     def ok(self) -> bool:
         """Whether no machine failed or was unreachable."""
         return not any(host.failed or host.unreachable for host in self.hosts.values())
+
+    def of_status(self, *statuses: Status) -> tuple[TaskResult, ...]:
+        """Each task on each machine that ended so, in the order in which they ended."""
+        return tuple(task for task in self.tasks if task.status in statuses)
+
+    def __repr__(self) -> str:
+        """As in ``site.yml: 20 ok, 1 changed: web : site is configured (web1)``."""
+        numbers = Counter(task.status for task in self.tasks)
+        order: tuple[Status, ...] = (
+            "ok", "skipped", "ignored", "unreachable", "failed", "changed"
+        )  # fmt: skip
+        words = [f"{numbers[status]} {status}" for status in order if numbers[status]]
+        text = f"{self.playbook.name}: {', '.join(words) or 'no task'}"
+        changed = [str(task) for task in self.of_status("changed")]
+        if len(changed) > _MOST_NAMED:
+            changed[_MOST_NAMED:] = [f"and {len(changed) - _MOST_NAMED} more"]
+        return f"{text}: {', '.join(changed)}" if changed else text

@@ -14,6 +14,7 @@ from pytest_carthage.bridge import Opening, opening, operation
 if TYPE_CHECKING:
     from pytest_carthage.handles.ansible_module import ModuleResults
     from pytest_carthage.handles.ansible_options import AnsibleOptions, PlaybookOptions
+    from pytest_carthage.handles.drift import Drift
     from pytest_carthage.handles.gates import GateRecord
     from pytest_carthage.handles.playbook import PlaybookResult
     from pytest_carthage.live.faults.cuts import Group, Named
@@ -81,22 +82,41 @@ class LayoutOperations:
         self,
         *playbooks: str | Path,
         timeout_s: float = 3600,
+        idempotent: bool = False,
         **options: Unpack[PlaybookOptions],
     ) -> PlaybookResult:
         """Run ``ansible-playbook`` against the machines of this layout.
 
         Options are those of the command line by name: see :class:`.PlaybookOptions`.
 
-        :raises AnsibleError: an option is wrong, or a play failed or could not be started.
+        :param timeout_s: seconds that it may take.
+        :param idempotent: run it a second time, and fail where that changes anything.
+        :raises AnsibleError: an option is wrong, a play failed or could not be started, or the
+            second run changed something: tells each task, and how.
         :raises TimeLimitError: it did not end in time.
         """
-        from pytest_carthage.work.ansible.playbook import run_playbook
+        from pytest_carthage.work.ansible.playbook import run_play
+        from pytest_carthage.work.ansible.plays import Play
 
-        return await run_playbook(
-            self._played,
-            *playbooks,
-            timeout_s=timeout_s,
-            options=options,
+        play = Play.of(self.plan, *playbooks, options=options)
+        result = await run_play(self._played, play, timeout_s=timeout_s, idempotent=idempotent)
+        self._rooms.plays.remember(play)
+        return result
+
+    @operation
+    async def check_drift(self, *, timeout_s: float = 3600) -> Drift:
+        """Tell what the playbooks that ran on this layout would change if they ran again.
+
+        Each runs in check mode, with the options that it had: nothing changes.
+
+        :param timeout_s: seconds that each may take.
+        :raises AnsibleError: none has run, or one could not be started.
+        :raises TimeLimitError: one did not end in time.
+        """
+        from pytest_carthage.work.ansible.playbook import run_play
+
+        return await self._rooms.plays.check(
+            self.plan.layout, lambda play: run_play(self._played, play, timeout_s=timeout_s)
         )
 
     @operation

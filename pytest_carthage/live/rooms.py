@@ -12,6 +12,7 @@ from pytest_carthage.live.openings.station import Stations
 from pytest_carthage.live.packets.captures import Captures
 from pytest_carthage.live.surroundings import Knows, Reaches, Surroundings, Tells
 from pytest_carthage.portal import Portal
+from pytest_carthage.work.ansible.plays import Plays
 
 __all__ = ["Rooms"]
 
@@ -28,6 +29,7 @@ class Rooms:
     stations: Stations
     captures: Captures
     site: Site
+    plays: Plays
 
     @classmethod
     def of(cls, environment: Surroundings[Any]) -> Rooms:
@@ -44,6 +46,7 @@ class Rooms:
             stations=Stations(knows=knows, reaches=reaches),
             captures=Captures(knows=knows, reaches=reaches),
             site=Site(tells=tells, knows=knows, reaches=reaches),
+            plays=Plays(),
         )
 
     @property

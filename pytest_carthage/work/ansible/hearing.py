@@ -88,6 +88,8 @@ class Hearing:
         status: str,
         message: str,
         duration_s: float,
+        diff: str,
+        checked: bool,
     ) -> None:
         self._running.pop(host, None)
         result = TaskResult(
@@ -98,6 +100,8 @@ class Hearing:
             message=message,
             duration_s=duration_s,
             path=_relative(path, self._playbook.parent),
+            diff=diff,
+            checked=checked,
         )
         self._tasks.append(result)
         if status not in ("ok", "skipped"):

@@ -7,23 +7,22 @@ plugins in ``plugins/`` are loaded by ``ansible-playbook`` itself.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_carthage.errors import AnsibleError
 from pytest_carthage.handles.playbook import HostResult, PlaybookResult, Status, TaskResult
-from pytest_carthage.work.ansible.command import CommandLine
 from pytest_carthage.work.ansible.failure import cause, failure
 from pytest_carthage.work.ansible.hearing import Hearing, sums
+from pytest_carthage.work.ansible.idempotence import refuse_changes
 from pytest_carthage.work.ansible.installation import find_config
+from pytest_carthage.work.ansible.plays import Play
 from pytest_carthage.work.ansible.running import new_log, run
 
 if TYPE_CHECKING:
     from pytest_carthage.handles.ansible_options import PlaybookOptions
-    from pytest_carthage.planning.plan import Plan
     from pytest_carthage.work.ansible.environment import Environment
 
-__all__ = ["HostResult", "PlaybookResult", "Status", "TaskResult", "run_playbook"]
+__all__ = ["HostResult", "PlaybookResult", "Status", "TaskResult", "run_play", "run_playbook"]
 
 
 async def run_playbook(
@@ -45,22 +44,42 @@ async def run_playbook(
     :raises TimeLimitError: it did not end in time; every process of it was killed.
     :raises HostError: there is no ``ansible-playbook`` on this host.
     """
-    if not playbooks:
-        raise AnsibleError("no playbook is given; try: ansible('site.yml')")
-    paths = [_playbook(Path(playbook), environment.plan) for playbook in playbooks]
-    line = CommandLine.of(options or {})
+    play = Play.of(environment.plan, *playbooks, options=options)
+    return await run_play(environment, play, timeout_s=timeout_s)
+
+
+async def run_play(
+    environment: Environment, play: Play, *, timeout_s: float, idempotent: bool = False
+) -> PlaybookResult:
+    """Run what was checked already, see :func:`run_playbook`.
+
+    :param idempotent: run it twice, and refuse what the second run changes.
+    """
+    if idempotent and play.line.check:
+        raise AnsibleError(
+            "idempotent=True with check=True: a run that changes nothing leaves a second one to "
+            "foretell the same; try: one of them"
+        )
+    result = await _run(environment, play, timeout_s=timeout_s)
+    if idempotent:
+        refuse_changes(environment, await _run(environment, play.telling(), timeout_s=timeout_s))
+    return result
+
+
+async def _run(environment: Environment, play: Play, *, timeout_s: float) -> PlaybookResult:
     (environment.folder / "ansible").mkdir(mode=0o700, exist_ok=True)
-    config, folder = find_config(paths[0])
+    first, line = play.playbooks[0], play.line
+    config, folder = find_config(first)
     hearing = Hearing(
         environment=environment,
-        playbook=paths[0],
-        subject=f"ansible {' '.join(path.name for path in paths)}",
-        log=new_log(environment, paths[0].stem),
+        playbook=first,
+        subject=f"ansible {play.names}",
+        log=new_log(environment, first.stem),
     )
     status = await run(
         environment,
         "ansible-playbook",
-        [*map(str, paths), *line.playbook_arguments()],
+        [*map(str, play.playbooks), *line.playbook_arguments()],
         line=line,
         hearing=hearing,
         config=config,
@@ -73,25 +92,3 @@ async def run_playbook(
         raise AnsibleError(failure(environment, result, status), result)
     hearing.tell("done", sums(result))
     return result
-
-
-def _playbook(path: Path, plan: Plan) -> Path:
-    full = path.absolute()
-    if full.is_file():
-        return full
-    folder = full.parent
-    if full.is_dir():
-        fault, folder = "it is a folder", full
-    elif folder.is_dir():
-        fault = "there is no such file"
-    else:
-        fault = f"there is no folder {str(folder)!r}"
-    there = sorted(path.name for path in folder.glob("*.y*ml")) if folder.is_dir() else []
-    raise AnsibleError(
-        f"playbook {str(path)!r} for layout {plan.layout!r}: {fault} (looked for {str(full)!r}); "
-        + (
-            f"playbooks there: {', '.join(there)}"
-            if there
-            else "try: a path from the folder in which pytest was started, or an absolute one"
-        )
-    )

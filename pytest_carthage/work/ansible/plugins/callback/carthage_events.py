@@ -28,6 +28,8 @@ author: pytest-carthage
 #: of a message, so that a module that prints a megabyte does not end in an error message
 _MOST_LINES = 40
 _MOST_CHARACTERS = 8000
+#: of a diff
+_MOST_OF_DIFF = 32_000
 
 
 class CallbackModule(CallbackBase):  # type: ignore[misc]
@@ -118,7 +120,23 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             status=status,
             message=message,
             duration_s=0.0 if began is None else time.monotonic() - began,
+            diff=self._diff(task, _values(result)),
+            checked=_is_checked(task, _values(result), status),
         )
+
+    def _diff(self, task: Any, values: Any) -> str:
+        """What changed, where it is to be told; of a loop, of each item."""
+        if not getattr(task, "diff", False):
+            return ""
+        text = "".join(
+            self._get_diff(part["diff"])
+            for part in _parts(values)
+            if part.get("changed") and part.get("diff")
+        ).strip("\n")
+        if len(text) > _MOST_OF_DIFF:
+            more = len(text) - _MOST_OF_DIFF
+            text = f"{text[:_MOST_OF_DIFF]}\n... ({more} characters more)"
+        return text
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """Tell the sums per machine."""
@@ -159,6 +177,29 @@ def _task(result: Any) -> Any:
 
 def _values(result: Any) -> Any:
     return result.result if hasattr(result, "result") else result._result
+
+
+def _parts(values: Any) -> list[Any]:
+    """The results of a loop's items; otherwise the result itself."""
+    items = values.get("results")
+    if isinstance(items, list) and items and all(isinstance(item, dict) for item in items):
+        return items
+    return [values]
+
+
+def _is_checked(task: Any, values: Any, status: str) -> bool:
+    """Whether a task is not one of which check mode cannot tell what it would do.
+
+    Modules tell that they have done nothing by being skipped, though no condition was false.
+    """
+    if not task.check_mode:
+        return True
+    return not any(
+        (part.get("skipped") or (part is values and status == "skipped"))
+        and "false_condition" not in part
+        and "skipped_reason" not in part
+        for part in _parts(values)
+    )
 
 
 def _text(value: object) -> str:
