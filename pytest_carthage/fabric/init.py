@@ -26,6 +26,7 @@ from pytest_carthage.fabric.errands import Errands
 from pytest_carthage.fabric.namespaces import Home, leave_host
 from pytest_carthage.fabric.population import Population
 from pytest_carthage.fabric.roots import Roots
+from pytest_carthage.fabric.stations import Stations, take_addresses
 from pytest_carthage.fabric.underlay import Underlays
 from pytest_carthage.fabric.wire import frames
 from pytest_carthage.fabric.wire.server import Connection, Reply, Server
@@ -50,6 +51,7 @@ class Fabric:
             self._home, self._bridges, self._roots, server, unprivileged=unprivileged
         )
         self._errands = Errands()
+        self._stations = Stations(self._home)
         #: what any agent can be asked for
         self._operations = Agent.operations()
         #: faults, from the first one on
@@ -73,6 +75,7 @@ class Fabric:
             "spawn": lambda c, m, f: self._errands.spawn(c, m),
             "inside": self._inside,
             "socket": self._socket,
+            "station": self._station,
             "hosts": self._hosts,
             "status": self._status,
             "disturb": self._disturb,
@@ -86,7 +89,7 @@ class Fabric:
         faulthandler.enable()
 
     def _child_ended(self, pid: int, status: int) -> None:
-        if not self._errands.child_ended(pid, status):
+        if not self._errands.child_ended(pid, status) and not self._stations.child_ended(pid):
             self._population.child_ended(pid, status)
 
     def _cancel(self, connection: Connection, message: frames.Message, fds: list[int]) -> None:
@@ -289,6 +292,14 @@ class Fabric:
             return Reply((new_socket(message),))
         with self._home.visit(network):
             return Reply((new_socket(message),))
+
+    def _station(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
+        network = self._network_of(message)
+        if network is None:
+            raise LookupError("a station has a network of its own")
+        with self._home.visit(network):
+            take_addresses(message["addresses"])
+        return Reply((self._stations.processes(message["machine"]),))
 
     # looking
 

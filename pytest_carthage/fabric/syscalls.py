@@ -31,6 +31,7 @@ MS_BIND = 4096
 MS_MOVE = 8192
 MS_REC = 16384
 MS_PRIVATE = 1 << 18
+MS_SLAVE = 1 << 19
 MS_SHARED = 1 << 20
 
 MNT_DETACH = 2
@@ -140,8 +141,8 @@ def mount(source: str, target: str, kind: str | None, flags: int = 0, data: str 
     """Mount a file system."""
     _checked(
         _libc.mount(
-            source.encode(),
-            target.encode(),
+            os.fsencode(source),
+            os.fsencode(target),
             kind.encode() if kind is not None else None,
             ctypes.c_ulong(flags),
             data.encode() if data else None,

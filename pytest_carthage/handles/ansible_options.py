@@ -22,7 +22,8 @@ ExtraVars: TypeAlias = (
 
 
 class AnsibleOptions(TypedDict, total=False):
-    """What may be said of a run of Ansible; each is the option of that name of its programs.
+    """What may be said of a run of Ansible; each is the option of that name of its programs, but
+    ``environment`` and ``outside``.
 
     Relative paths count from the working directory of the caller. A wrong value is an
     :class:`.AnsibleError` before anything starts.
@@ -62,6 +63,9 @@ class AnsibleOptions(TypedDict, total=False):
     inventory_extra: Paths
     #: environment variables of Ansible itself
     environment: Mapping[str, str] | None
+    #: ``"host:port"`` of what Ansible itself, on ``localhost``, reaches of the world by that name
+    #: while it runs: each is a gate; by default it reaches the layout alone
+    outside: Words
 
 
 class PlaybookOptions(AnsibleOptions, total=False):

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from pytest_carthage.errors import BuildError
+from pytest_carthage.errors import AnsibleError, BuildError
 from pytest_carthage.fabric.host import privilege
 from pytest_carthage.fabric.wire import channel
 from pytest_carthage.store import disk
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pytest_carthage.portal import Portal
     from pytest_carthage.store.root import Store
     from pytest_carthage.work.ansible.environment import Environment
+    from pytest_carthage.work.ansible.station import Station
 
 __all__ = ["NeedsPython", "Workshop", "copied", "opened"]
 
@@ -53,6 +54,8 @@ class Workshop(AsyncFilesystem):
         self.folder = folder
         #: whether there is a Python for Ansible, be it beneath the image
         self.python = False
+        #: whether it has the host's network
+        self.network = False
         self.groups: Sequence[str] = ()
         self.reporter: Reporter | None = None
 
@@ -67,7 +70,7 @@ class Workshop(AsyncFilesystem):
         self._channel = None
 
     async def ansible_environment(self) -> Environment:
-        """A layout of this one machine, which has no network."""
+        """A layout of this one machine, without networks."""
         if not self.python and not await self.exists("/usr/bin/python3"):
             raise NeedsPython
         return _Alone(self)
@@ -98,6 +101,20 @@ class _Alone:
             networks={},
             machines=MappingProxyType({workshop.name: machine}),
         )
+        self._has_network = workshop.network
+
+    @contextlib.asynccontextmanager
+    async def ansible_station(
+        self, outside: Sequence[str], *, for_s: float
+    ) -> AsyncIterator[Station]:
+        """Where plays run: with the network that the image's own programs have, or none."""
+        from pytest_carthage.work.ansible.station import HOST, Station
+
+        if outside:
+            raise AnsibleError(
+                f"image {self.name!r}: nothing leads out of a build; try: @task(network=True)"
+            )
+        yield HOST if self._has_network else Station(sockets=(str(self.folder),))
 
 
 @contextlib.asynccontextmanager
@@ -139,6 +156,7 @@ async def opened(
         start_new_session=True,
     )
     workshop = Workshop(name, who=who, portal=portal, folder=folder)
+    workshop.network = network
     try:
         await _wait_until_ready(process, who)
         await workshop.connect()

@@ -39,6 +39,7 @@ class Announcements:
             return plan.hosts_file(networks) if self._has_twins else common
 
         self._rooms.stations.tell_hosts(lambda network: hosts([network]))
+        await self._rooms.control.tell_hosts()
 
         async def write(machine: AsyncMachine) -> None:
             if not machine.can("files"):

@@ -35,6 +35,7 @@ from pytest_carthage.providing import Providers
 
 if TYPE_CHECKING:
     from pytest_carthage.live.packets.recording import Recording
+    from pytest_carthage.work.ansible.station import Station
 
 __all__ = ["AsyncLayout"]
 
@@ -110,6 +111,7 @@ class AsyncLayout(LayoutOperations):
         self._lifetime.callback(self._close_recording)
         self._lifetime.callback(self._rooms.captures.close)
         self._lifetime.callback(self._rooms.stations.close)
+        self._lifetime.callback(self._rooms.control.close)
         self._lifetime.callback(self._resolutions.close)
 
     # building
@@ -252,6 +254,12 @@ class AsyncLayout(LayoutOperations):
     def _played(self) -> AsyncLayout:
         """What Ansible is to see of it."""
         return self
+
+    def ansible_station(
+        self, outside: Sequence[str], *, for_s: float
+    ) -> contextlib.AbstractAsyncContextManager[Station]:
+        """Where plays run, while the block does, see :meth:`.openings.control.Control.open`."""
+        return self._rooms.control.open(outside, for_s=for_s)
 
     async def _admit(self, machine: Machine, name: str) -> AsyncMachine:
         return await self._membership.admit(machine, name)

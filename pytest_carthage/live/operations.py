@@ -85,7 +85,7 @@ class LayoutOperations:
         idempotent: bool = False,
         **options: Unpack[PlaybookOptions],
     ) -> PlaybookResult:
-        """Run ``ansible-playbook`` against the machines of this layout.
+        """Run ``ansible-playbook`` against the machines of this layout, and in its networks.
 
         Options are those of the command line by name: see :class:`.PlaybookOptions`.
 
@@ -93,6 +93,7 @@ class LayoutOperations:
         :param idempotent: run it a second time, and fail where that changes anything.
         :raises AnsibleError: an option is wrong, a play failed or could not be started, or the
             second run changed something: tells each task, and how.
+        :raises GateError: what is declared as ``outside`` cannot be reached.
         :raises TimeLimitError: it did not end in time.
         """
         from pytest_carthage.work.ansible.playbook import run_play
@@ -214,7 +215,7 @@ class LayoutOperations:
         return await assert_sealed(
             self.plan,
             self._rooms.reaches.fabric,
-            stations=list(self._rooms.stations.made),
+            stations=[*self._rooms.stations.made, *self._rooms.control.names],
             neighbours=lambda: neighbours(self._rooms.reaches.folder),
             timeout_s=timeout_s,
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_carthage.live.faults.registry import Faults
+from pytest_carthage.live.openings.control import Control
 from pytest_carthage.live.openings.gate import Gates
 from pytest_carthage.live.openings.span import Site
 from pytest_carthage.live.openings.station import Stations
@@ -27,6 +28,7 @@ class Rooms:
     faults: Faults
     gates: Gates
     stations: Stations
+    control: Control
     captures: Captures
     site: Site
     plays: Plays
@@ -37,13 +39,15 @@ class Rooms:
         tells: Tells = environment
         knows: Knows[Any] = environment
         reaches: Reaches = environment
+        gates = Gates(tells=tells, knows=knows, reaches=reaches)
         return cls(
             tells=tells,
             knows=knows,
             reaches=reaches,
             faults=Faults(tells=tells, knows=knows, reaches=reaches),
-            gates=Gates(tells=tells, knows=knows, reaches=reaches),
+            gates=gates,
             stations=Stations(knows=knows, reaches=reaches),
+            control=Control(tells=tells, knows=knows, reaches=reaches, gates=gates),
             captures=Captures(knows=knows, reaches=reaches),
             site=Site(tells=tells, knows=knows, reaches=reaches),
             plays=Plays(),

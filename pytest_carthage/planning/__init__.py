@@ -11,8 +11,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from pytest_carthage.model.addresses.hardware import digests, mac_address
-from pytest_carthage.model.addresses.resolution import PlannedAddressing, highest_free, with_prefix
+from pytest_carthage.model.addresses.hardware import digests
 from pytest_carthage.model.image import Image
 from pytest_carthage.model.machine import Machine
 from pytest_carthage.model.network import Network, NetworkLink
@@ -30,6 +29,7 @@ from pytest_carthage.planning.plan import (
     PlannedVlan,
 )
 from pytest_carthage.planning.rules import Decided, Neighbourhood, decide
+from pytest_carthage.planning.stations import Control, control, link_to, with_links
 from pytest_carthage.planning.targets import Targets, check_target, choose, installed
 from pytest_carthage.planning.traits import Traits
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pytest_carthage.model.role import Role
     from pytest_carthage.planning.declaration import Declaration
 
-__all__ = ["extend_plan", "make_plan", "plan_station", "reduce_plan", "waves"]
+__all__ = ["extend_plan", "make_plan", "plan_control", "plan_station", "reduce_plan", "waves"]
 
 _SYSTEMD_PACKAGES = ("dbus", "systemd-sysv")
 _SYSTEMD_COMMANDS = (
@@ -111,64 +111,19 @@ def reduce_plan(plan: Plan, name: str) -> Plan:
 
 
 def plan_station(plan: Plan, network: str) -> tuple[Plan, PlannedLink]:
-    """Plan a place on a network for programs of the host.
-
-    It has the highest address that nobody has, so that ``"auto"`` gives what it would give
-    without it. A network has one station at most.
+    """Plan a place on a network for programs of the host; a network has one at most.
 
     :raises LookupError: there is no such network, or no address is left in it.
     """
-    if network not in plan.networks:
-        having = ", ".join(plan.networks) or "none"
-        raise LookupError(
-            f"layout {plan.layout!r} has no network {network!r}; its networks are: {having}"
-        )
     if network in plan.stations:
         return plan, plan.stations[network]
-    planned = plan.networks[network]
-    if planned.kind not in ("bridged", "point-to-point"):
-        raise LookupError(
-            f"network {network!r} of layout {plan.layout!r} is a tunnel of kind {planned.kind!r}, "
-            "whose ends are all in machines; try: machine.connect() of one of them"
-        )
-    around = _neighbourhood(plan)
-    if len(ends := around.ends.get(network, ())) == 2:
-        raise LookupError(
-            f"network {network!r} of layout {plan.layout!r} is a wire, whose two ends are at "
-            f"{' and '.join(ends)}; try: machine.connect() of one of them"
-        )
-    taken = {*around.addresses.get(network, ()), *around.external.get(network, ())}
-    families: dict[int, PlannedAddressing] = {}
-    for subnet in planned.subnets:
-        free = highest_free(subnet, taken)
-        if free is None:
-            raise LookupError(
-                f"network {network!r} of layout {plan.layout!r}: no address is left in"
-                f" {subnet.network} for a station; try: a larger network"
-            )
-        families[subnet.network.version] = PlannedAddressing(
-            network=subnet.network,
-            address=with_prefix(free, subnet.network),
-            gateway=subnet.gateway if subnet.gateway in taken else None,
-            dns_servers=subnet.dns_servers,
-            domains=subnet.domains,
-        )
-    links = [link for machine in plan.machines.values() for link in machine.links]
-    names = {one.bridge for one in plan.networks.values()}
-    names |= {port for link in (*links, *plan.stations.values()) for port in _ports(link)}
-    link = PlannedLink(
-        interface="eth0",
-        network=network,
-        bridge=planned.bridge,
-        port=port_name("station", network, names),
-        mac=mac_address(plan.layout, "station", network, {link.mac for link in links}),
-        v4=families.get(4),
-        v6=families.get(6),
-        mtu=planned.mtu,
-        ipv6=planned.v6 is not None,  # it is nobody's machine, and says nothing by itself
-    )
-    stations = MappingProxyType({**plan.stations, network: link})
-    return replace(plan, stations=stations), link
+    link = link_to(plan, network, _neighbourhood(plan), key=network, ports=_port_names(plan))
+    return with_links(plan, {network: link}), link
+
+
+def plan_control(plan: Plan) -> Control:
+    """Plan the place that the layout's Ansible works from; the same one, however often."""
+    return control(plan, _neighbourhood(plan), _port_names(plan))
 
 
 def waves(plan: Plan) -> list[list[str]]:
@@ -224,7 +179,8 @@ def _neighbourhood(plan: Plan) -> Neighbourhood:
     for name, network in plan.networks.items():
         for subnet in network.subnets:
             around.external.setdefault(name, set()).update(subnet.external_addresses)
-    for name, link in plan.stations.items():
+    for link in plan.stations.values():
+        name = link.network
         for address in link.addresses:
             around.addresses.setdefault(name, {})[address.ip] = f"station on {name}"
         around.macs.setdefault(name, {})[link.mac] = f"station on {name}"
@@ -260,9 +216,7 @@ def _with_machines(
 ) -> Plan:
     planned = dict(plan.machines)
     images = dict(plan.images)
-    links = [link for machine in planned.values() for link in machine.links]
-    names = {network.bridge for network in plan.networks.values()}
-    names |= {port for link in (*links, *plan.stations.values()) for port in _ports(link)}
+    names = _port_names(plan)
     for name, machine in machines.items():
         target = choose(
             plan.layout,
@@ -315,6 +269,13 @@ def _with_machines(
         if image is not None:
             images.setdefault(image.key, image)
     return replace(plan, machines=MappingProxyType(planned), images=MappingProxyType(images))
+
+
+def _port_names(plan: Plan) -> set[str]:
+    """Names that are taken in the fabric."""
+    links = [link for machine in plan.machines.values() for link in machine.links]
+    ports = {port for link in (*links, *plan.stations.values()) for port in _ports(link)}
+    return ports | {network.bridge for network in plan.networks.values()}
 
 
 def _ports(link: PlannedLink) -> list[str]:

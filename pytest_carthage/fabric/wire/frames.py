@@ -35,6 +35,8 @@ op             fields                                      answer
 ``inside``     machine, argv, env; fds 0, 1, 2             status (host program, its network)
 ``socket``     machine, family, type, proto, bind,         a socket of that network
                listen, connect
+``station``    machine, addresses: others that its         a PID namespace of its own, which ends
+               loopback answers for                        with the fabric
 ``hosts``      text                                        ``/etc/hosts`` of machines to come
 ``status``                                                 machines, networks, faults
 ``disturb``    kind, and what it takes (see disturb.py)    number

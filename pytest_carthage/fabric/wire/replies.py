@@ -60,7 +60,7 @@ _FIELDS: Mapping[str, Mapping[str, Shape]] = {
     "status": {"machines": dict, "networks": [str]},
 }
 #: operations whose reply comes with one descriptor
-_WITH_DESCRIPTOR = frozenset({"connect", "open", "socket", "tap", "underlay"})
+_WITH_DESCRIPTOR = frozenset({"connect", "open", "socket", "station", "tap", "underlay"})
 
 
 def check(op: str, fields: Mapping[str, Any], reply: frames.Message, fds: int) -> None:

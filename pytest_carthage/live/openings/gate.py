@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pytest_carthage.handles.channel import Channel
     from pytest_carthage.live.surroundings import Knows, Reaches, Tells
 
-__all__ = ["AsyncGate", "Gate", "Gates"]
+__all__ = ["LOCAL_NAMES", "AsyncGate", "Gate", "Gates", "destination"]
 
 _CONNECT_S = 10.0
 _PIECE = 1 << 16
@@ -43,10 +43,11 @@ _HALF_ENDED_S = 1.0
 #: linger for no time: what is closed is reset (socket(7))
 _AT_ONCE = struct.pack("ii", 1, 0)
 _NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?", re.ASCII)
-_LOCAL_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback")
+#: names of whoever looks them up
+LOCAL_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback")
 
 
-def _destination(to: object) -> tuple[str, int]:
+def destination(to: object) -> tuple[str, int]:
     """Host, as resolvers take it, and port.
 
     :raises ValueError: what was seen, and what to do.
@@ -174,6 +175,15 @@ class Gates:
         self.reaches = reaches
         #: every gate that was ever opened, in their order
         self.opened: list[AsyncGate] = []
+        #: places that have gates and are no machines, by name
+        self.places: dict[str, GatedMachine] = {}
+
+    def handle(self, name: str) -> GatedMachine:
+        """A machine, or place, of this name.
+
+        :raises KeyError: there is none.
+        """
+        return self.places[name] if name in self.places else self.knows.handle(name)
 
     def open(self, machine: str, *, to: str, for_s: float) -> Opening[AsyncGate, Gate]:
         """Open a gate; it closes by ``aclose()``, after ``for_s``, and with the environment.
@@ -205,7 +215,11 @@ class Gates:
 class AsyncGate:
     """An open gate."""
 
-    def __init__(self, gates: Gates, machine: str, *, to: str, for_s: float) -> None:
+    def __init__(self, gates: Gates, machine: str, *, to: str, for_s: float, at: str = "") -> None:
+        """A gate that is not open yet.
+
+        :param at: address to listen on, which leads to no other host; by default one of its own.
+        """
         self.portal: Portal = gates.reaches.portal
         #: name of the machine that it is in
         self.machine = machine
@@ -219,6 +233,7 @@ class AsyncGate:
         self.port = 0
         self.host = ""
         self._gates = gates
+        self._at = at
         self._number = 0
         self._lock = asyncio.Lock()
         self._server: asyncio.Server | None = None
@@ -243,7 +258,9 @@ class AsyncGate:
             environment=self._gates.tells.name,
             machine=self.machine,
             to=self.to,
-            listens=f"{self.address}:{self.port}",
+            listens=f"[{self.address}]:{self.port}"
+            if ":" in self.address
+            else f"{self.address}:{self.port}",
             for_s=self.for_s,
             opened_at=self._opened_at,
             closed_at=self._closed_at,
@@ -291,7 +308,7 @@ class AsyncGate:
     def _check(self) -> GatedMachine:
         """Refuse what makes no sense, before anything is touched."""
         try:
-            self.host, self.port = _destination(self.to)
+            self.host, self.port = destination(self.to)
         except ValueError as error:
             raise GateError(f"{self._who}: {error}") from None
         for_s: object = self.for_s
@@ -299,7 +316,7 @@ class AsyncGate:
             raise GateError(f"{self._who}: for_s={self.for_s!r} is no time; try: for_s=60")
         plan = self._gates.knows.plan
         try:
-            machine = self._gates.knows.handle(self.machine)
+            machine = self._gates.handle(self.machine)
         except KeyError:
             having = ", ".join(plan.machines) or "none"
             raise LookupError(f"{self._who}: no such machine; there are: {having}") from None
@@ -319,7 +336,7 @@ class AsyncGate:
     @property
     def _has_name(self) -> bool:
         """Whether the far end has a name that can lead to this gate within the machine."""
-        return not _is_address(self.host) and self.host not in _LOCAL_NAMES
+        return not _is_address(self.host) and self.host not in LOCAL_NAMES
 
     async def _resolve(self) -> list[tuple[int, Any]]:
         loop = asyncio.get_running_loop()
@@ -340,7 +357,7 @@ class AsyncGate:
         others = self._gates.opened
         taken = {gate.host: gate.address for gate in others if gate.machine == self.machine}
         high, low = divmod(len(taken), 254)
-        self.address = taken.get(self.host, f"127.86.{high}.{low + 1}")
+        self.address = self._at or taken.get(self.host, f"127.86.{high}.{low + 1}")
         self._number = max((gate._number for gate in others), default=0) + 1
         self._opened_at, self._begin = time.time(), time.monotonic()
         others.append(self)
@@ -350,6 +367,7 @@ class AsyncGate:
             _, fds = await self._gates.reaches.fabric.request(
                 "socket",
                 machine=machine.name,
+                family=socket.AF_INET6 if ":" in self.address else socket.AF_INET,
                 bind=[self.address, self.port],
                 listen=_BACKLOG,
             )
@@ -461,7 +479,7 @@ class AsyncGate:
             await asyncio.gather(*cut, return_exceptions=True)
             self._closed_at, self._closed_by = time.time(), by
             with contextlib.suppress(CarthageError, OSError, KeyError):  # it is stopped, or gone
-                await self._name(self._gates.knows.handle(self.machine))
+                await self._name(self._gates.handle(self.machine))
             self._gates.tells.tell(self._subject, "done", _summary(self.record), self._begin)
 
     async def _take_in(self) -> None:

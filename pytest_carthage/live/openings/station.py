@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from pytest_carthage.handles.channel import Channel
     from pytest_carthage.live.surroundings import Knows, Reaches
 
-__all__ = ["Inside", "Station", "Stations"]
+__all__ = ["Inside", "Station", "Stations", "namespace_of"]
 
 #: ioctl that gives the network namespace of a socket (linux/sockios.h, since Linux 4.9)
 _SIOCGSKNS = 0x894C
@@ -129,10 +130,7 @@ class Stations:
                     links=(link,),
                 )
                 await self._reaches.place(planned, "namespace")
-                _, fds = await self._reaches.fabric.request("socket", machine=planned.name)
-                with socket.socket(fileno=fds[0]) as sock:
-                    station.namespace = fcntl.ioctl(sock, _SIOCGSKNS)
-                os.set_inheritable(station.namespace, False)
+                station.namespace = await namespace_of(self._reaches.fabric, planned.name)
                 station.addresses = tuple(map(str, link.addresses))
                 station.furnish(self._knows.plan.hosts_file([network]), resolv_conf(planned))
             station.tell_hosts(self._knows.plan.hosts_file([network]))
@@ -147,6 +145,18 @@ class Stations:
         """Let go of all."""
         for station in self.made.values():
             station.close()
+
+
+async def namespace_of(fabric: Channel, name: str) -> int:
+    """A descriptor of the network namespace of a station.
+
+    :raises FabricError: the fabric has none of this name.
+    """
+    _, fds = await fabric.request("socket", machine=name)
+    with socket.socket(fileno=fds[0]) as sock:
+        namespace = fcntl.ioctl(sock, _SIOCGSKNS)
+    os.set_inheritable(namespace, False)
+    return namespace
 
 
 class _Whereabouts:

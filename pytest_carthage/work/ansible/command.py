@@ -51,6 +51,7 @@ class CommandLine:
     module_path: tuple[Path, ...] = ()
     inventory_extra: tuple[Path, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    outside: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, options: AnsibleOptions | PlaybookOptions) -> CommandLine:
@@ -67,7 +68,7 @@ class CommandLine:
             "verbosity": _verbosity,
             "environment": _environment,
             "vault_ids": _vault_ids,
-            **dict.fromkeys(("limit", "tags", "skip_tags"), _words),
+            **dict.fromkeys(("limit", "tags", "skip_tags", "outside"), _words),
             **dict.fromkeys(("vault_password_file", "module_path", "inventory_extra"), _paths),
             **dict.fromkeys(("check", "diff", "force_handlers", "flush_cache", "become"), _flag),
         }

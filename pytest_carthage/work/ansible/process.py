@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_carthage.work.ansible.station import Station
 
 __all__ = ["execute"]
-
-_GUARD = Path(__file__).resolve().parent / "guard.py"
 
 
 async def execute(
@@ -22,9 +23,11 @@ async def execute(
     log: Path,
     reads: Path,
     hear: Callable[[bytes], None],
+    station: Station,
 ) -> int:
     """Run the program to its end, and hear its events; cancelled, kill all of it.
 
+    :param station: where it runs.
     :param log: what it prints.
     :param reads: the callback writes there what was opened for reading.
     :param hear: is given each event, a line of the callback.
@@ -38,18 +41,17 @@ async def execute(
             "CARTHAGE_ANSIBLE_READS": str(reads),
         }
         with log.open("wb") as output:
-            guard = [sys.executable, "-I", "-S", str(_GUARD)]
             # its standard input is what keeps it alive: closed, or lost with this
             # process, the guard ends ansible-playbook and whatever that started
             process = await asyncio.create_subprocess_exec(
-                *guard,
+                *station.command(env),
                 *command,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=output,
                 stderr=output,
                 env=env,
                 cwd=cwd,
-                pass_fds=(write,),
+                pass_fds=(write, *station.descriptors),
                 start_new_session=True,
             )
     except BaseException:

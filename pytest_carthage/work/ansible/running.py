@@ -66,6 +66,7 @@ async def run(
     :param folder: where to run it.
     :param patterns: argument to pattern of machines, which must mean something.
     :raises AnsibleError: something of the command line is wrong.
+    :raises GateError: what it is to reach of the world cannot be reached.
     :raises TimeLimitError: it did not end in time; every process of it was killed.
     :raises HostError: there is no such program on this host.
     """
@@ -95,9 +96,18 @@ async def run(
     )
     hearing.tell("start")
     try:
-        async with asyncio.timeout(timeout_s):
+        async with (
+            asyncio.timeout(timeout_s),
+            environment.ansible_station(line.outside, for_s=timeout_s) as station,
+        ):
             return await execute(
-                command, env=env, cwd=folder, log=log, reads=hearing.reads, hear=hearing.hear
+                command,
+                env=env,
+                cwd=folder,
+                log=log,
+                reads=hearing.reads,
+                hear=hearing.hear,
+                station=station,
             )
     except TimeoutError as error:
         late = f"not done after {timeout_s:g} s"

@@ -23,7 +23,7 @@ import pytest
 from pytest_carthage import Layout, Machine, Network
 from pytest_carthage.errors import GateError
 from pytest_carthage.events import Recorder
-from pytest_carthage.live.openings.gate import _destination
+from pytest_carthage.live.openings.gate import destination
 from pytest_carthage.portal import Portal
 from tests.live.conftest import Build, end
 
@@ -539,5 +539,5 @@ def test_port_that_is_taken_in_the_machine_is_refused(shop: Shop) -> None:
         ("bücher.example:80", ("xn--bcher-kva.example", 80)),
     ],
 )
-def test_destination(to: str, expected: tuple[str, int]) -> None:
-    assert _destination(to) == expected
+def testdestination(to: str, expected: tuple[str, int]) -> None:
+    assert destination(to) == expected

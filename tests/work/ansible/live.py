@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_interface
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 from pytest_carthage.events import Recorder
 from pytest_carthage.planning.plan import Plan, PlannedAddressing, PlannedLink, PlannedMachine
 from pytest_carthage.providers.netns import NetnsProvider
+from pytest_carthage.work.ansible.station import Station
 
 
 @dataclass
@@ -26,6 +28,12 @@ class StandIn:
     @property
     def socket(self) -> Path:
         return self.folder / "fabric.sock"
+
+    @asynccontextmanager
+    async def ansible_station(
+        self, outside: Sequence[str], *, for_s: float
+    ) -> AsyncIterator[Station]:
+        yield Station(sockets=(str(self.folder),))
 
     @property
     def told(self) -> list[str]:

@@ -1,0 +1,160 @@
+"""A program led into a station without a layout: the host's files, and no way out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pytest_carthage.fabric.host import privilege
+from pytest_carthage.work.ansible.station import SEALED, Station
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(
+        not privilege.is_privileged() and bool(privilege.user_namespace_problems()),
+        reason="this host allows no namespaces",
+    ),
+]
+
+#: starts programs in sessions of their own, of which one does not want to end
+TREE = """
+setsid sleep {mark}1 &
+(trap '' TERM; sleep {mark}2 & wait) &
+exec sleep {mark}3
+"""
+
+
+def inside(script: str, station: Station = SEALED) -> str:
+    """What a shell prints in a station."""
+    argv = [*station.command(os.environ), "/bin/sh", "-c", script]
+    with subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        printed = process.stdout.read()
+        assert process.wait(10) == 0, printed
+    return printed
+
+
+def running(mark: str) -> list[str]:
+    """Command lines of processes with a text in them."""
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            lines.append(path.read_text().replace("\0", " "))
+    return [line for line in lines if line.startswith(f"sleep {mark}")]
+
+
+def wait_for(count: int, mark: str) -> None:
+    """Return when as many processes have that text in them."""
+    deadline = time.monotonic() + 20
+    while len(lines := running(mark)) != count:
+        assert time.monotonic() < deadline, lines
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def listener(tmp_path: Path) -> Iterator[Path]:
+    """A socket at which a service of the host answers."""
+    path = tmp_path / "service.sock"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        yield path
+
+
+def connect(path: Path) -> str:
+    code = f"import socket; socket.socket(socket.AF_UNIX).connect({str(path)!r}); print('open')"
+    return f'{sys.executable} -c "{code}" 2>&1 | tail -n1'
+
+
+def test_station_has_its_loopback_alone() -> None:
+    assert inside("ls /sys/class/net; tail -n +3 /proc/net/dev | cut -d: -f1").split() == ["lo"] * 2
+
+
+def test_station_has_the_files_and_the_user_of_the_host(tmp_path: Path) -> None:
+    inside(f"id -u > {tmp_path}/made; id -g >> {tmp_path}/made")
+    made = tmp_path / "made"
+    assert made.read_text().split() == [str(os.getuid()), str(os.getgid())]
+    assert (made.stat().st_uid, made.stat().st_gid) == (os.getuid(), os.getgid())
+
+
+def test_station_sees_its_own_processes_alone() -> None:
+    assert str(os.getpid()) not in inside("ls /proc").split()
+
+
+def test_socket_of_a_service_refuses(listener: Path) -> None:
+    assert "Connection refused" in inside(connect(listener))
+
+
+def test_socket_that_is_to_stay_answers(listener: Path) -> None:
+    assert inside(connect(listener), Station(sockets=(str(listener.parent),))) == "open\n"
+
+
+def test_socket_of_the_users_keys_answers(listener: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(listener))
+    assert inside(connect(listener)) == "open\n"
+
+
+def test_file_is_seen_in_place_of_the_hosts(tmp_path: Path) -> None:
+    (tmp_path / "hosts").write_text("192.0.2.1 elsewhere\n")
+    station = Station(files={str(tmp_path / "hosts"): "/etc/hosts"})
+    assert inside("cat /etc/hosts", station) == "192.0.2.1 elsewhere\n"
+    assert "elsewhere" not in Path("/etc/hosts").read_text()
+
+
+def test_name_of_the_host_is_not_changed_from_inside() -> None:
+    before = socket.gethostname()
+    inside("hostname changed || true")
+    assert socket.gethostname() == before
+
+
+def test_namespace_that_is_none_is_told() -> None:
+    with Path(os.devnull).open() as nothing:
+        station = Station(network=nothing.fileno(), processes=nothing.fileno())
+        done = subprocess.run(
+            [*station.command(os.environ), "/bin/true"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            pass_fds=station.descriptors,
+        )
+    assert done.returncode == 126
+    assert done.stderr.startswith("ERROR! the play cannot enter the layout's networks: ")
+
+
+@pytest.mark.parametrize("way", ["close", "signal", "kill"])
+def test_end_of_the_usher_ends_all(way: str) -> None:
+    mark = str(secrets.randbelow(10**8) + 10**8)
+    argv = [*SEALED.command(os.environ), "/bin/sh", "-c", TREE.format(mark=mark)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE) as usher:
+        assert usher.stdin is not None
+        wait_for(3, mark)
+        if way == "close":
+            usher.stdin.close()
+        else:
+            usher.send_signal(signal.SIGTERM if way == "signal" else signal.SIGKILL)
+        wait_for(0, mark)
+        assert usher.wait(5) != 0
+
+
+def test_status_is_that_of_the_program() -> None:
+    for script, status in (("exit 7", 7), ("kill -HUP $$", 128 + 1)):
+        argv = [*SEALED.command(os.environ), "/bin/sh", "-c", script]
+        with subprocess.Popen(argv, stdin=subprocess.PIPE) as usher:
+            timer = threading.Timer(20, usher.kill)
+            timer.start()
+            assert usher.wait() == status
+            timer.cancel()

@@ -1,0 +1,1 @@
+"""A module that exists for its action, which runs where Ansible does."""
