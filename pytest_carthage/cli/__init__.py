@@ -25,6 +25,7 @@ from pytest_carthage.cli import (
     plan,
     rm,
     shell,
+    ssh_config,
     unbundle,
     up,
 )
@@ -50,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     building = (up, plan, images, lock, bundle, unbundle)
-    for module in (ls, shell, exec_, logs, graph, *building, rm, gc, doctor):
+    for module in (ls, shell, exec_, ssh_config, logs, graph, *building, rm, gc, doctor):
         module.add(commands)
     return parser
 

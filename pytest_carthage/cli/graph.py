@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_carthage.cli import reference, target
+from pytest_carthage.cli.output import write_text
 from pytest_carthage.cli.usage import Usage
-from pytest_carthage.errors import CarthageError
 
 if TYPE_CHECKING:
     from pytest_carthage.planning.plan import Plan
@@ -48,14 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     plan = _plan(arguments.subject, arguments.target)
     output: Path | None = arguments.output
     form = arguments.format or (_BY_SUFFIX.get(output.suffix, "text") if output else "text")
-    text = _draw(plan, form)
-    if output is None:
-        sys.stdout.write(text)
-        return 0
-    try:
-        output.write_text(text)
-    except OSError as error:
-        raise CarthageError(f"cannot write {output}: {error.strerror}") from error
+    write_text(_draw(plan, form), output)
     return 0
 
 

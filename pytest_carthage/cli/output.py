@@ -6,8 +6,11 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-__all__ = ["add_json", "count", "print_json", "print_table", "size"]
+from pytest_carthage.errors import CarthageError
+
+__all__ = ["add_json", "count", "print_json", "print_table", "size", "write_text"]
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +31,20 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in cells:
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         print(line.rstrip())
+
+
+def write_text(text: str, output: Path | None) -> None:
+    """Write a text to a file, or to standard output where there is none.
+
+    :raises CarthageError: it cannot be written.
+    """
+    if output is None:
+        sys.stdout.write(text)
+        return
+    try:
+        output.write_text(text)
+    except OSError as error:
+        raise CarthageError(f"cannot write {output}: {error.strerror}") from error
 
 
 def size(count: int) -> str:

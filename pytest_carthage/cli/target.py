@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pytest_carthage.fabric.wire.client import Client
     from pytest_carthage.state.listing import Listed
 
-__all__ = ["add_machine", "connect", "environment", "machine"]
+__all__ = ["add_environment", "add_machine", "connect", "environment", "environments", "machine"]
 
 _HINT = "see `pytest-carthage ls`, or build one with `pytest-carthage up PATH.py:Class`"
 
@@ -24,19 +24,50 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_environment(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add the argument NAME of an environment.
+
+    :param default: which is meant where none is named.
+    """
+    parser.add_argument(
+        "environment", metavar="NAME", nargs="?", help=f"an environment's name (default: {default})"
+    )
+
+
+def environments() -> list[Listed]:
+    """All live environments.
+
+    :raises Usage: there is none.
+    """
+    from pytest_carthage.state.listing import list_environments
+
+    alive = list_environments()
+    if not alive:
+        raise Usage(f"no environment is alive; {_HINT}")
+    return alive
+
+
 def environment(name: str | None) -> Listed:
     """Find a live environment; the only one where no name is given.
 
     :raises Usage: there is none, or several are meant.
     """
-    from pytest_carthage.state.listing import find_environment, list_environments
+    from pytest_carthage.state.listing import find_environment
 
-    if not list_environments():
-        raise Usage(f"no environment is alive; {_HINT}")
+    alive = environments()
     try:
         return find_environment(name)
     except StateError as error:
-        raise Usage(str(error)) from error
+        raise Usage(f"{error}{_similar(name, alive)}") from error
+
+
+def _similar(name: str | None, alive: list[Listed]) -> str:
+    """Whom somebody may have meant who has mistyped a name, as the end of a message."""
+    import difflib
+
+    names = [environment.name for environment in alive]
+    near = difflib.get_close_matches(name or "", names, n=1, cutoff=0.8)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def machine(text: str) -> tuple[Listed, str]:

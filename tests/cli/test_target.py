@@ -97,3 +97,9 @@ def test_machine_that_does_not_answer_is_an_error_with_where_to_look(tmp_path: P
     message = str(caught.value)
     assert message.startswith("machine 'web' of environment 'bakodi-shop' does not answer: [Errno")
     assert message.endswith("; try: pytest-carthage logs bakodi-shop/web")
+
+
+def test_environment_that_was_mistyped_is_suggested(monkeypatch: pytest.MonkeyPatch) -> None:
+    be_alive(monkeypatch, [SHOP, OFFICE])
+    with pytest.raises(Usage, match=r"is alive; did you mean 'bakodi-office'\?$"):
+        target.environment("bakodi-ofice")

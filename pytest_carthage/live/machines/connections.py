@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import socket as sockets
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_carthage.bridge import block, operation
-from pytest_carthage.channels.agent import Interrupted, execute
-from pytest_carthage.errors import CarthageError, FabricError, UnsupportedError
+from pytest_carthage.channels.hosts import ask_about_host
+from pytest_carthage.errors import CarthageError, FabricError
 from pytest_carthage.live.machines.core import MachineCore
 from pytest_carthage.live.machines.echo import echo, wanted
 
@@ -19,10 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 __all__ = ["ConnectionOperations"]
-
-
-#: a resolver that does not answer is given up after this time
-_NAME_S = 15.0
 
 
 class ConnectionOperations(MachineCore):
@@ -139,34 +134,7 @@ class ConnectionOperations(MachineCore):
         self, host: str, op: str, **fields: Any
     ) -> tuple[dict[str, Any], list[int]]:
         """Ask the agent for something that begins with a host's address."""
-        try:
-            return await self.channel.request(op, host=host, **fields)
-        except FabricError as error:
-            if error.errno != errno.ENOENT:
-                raise
-        if (address := await self._ask_name(host)) is not None:
-            return await self.channel.request(op, host=address, **fields)
-        raise OSError(
-            errno.ENOENT,
-            f"{self._who}: no host {host!r} in its /etc/hosts, and its resolver knows none",
-        )
-
-    async def _ask_name(self, host: str) -> str | None:
-        """The address of a name that the machine's own resolver finds, if it finds one."""
-        # it may have no getent(1), or run nothing
-        with contextlib.suppress(FabricError, UnsupportedError, Interrupted):
-            status, printed, _ = await execute(
-                self.channel,
-                ["getent", "ahosts", "--", host],
-                user=None,
-                cwd=None,
-                env={},
-                input=None,
-                timeout_s=_NAME_S,
-            )
-            if status == 0 and printed:
-                return printed.split()[0].decode()
-        return None
+        return await ask_about_host(self.channel, self._who, host, op, **fields)
 
     @block
     @contextlib.asynccontextmanager
