@@ -122,6 +122,7 @@ class Control:
             gate, plays = self._shared.get(to, (None, 0))
             if gate is None or not gate.is_open:
                 gate, plays = await self._open_gate(to, for_s), 0
+            gate.prolong(for_s)
             self._shared[to] = gate, plays + 1
         try:
             yield
@@ -130,9 +131,9 @@ class Control:
 
     async def _let_go(self, to: str, gate: AsyncGate) -> None:
         async with self._opening:
-            current, plays = self._shared[to]
+            current, plays = self._shared.get(to, (None, 0))
             if current is not gate:
-                return  # it was closed by time, and another one opened
+                return  # it was closed by time, and another one was opened
             if plays > 1:
                 self._shared[to] = gate, plays - 1
                 return

@@ -299,8 +299,7 @@ class AsyncGate:
                 raise
             await self._server.start_serving()
             await self._name(machine)
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(self.for_s, self._expire)
+            self._timer = asyncio.get_running_loop().call_later(self.for_s, self._expire)
             self._gates.tells.tell(
                 self._subject, "start", f"{self.address}:{self.port} for {self.for_s:g} s"
             )
@@ -453,6 +452,13 @@ class AsyncGate:
         raise failed
 
     # the end
+
+    def prolong(self, for_s: float) -> None:
+        """Have it stay open for this time from now on, if that is longer than it would."""
+        loop = asyncio.get_running_loop()
+        if self._timer is not None and self._timer.when() < loop.time() + for_s:
+            self._timer.cancel()
+            self._timer = loop.call_later(for_s, self._expire)
 
     def _expire(self) -> None:
         task = asyncio.get_running_loop().create_task(self._close("time"))

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 __all__ = ["collections", "find_config", "find_program", "make_env", "program_version"]
 
 _PLUGINS = Path(__file__).resolve().parent / "plugins"
+#: bytes that the path of a socket may have, see unix(7)
+_LONGEST_SOCKET = 107
+#: what follows the folder of a connection that ssh keeps: Ansible's hash, and what ssh appends
+_CONTROL_NAME = 11 + 17
 _MOST_FORKS = 16
 #: those that Ansible reads inventories with by itself
 _INVENTORY_PLUGINS = "host_list,script,auto,yaml,ini,toml"
@@ -152,6 +156,11 @@ def make_env(
     env["ANSIBLE_INVENTORY_ENABLED"] = f"carthage_inventory,{sources or _INVENTORY_PLUGINS}"
     if settings.get("ANSIBLE_FORKS", "forks") is None:
         env["ANSIBLE_FORKS"] = str(min(max(machines, 5), _MOST_FORKS))
+    # connections that ssh keeps are the layout's own: an address is another host's elsewhere
+    shared = work / "cp"
+    env["ANSIBLE_SSH_CONTROL_PATH_DIR"] = str(shared)
+    fits = len(os.fsencode(shared)) + _CONTROL_NAME <= _LONGEST_SOCKET
+    env["ANSIBLE_SSH_CONTROL_PATH"] = "" if fits else "none"
     return env | {
         "ANSIBLE_NOCOLOR": "1",
         "ANSIBLE_FORCE_COLOR": "0",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -295,3 +296,16 @@ def test_role_is_remembered_whole(tmp_path: Path) -> None:
 )
 def test_variables_that_json_can_hold_are_handed_on(value: object, is_plain: bool) -> None:
     assert _is_plain(value) is is_plain
+
+
+def test_connections_that_ssh_keeps_are_the_layouts_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANSIBLE_SSH_CONTROL_PATH", "/tmp/ansible-%%h")
+    with tempfile.TemporaryDirectory(prefix="cp-") as short:
+        env = make_env(None, Path(short), machines=1)
+        assert env["ANSIBLE_SSH_CONTROL_PATH_DIR"] == f"{short}/cp"
+    assert env["ANSIBLE_SSH_CONTROL_PATH"] == ""
+    long = tmp_path / ("long" * 25)
+    long.mkdir()
+    assert make_env(None, long, machines=1)["ANSIBLE_SSH_CONTROL_PATH"] == "none"
