@@ -14,8 +14,11 @@ from pytest_carthage.bridge import TwoFaced, block, opening, operation
 from pytest_carthage.live.environment import AsyncLayout
 from pytest_carthage.live.machines.machine import AsyncMachine, MachineHandle
 from pytest_carthage.live.operations import LayoutOperations
+from pytest_carthage.live.rooms import Rooms
 from pytest_carthage.planning import extend_plan, make_plan, reduce_plan
 from pytest_carthage.portal import Portal
+from pytest_carthage.work.ansible.command import CommandLine
+from pytest_carthage.work.ansible.plays import Play, Plays
 
 
 class Pair(Layout):
@@ -32,6 +35,7 @@ class Stand(AsyncLayout):
         self.folder = Path("/state/run-pair")
         self.portal = portal
         self.plan = make_plan(layout)
+        self._rooms = cast("Rooms", SimpleNamespace(plays=Plays()))
         self.machines = {}
         for name in self.plan.machines:
             self._join(name)
@@ -121,19 +125,20 @@ def test_instance_without_environment_does_not_recurse() -> None:
         Pair.__new__(Pair).lost  # type: ignore[attr-defined] # noqa: B018
 
 
-def test_ansible_passes_its_options_on(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def run_playbook(environment: object, playbook: str, **options: Any) -> Any:
-        return environment, playbook, options
+def test_ansible_passes_its_options_on(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def run_play(environment: object, play: Play, **options: Any) -> Any:
+        return environment, play.playbooks, play.line, options
 
-    monkeypatch.setattr("pytest_carthage.work.ansible.playbook.run_playbook", run_playbook)
-    options = {
-        "options": {"extra_vars": {"a": 1}, "limit": "web", "check": True},
-        "timeout_s": 3600,
-    }
-    given: Any = {"extra_vars": {"a": 1}, "limit": "web", "check": True}
-    expected = pair.aio, "site.yml", options
-    assert cast("Any", pair.ansible("site.yml", **given)) == expected
-    assert cast("Any", asyncio.run(pair.aio.ansible("site.yml", **given))) == expected
+    monkeypatch.setattr("pytest_carthage.work.ansible.playbook.run_play", run_play)
+    given: Any = {"extra_vars": {"a": 1}, "limit": "web", "check": True, "outside": "far:443"}
+    path = tmp_path / "site.yml"
+    path.touch()
+    options = {"timeout_s": 3600, "idempotent": False}
+    expected = pair.aio, (path,), CommandLine.of(given), options
+    assert cast("Any", pair.ansible(path, **given)) == expected
+    assert cast("Any", asyncio.run(pair.aio.ansible(path, **given))) == expected
 
 
 def test_async_view_gives_async_handles(pair: Pair) -> None:
