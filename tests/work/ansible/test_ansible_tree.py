@@ -249,6 +249,24 @@ def test_options_of_the_command_line_count(
     assert (tree / "playbooks/file").read_text() == "old\n"
 
 
+def test_network_cli_is_refused_by_name(shop: StandIn, tree: Path) -> None:
+    write(
+        tree / "inventories/production/group_vars/data.yml",
+        "ansible_connection: network_cli\nansible_network_os: vyos.vyos.vyos\n",
+    )
+    playbook = write(
+        tree / "playbooks/site.yml",
+        "- {hosts: data, gather_facts: false, tasks: [{raw: 'true'}]}\n",
+    )
+    with pytest.raises(
+        AnsibleError,
+        match=r"machine 'db': its ansible_network_os is 'vyos\.vyos\.vyos', and a machine of a "
+        r"layout speaks neither network_cli nor netconf nor httpapi; leave it out with limit=",
+    ):
+        run(shop, playbook)
+    run(shop, playbook, extra_vars={"ansible_network_os": ""})
+
+
 def test_several_playbooks_are_one_run(shop: StandIn, tree: Path) -> None:
     first = write(tree / "playbooks/one.yml", "- {hosts: db, gather_facts: no, tasks: [debug: ]}\n")
     second = write(tree / "more/two.yml", "- {hosts: data, gather_facts: no, tasks: [debug: ]}\n")

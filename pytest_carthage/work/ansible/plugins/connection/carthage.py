@@ -50,6 +50,12 @@ options:
     default: {}
     vars:
       - name: ansible_carthage_names
+  network_os:
+    description: The network operating system that production's inventory has a host be.
+    type: string
+    default: ""
+    vars:
+      - name: ansible_network_os
   remote_user:
     description: User in the machine to run as.
     default: root
@@ -104,7 +110,7 @@ _SUDO = ("/usr/bin/sudo", "/bin/sudo", "/usr/local/bin/sudo")
 display = Display()
 
 
-def _module(name: str) -> Any:
+def package(name: str) -> Any:
     """A module of the package that this file belongs to."""
     if "pytest_carthage" not in sys.modules:
         # not by sys.path: that would offer Ansible all the packages that live beside ours
@@ -121,7 +127,7 @@ def _module(name: str) -> Any:
 
 
 def _client_module() -> Any:
-    return _module("fabric.wire.client")
+    return package("fabric.wire.client")
 
 
 class Connection(ConnectionBase):  # type: ignore[misc]
@@ -151,6 +157,13 @@ class Connection(ConnectionBase):  # type: ignore[misc]
                 f"not leave the layout; "
                 f"declare a machine of that name, or give the host an ansible_connection "
                 f"of its own (ansible_connection=local for this computer)"
+            )
+        if system := self.get_option("network_os"):
+            raise AnsibleConnectionFailure(
+                f"machine {machine!r}: its ansible_network_os is {system!r}, and a machine of a "
+                f"layout speaks neither network_cli nor netconf nor httpapi; leave it out with "
+                f"limit=, or say that it is a server like others with "
+                f'variables={{"ansible_network_os": ""}}'
             )
         module = _client_module()
         try:
@@ -234,7 +247,7 @@ class Connection(ConnectionBase):  # type: ignore[misc]
     def _compiled(self, client: Client, cmd: str, program: bytes, user: str) -> bytes:
         """A module's program, with its code compiled by the Python that is to run it."""
         folder = self.get_option("compiled")
-        payload = _module("work.ansible.payload")
+        payload = package("work.ansible.payload")
         interpreter = payload.interpreter_of(cmd) if folder else None
         if interpreter is None:
             return program

@@ -5,12 +5,16 @@ A production tree may say ``ansible_connection: ssh`` or ``ansible_host: 203.0.1
 Ansible's own, this one repeats what the layout's inventory says about a machine. A host that is no
 machine of the layout gets the layout's connection too, which refuses: a play that is tested
 never reaches out to the real thing, unless the host has an ``ansible_connection`` of its own.
+
+As it is loaded before any task, it has ``synchronize`` go the layout's way, too.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
+from ansible.plugins.loader import action_loader, connection_loader
 from ansible.plugins.vars import BaseVarsPlugin
 
 DOCUMENTATION = """
@@ -21,6 +25,10 @@ description:
 author: pytest-carthage
 options: {}
 """
+
+
+_connection = sys.modules[connection_loader.get("carthage", class_only=True).__module__]
+_connection.package("work.ansible.synchronize").install(action_loader)
 
 
 class VarsModule(BaseVarsPlugin):  # type: ignore[misc]
