@@ -169,6 +169,7 @@ def test_configuration_of_a_tree_is_obeyed(shop: StandIn, tree: Path) -> None:
     assert result.absent == ("lb.prod.example", "till1.prod.example", "web2.prod.example")
     absent = "lb.prod.example, till1.prod.example, web2.prod.example"
     assert f"note no machines of the layout, left out: {absent}" in shop.told
+    assert f"left out: {absent}" in " ".join(result.log.read_text().split())
 
 
 def test_production_that_the_layout_has_nothing_of_is_named(shop: StandIn, tree: Path) -> None:

@@ -67,12 +67,15 @@ class InventoryModule(BaseInventoryPlugin):  # type: ignore[misc]
         for variable, value in layout["defaults"].items():
             if variable not in inventory.groups["all"].vars:
                 inventory.set_variable("all", variable, value)
-        _tell(sorted(name for name in absent if name not in LOCALHOST))
+        absent = sorted(name for name in absent if name not in LOCALHOST)
+        if absent:
+            self.display.warning(f"no machines of the layout, left out: {', '.join(absent)}")
+            _tell(absent)
 
 
 def _tell(absent: list[str]) -> None:
     number = os.environ.get("CARTHAGE_ANSIBLE_EVENTS", "")
-    if absent and number.isdecimal():
+    if number.isdecimal():
         line = json.dumps({"event": "absent", "hosts": absent}) + "\n"
         with contextlib.suppress(OSError):
             os.write(int(number), line.encode("utf-8", "surrogateescape"))
