@@ -389,7 +389,10 @@ def test_cancelled_opening_leaves_nothing(shop: Shop, after_s: float) -> None:
         await opening.__aexit__()
 
     asyncio.run(go())
-    assert 4444 not in [row["port"] for row in shop.db.observe()["listening"]]
+    # what was asked for when it was cancelled comes all the same, and is let go of then
+    deadline = time.monotonic() + 20
+    while 4444 in [row["port"] for row in shop.db.observe()["listening"]]:
+        assert time.monotonic() < deadline
     assert "late" not in shop.db.read_text("/etc/hosts")
 
 
