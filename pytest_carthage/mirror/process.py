@@ -17,9 +17,10 @@ from typing import Any
 from pytest_carthage.errors import CarthageError
 from pytest_carthage.mirror.archives import Archives
 from pytest_carthage.mirror.fetching import Fetching
+from pytest_carthage.mirror.indexes import Indexes
 from pytest_carthage.mirror.message import Answer, Request, read_request, write_answer
 from pytest_carthage.mirror.repositories import Repositories
-from pytest_carthage.mirror.settings import Client, Settings
+from pytest_carthage.mirror.settings import ADDRESS, Client, Settings
 
 __all__ = ["LARGEST", "Mirror", "serve"]
 
@@ -36,6 +37,7 @@ class Mirror:
         fetching = Fetching(folder=settings.cache, offline=settings.offline)
         self._archives = Archives(settings, fetching)
         self._repositories = Repositories(settings, fetching)
+        self._indexes = Indexes(settings)
         self._servers: dict[str, asyncio.Server] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -44,7 +46,11 @@ class Mirror:
         assert self._control is not None
         self._control.setblocking(False)
         asyncio.get_running_loop().add_reader(self._control.fileno(), self._take)
-        await asyncio.Event().wait()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for server in self._servers.values():
+                server.close()
 
     def _take(self) -> None:
         """Take in what the owner says; when that is gone, machines are served all the same."""
@@ -95,6 +101,8 @@ class Mirror:
     async def _answer(self, client: Client, request: Request) -> Answer:
         if request.method not in ("GET", "HEAD"):
             return Answer.refused(f"{request.method} {request.url}: this is a mirror", status=405)
+        if request.host.partition(":")[0] == ADDRESS:
+            return await self._indexes.answer(request)
         answer = await self._archives.answer(client, request)
         if answer is not None:
             return answer

@@ -7,7 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Client", "Settings"]
+__all__ = ["ADDRESS", "Client", "Settings"]
+
+#: where the mirror listens in every machine
+ADDRESS = "127.86.255.254"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,9 +40,9 @@ class Settings:
     names: Sequence[str] = ()
     #: addresses of other repositories
     repositories: Sequence[str] = ()
-    #: address of pip's index; empty: there is none
+    #: address of pip's index; ``"host"``: that of the host's own pip; empty: there is none
     pip: str = ""
-    #: address of npm's registry; empty: there is none
+    #: address of npm's registry, in the same way
     npm: str = ""
 
     @property

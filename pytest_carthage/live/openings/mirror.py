@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pytest_carthage.channels.deputy import deputy_command
 from pytest_carthage.errors import CarthageError, FabricError
 from pytest_carthage.images.policy import Policy
-from pytest_carthage.mirror.settings import Client, Settings
+from pytest_carthage.mirror.settings import ADDRESS, Client, Settings
 from pytest_carthage.store.packages import packages_folder
 
 if TYPE_CHECKING:
@@ -31,9 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Mirror"]
 
-#: where it listens in every machine; the first port that nobody else has there. What starts
-#: connections takes none of these (ip_local_port_range of ip-sysctl), and no service is known for
-ADDRESS = "127.86.255.254"
+#: the first of them that nobody else has in a machine. What starts connections takes none of
+#: these (ip_local_port_range of ip-sysctl), and no service is known for one
 PORTS = range(64186, 64196)
 _BACKLOG = 128
 _NO_APT = 3
@@ -51,10 +50,27 @@ Acquire::Check-Valid-Until "false";
 Acquire::Languages "none";
 Acquire::IndexTargets::deb::Packages::CompressionTypes "uncompressed xz bz2 lzma gz";
 """
+_PIP = """\
+[global]
+index-url = http://{address}:{port}/pip/simple
+trusted-host = {address}
+disable-pip-version-check = true
+"""
+_NPM = """\
+registry=http://{address}:{port}/npm/
+audit=false
+fund=false
+update-notifier=false
+"""
 #: lists that were never fetched are as old as can be, for whoever looks how old they are
 _FURNISH = f"""\
-[ -d /etc/apt/apt.conf.d ] || exit {_NO_APT}
-cat > {_FILE} || exit
+is_asked=$1 pip=$2 npm=$3
+[ -z "$pip" ] || [ -e /etc/pip.conf ] || printf %s "$pip" > /etc/pip.conf
+for f in /etc/npmrc /usr/etc/npmrc; do
+[ -z "$npm" ] || [ -e $f ] || {{ mkdir -p ${{f%/*}} && printf %s "$npm" > $f; }}
+done
+if [ -d /etc/apt/apt.conf.d ]; then cat > {_FILE} || exit
+else [ -n "$is_asked" ] || exit {_NO_APT}; fi
 set -- /var/lib/apt/lists/*Release
 [ -e "$1" ] || touch -d @0 /var/lib/apt/lists 2>/dev/null
 cat /etc/os-release 2>/dev/null || :
@@ -126,8 +142,13 @@ class Mirror:
             return
         _, port = listener.getsockname()
         try:
+            packages = self._knows.plan.packages
+            pip, npm = (
+                text.format(address=ADDRESS, port=port) if is_asked else ""
+                for text, is_asked in ((_PIP, packages.pip), (_NPM, packages.npm))
+            )
             done = await machine.run(
-                ["/bin/sh", "-c", _FURNISH],
+                ["/bin/sh", "-c", _FURNISH, "sh", "y" if pip or npm else "", pip, npm],
                 input=_CONFIGURATION.format(address=ADDRESS, port=port),
                 check=False,
             )
@@ -192,6 +213,8 @@ class Mirror:
                 is_open=plan.packages.is_open,
                 names=plan.packages.chosen,
                 repositories=plan.packages.repositories,
+                pip=_index(plan.packages.pip),
+                npm=_index(plan.packages.npm),
             )
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
@@ -256,3 +279,7 @@ class Mirror:
             asyncio.get_running_loop().remove_reader(self._control.fileno())
             self._control.close()
             self._control = None
+
+
+def _index(given: bool | str) -> str:
+    return given if isinstance(given, str) else "host" if given else ""
