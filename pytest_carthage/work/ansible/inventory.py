@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import re
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pytest_carthage.errors import AnsibleError
@@ -51,7 +52,11 @@ def _host(machine: PlannedMachine) -> dict[str, Any]:
 
 
 def inventory(
-    plan: Plan, *, socket: Path, interpreters: Mapping[str, str] | None
+    plan: Plan,
+    *,
+    socket: Path,
+    interpreters: Mapping[str, str] | None,
+    patterns: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Ansible's inventory of a plan, for the inventory plugin ``carthage_inventory``.
 
@@ -60,6 +65,7 @@ def inventory(
     :param interpreters: machine name to the Python that Ansible's modules run with; what is
         not in it is left to Ansible's discovery. It is a default: a tree's own
         ``ansible_python_interpreter`` wins. None: the tree's configuration says it.
+    :param patterns: argument to pattern; what they name must be in the inventory, in the end.
     """
     hosts = {machine.inventory_hostname: _host(machine) for machine in plan.machines.values()}
     groups: dict[str, list[str]] = {}
@@ -84,7 +90,13 @@ def inventory(
         },
         "carthage_layout": plan.layout,
     }
-    return {"hosts": hosts, "groups": groups, "variables": variables, "defaults": defaults}
+    return {
+        "hosts": hosts,
+        "groups": groups,
+        "variables": variables,
+        "defaults": defaults,
+        "named": {argument: _named(pattern) for argument, pattern in patterns.items()},
+    }
 
 
 def check_pattern(plan: Plan, argument: str, pattern: str) -> None:
@@ -111,6 +123,12 @@ def check_pattern(plan: Plan, argument: str, pattern: str) -> None:
                 f"{plan.layout!r}{meant}; machines: {_listed(plan.machines)}; "
                 f"groups: {_listed(groups)}"
             )
+
+
+def _named(pattern: str) -> list[str]:
+    """What a pattern names in full."""
+    names = (part.strip().lstrip("!&") for part in _parts(pattern))
+    return [name for name in names if re.fullmatch(r"[\w.-]+", name)]
 
 
 def by_ansibles_names(plan: Plan, pattern: str) -> str:

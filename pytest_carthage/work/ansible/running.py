@@ -83,15 +83,16 @@ async def run(
     if (pattern := line.pattern) is not None:
         command += ["--limit", by_ansibles_names(plan, pattern)]
         patterns = {**patterns, "limit": pattern}
-    if not sources:
+    if not sources:  # else it is known when they have been read
         for argument, pattern in patterns.items():
             check_pattern(plan, argument, pattern)
+    named = {name: by_ansibles_names(plan, pattern) for name, pattern in patterns.items()}
     interpreters = None
     if settings.interpreter is None:
         interpreters = await asyncio.to_thread(_interpreters, environment.socket, plan)
     write_record(
         inventory_file,
-        inventory(plan, socket=environment.socket, interpreters=interpreters),
+        inventory(plan, socket=environment.socket, interpreters=interpreters, patterns=named),
         "variables of the layout's machines",
     )
     hearing.tell("start")

@@ -804,12 +804,20 @@ exec "$@"
 """
 
 
-@pytest.mark.parametrize("password", ["sesame", "wrong"])
-def test_become_answers_a_password_prompt(stand: Stand, tree: Path, password: str) -> None:
+@pytest.mark.parametrize("password", ["sesame", "wrong", "environment"])
+def test_become_answers_a_password_prompt(
+    stand: Stand, tree: Path, password: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sudo = write(tree / "asking", ASKING)
     sudo.chmod(0o755)
     write(tree / "password", "sesame")
-    variables = {"ansible_become_exe": str(sudo), "ansible_become_password": password}
+    variables = {"ansible_become_exe": str(sudo)}
+    options = {}
+    if password == "environment":
+        monkeypatch.setenv("SHOP_SUDO", "sesame")
+        options = {"become_password_env": "SHOP_SUDO", "verbosity": 3}
+    else:
+        variables["ansible_become_password"] = password
     environment = stand(planned("web", variables={**variables, "ansible_become_user": "other"}))
     playbook = write(
         tree / "site.yml",
@@ -823,8 +831,10 @@ def test_become_answers_a_password_prompt(stand: Stand, tree: Path, password: st
             - debug: {msg: "{{ said.stdout }}, {{ said.stderr }}"}
         """,
     )
-    if password == "sesame":
-        assert run(environment, playbook).tasks[-1].message == "let in, loud"
+    if password != "wrong":
+        result = run(environment, playbook, **options)
+        assert result.tasks[-1].message == "let in, loud"
+        assert "sesame" not in result.log.read_text()
     else:
         error = refusal(environment, playbook, timeout_s=20)
         assert "Incorrect sudo password" in str(error)

@@ -91,7 +91,11 @@ def test_module_of_a_tree_has_its_configuration(shop: StandIn, tmp_path: Path) -
     assert results["db"]["said"] == "Shop"
     assert results.absent == ("other.prod.example",)
     error = refusal(shop, "ping", hosts="nobody", playbook_dir=tree)
-    assert "hosts 'nobody' means no machine; machines: web, db; groups: front" in str(error)
+    assert "hosts: 'nobody' is neither a machine of the layout nor a group of the tree's" in (
+        str(error)
+    )
+    error = refusal(shop, "ping", hosts="~till", playbook_dir=tree)
+    assert "hosts '~till' means no machine; machines: web, db; groups: front" in str(error)
 
 
 def test_module_that_fails_raises_with_all_results(shop: StandIn) -> None:

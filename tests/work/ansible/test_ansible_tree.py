@@ -282,6 +282,40 @@ def test_no_playbook_is_refused(shop: StandIn) -> None:
         run(shop)
 
 
+def test_limit_that_the_trees_inventory_does_not_know_is_refused(shop: StandIn, tree: Path) -> None:
+    playbook = write(tree / "playbooks/many.yml", MANY)
+    with pytest.raises(
+        AnsibleError,
+        match=r"limit: 'frnt' is neither a machine of the layout nor a group of the tree's "
+        r"inventory, did you mean 'front'\?; machines: web1\.prod\.example, db; groups: all, ba",
+    ):
+        run(shop, playbook, limit=["db", "frnt"])
+
+
+def test_variables_of_production_do_not_lead_out_of_the_layout(shop: StandIn, tree: Path) -> None:
+    leading = "ansible_connection: ssh\nansible_host: 203.0.113.8\nansible_port: 2222\n"
+    for place in ("inventories/production/group_vars/all", "playbooks/group_vars/front"):
+        write(tree / f"{place}.yml", leading)
+    write(tree / "playbooks/host_vars/web1.prod.example/main.yml", leading)
+    playbook = write(
+        tree / "playbooks/site.yml",
+        """
+        - hosts: front
+          gather_facts: false
+          remote_user: nobody-here
+          vars: {ansible_user: "{{ lookup('pipe', 'id -un') }}"}
+          tasks:
+            - {name: where, debug: {msg: "{{ ansible_host }} {{ ansible_connection }}"}}
+            - {name: works, raw: "true"}
+            - {name: out, raw: "true", delegate_to: lb.prod.example}
+        """,
+    )
+    with pytest.raises(AnsibleError, match=r"'203\.0\.113\.8' is no machine of the") as caught:
+        run(shop, playbook)
+    assert caught.value.result is not None
+    assert said(caught.value.result)["where"] == "192.0.2.9 carthage"
+
+
 def test_task_to_start_at_that_there_is_not_is_told(shop: StandIn, tree: Path) -> None:
     playbook = write(tree / "playbooks/many.yml", MANY)
     with pytest.raises(AnsibleError, match=r'No matching task "fivth" found'):

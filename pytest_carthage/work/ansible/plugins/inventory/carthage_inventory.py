@@ -8,8 +8,10 @@ told to pytest-carthage through the descriptor in ``CARTHAGE_ANSIBLE_EVENTS``.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ author: pytest-carthage
 options: {}
 """
 
+#: Ansible's own exit status for options that are wrong
+_WRONG = 5
 _ENDING = ".carthage.json"
 
 
@@ -67,10 +71,27 @@ class InventoryModule(BaseInventoryPlugin):  # type: ignore[misc]
         for variable, value in layout["defaults"].items():
             if variable not in inventory.groups["all"].vars:
                 inventory.set_variable("all", variable, value)
+        for argument, names in layout["named"].items():
+            for name in names:
+                _check(argument, name, inventory, layout)
         absent = sorted(name for name in absent if name not in LOCALHOST)
         if absent:
             self.display.warning(f"no machines of the layout, left out: {', '.join(absent)}")
             _tell(absent)
+
+
+def _check(argument: str, name: str, inventory: Any, layout: Any) -> None:
+    """End the program when an argument names what there is not: Ansible would run the rest."""
+    if name in inventory.hosts or name in inventory.groups or name in LOCALHOST:
+        return
+    near = difflib.get_close_matches(name, [*layout["hosts"], *inventory.groups], n=3)
+    meant = f", did you mean {' or '.join(map(repr, near))}?" if near else ""
+    sys.stderr.write(
+        f"[ERROR]: {argument}: {name!r} is neither a machine of the layout nor a group of the "
+        f"tree's inventory{meant}; machines: {', '.join(layout['hosts'])}; "
+        f"groups: {', '.join(sorted(inventory.groups))}\n"
+    )
+    sys.exit(_WRONG)
 
 
 def _tell(absent: list[str]) -> None:
