@@ -112,7 +112,7 @@ class _Alone:
 
         if outside:
             raise AnsibleError(
-                f"image {self.name!r}: nothing leads out of a build; try: @task(network=True)"
+                f"image {self.name!r}: nothing leads out of a build; try: network=True for the task"
             )
         yield HOST if self._has_network else Station(sockets=(str(self.folder),))
 

@@ -306,6 +306,36 @@ image = Image.debian("bookworm", name="small").with_(motd)
     assert made(second, first) == ["motd"]
 
 
+@pytest.mark.usefixtures("python_for_ansible")
+def test_ansible_has_the_network_of_its_task(
+    lab: Lab, look: Look, module: Module, greeter: Path
+) -> None:
+    (greeter / "look.yml").write_text(
+        "- hosts: all\n  gather_facts: false\n  tasks:\n"
+        "  - copy: {dest: /etc/seen, content: \"{{ lookup('pipe', 'ls /sys/class/net') }}\"}\n"
+    )
+    text = """
+@filesystem_task("look"{network})
+async def look(fs):
+    await fs.ansible("look.yml"{outside})
+
+image = Image.debian("bookworm", name="small").with_(look)
+"""
+
+    def seen(**given: str) -> list[str]:
+        words = {"network": "", "outside": "", **given}
+        built = lab.build(module(text.format(**words))["image"])  # type: ignore[arg-type]
+        return look(built).read_text("/etc/seen").split()
+
+    assert seen() == ["lo"]
+    assert seen(network=", network=True") == sorted(
+        path.name for path in Path("/sys/class/net").iterdir()
+    )
+    expected = r"image 'small': nothing leads out of a build; try: network=True for the task"
+    with pytest.raises(BuildError, match=expected):
+        seen(outside=", outside='far:443'")
+
+
 @pytest.fixture
 def playbook(greeter: Path) -> Path:
     """A playbook that reads files of many kinds."""

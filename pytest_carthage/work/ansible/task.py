@@ -60,6 +60,7 @@ async def apply(
     role: str | Path | None,
     extra_vars: Mapping[str, object] | None,
     tags: str | Sequence[str] | None,
+    outside: str | Sequence[str],
     timeout_s: float,
 ) -> PlaybookResult:
     """Apply a playbook, or a role by the path of its folder, from outside.
@@ -79,7 +80,7 @@ async def apply(
             environment,
             path,
             timeout_s=timeout_s,
-            options={"extra_vars": kept, "limit": fs.name, "tags": tags},
+            options={"extra_vars": kept, "limit": fs.name, "tags": tags, "outside": outside},
         )
 
     if role is not None:

@@ -90,12 +90,16 @@ class FilesystemOperations(CommandOperations, FileOperations):
         role: str | Path | None = None,
         extra_vars: Mapping[str, object] | None = None,
         tags: str | Sequence[str] | None = None,
+        outside: str | Sequence[str] = (),
         timeout_s: float = 3600.0,
     ) -> PlaybookResult:
         """Apply a playbook, or a role by the path of its folder, from outside.
 
-        Ansible runs on the host; nothing of it, nor Python, needs to be in an image.
+        Ansible is the host's, in a station of the layout; for an image it has no network unless the
+        task has. Nothing of it, nor Python, needs to be in an image.
 
+        :param outside: ``"host:port"`` of what it reaches of the world, on ``localhost``; each is a
+            gate of the layout.
         :raises AnsibleError: a task failed, or it could not be started.
         :raises HostError: there is no ``ansible-playbook`` on this host.
         """
@@ -110,6 +114,7 @@ class FilesystemOperations(CommandOperations, FileOperations):
             role=role,
             extra_vars=extra_vars,
             tags=tags,
+            outside=outside,
             timeout_s=timeout_s,
         )
 

@@ -225,6 +225,7 @@ async def test_either_a_playbook_or_a_role_is_applied(given: dict[str, str]) -> 
             near=[],
             extra_vars=None,
             tags=None,
+            outside=(),
             timeout_s=1.0,
             **options,
         )
