@@ -64,7 +64,8 @@ class AnsibleOptions(TypedDict, total=False):
     #: environment variables of Ansible itself
     environment: Mapping[str, str] | None
     #: ``"host:port"`` of what Ansible itself, on ``localhost``, reaches of the world by that name
-    #: while it runs: each is a gate; by default it reaches the layout alone
+    #: while it runs, or the path of a socket of the host: each is a gate; by default it reaches the
+    #: layout alone
     outside: Words
 
 

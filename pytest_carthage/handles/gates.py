@@ -36,9 +36,9 @@ class GateRecord:
     number: int
     environment: str
     machine: str
-    #: as it was asked for, ``"host:port"``
+    #: as it was asked for: ``"host:port"``, or the path of a socket
     to: str
-    #: where it listens in the machine, ``"127.86.0.1:443"``
+    #: where it listens in the machine, ``"127.86.0.1:443"``, or the path
     listens: str
     for_s: float
     #: UNIX times; None: it is open

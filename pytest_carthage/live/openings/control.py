@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_carthage.errors import FabricError, GateError
 from pytest_carthage.live.openings.gate import LOCAL_NAMES, AsyncGate, Gates, destination
+from pytest_carthage.live.openings.service_gate import ServiceGate
 from pytest_carthage.live.openings.station import Station, namespace_of
 from pytest_carthage.planning import plan_control
 from pytest_carthage.planning.plan import PlannedMachine
@@ -45,6 +46,7 @@ class Control:
         #: destination to its gate, and how many plays have it
         self._shared: dict[str, tuple[AsyncGate, int]] = {}
         self._opening = asyncio.Lock()
+        self._making: asyncio.Task[None] | None = None
         gates.places[NAME] = self
 
     @property
@@ -76,25 +78,26 @@ class Control:
     async def open(self, outside: Sequence[str], *, for_s: float) -> AsyncIterator[PlayStation]:
         """Where a play works, while the block runs.
 
-        :param outside: ``"host:port"`` of what it reaches of the world; each is a gate, which plays
-            that run at the same time share.
+        :param outside: ``"host:port"`` of what it reaches of the world, or the path of a socket of
+            the host; each is a gate, which plays that run at the same time share.
         :param for_s: seconds after which a gate closes in any case.
         :raises GateError: a destination is none, or cannot be reached as the play would.
         :raises FabricError: the fabric refused the station.
         """
-        async with self._station.making:
-            if not self.is_made:
-                await self._make()
+        if self._making is None or (self._making.done() and not self.is_made):
+            self._making = asyncio.create_task(self._make())
+        await asyncio.shield(self._making)  # who has no time for it leaves it to the next
         async with contextlib.AsyncExitStack() as stack:
-            for to in dict.fromkeys(outside):
-                await stack.enter_async_context(self._gate(to, for_s))
+            destinations = dict.fromkeys(outside)
+            gates = [await stack.enter_async_context(self._gate(to, for_s)) for to in destinations]
+            services = {str(gate.file): gate.to for gate in gates if isinstance(gate, ServiceGate)}
             processes = await self._processes()
             stack.callback(os.close, processes)
             yield PlayStation(
                 network=self._station.namespace,
                 processes=processes,
-                files=dict(self._station.mounts),
-                sockets=(str(self._reaches.folder),),
+                files=self._station.mounts | services,
+                sockets=(str(self._reaches.folder), *services.values()),
             )
 
     async def _make(self) -> None:
@@ -103,12 +106,20 @@ class Control:
         planned = PlannedMachine(
             name=NAME, hostname="station", target="", image=None, links=control.links
         )
-        await self._reaches.place(planned, "namespace")
+        try:
+            await self._reaches.place(planned, "namespace")
+        except FabricError:
+            if not await self._is_there():  # else somebody else has made it, and it is kept
+                raise
         self._networks = planned.networks
         self._station.namespace = await namespace_of(self._reaches.fabric, NAME)
         self._station.furnish(self._knows.plan.hosts_file(self._networks), resolv_conf(planned))
         for network, reason in control.left_out.items():
             self._tells.tell("ansible", "note", f"plays are not on network {network}: {reason}")
+
+    async def _is_there(self) -> bool:
+        status, _ = await self._reaches.fabric.request("status")
+        return NAME in status["machines"]
 
     async def _processes(self, *addresses: str) -> int:
         """A descriptor of its PID namespace; its loopback answers for further addresses."""
@@ -117,7 +128,7 @@ class Control:
         return fds[0]
 
     @contextlib.asynccontextmanager
-    async def _gate(self, to: str, for_s: float) -> AsyncIterator[None]:
+    async def _gate(self, to: str, for_s: float) -> AsyncIterator[AsyncGate]:
         async with self._opening:
             gate, plays = self._shared.get(to, (None, 0))
             if gate is None or not gate.is_open:
@@ -125,7 +136,7 @@ class Control:
             gate.prolong(for_s)
             self._shared[to] = gate, plays + 1
         try:
-            yield
+            yield gate
         finally:
             await asyncio.shield(self._let_go(to, gate))
 
@@ -141,17 +152,23 @@ class Control:
             await gate.aclose()
 
     async def _open_gate(self, to: str, for_s: float) -> AsyncGate:
-        try:
-            host, _ = destination(to)
-        except ValueError as error:
-            raise GateError(f"outside={to!r}: {error}") from None
-        gate = AsyncGate(self._gates, NAME, to=to, for_s=for_s, at=await self._address(to, host))
+        gate = await self._new_gate(to, for_s)
         try:
             await gate._open()
         except BaseException:
             await asyncio.shield(gate.aclose())
             raise
         return gate
+
+    async def _new_gate(self, to: str, for_s: float) -> AsyncGate:
+        if to.startswith("/"):
+            folder = self._station.folder
+            return ServiceGate(self._gates, NAME, to=to, for_s=for_s, folder=folder)
+        try:
+            host, _ = destination(to)
+        except ValueError as error:
+            raise GateError(f"outside={to!r}: {error}") from None
+        return AsyncGate(self._gates, NAME, to=to, for_s=for_s, at=await self._address(to, host))
 
     async def _address(self, to: str, host: str) -> str:
         """Where a gate has to listen, so that plays find it by what they call the host.

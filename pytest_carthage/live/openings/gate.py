@@ -258,15 +258,18 @@ class AsyncGate:
             environment=self._gates.tells.name,
             machine=self.machine,
             to=self.to,
-            listens=f"[{self.address}]:{self.port}"
-            if ":" in self.address
-            else f"{self.address}:{self.port}",
+            listens=self._listens,
             for_s=self.for_s,
             opened_at=self._opened_at,
             closed_at=self._closed_at,
             closed_by=self._closed_by,
             connections=tuple(relay.seen for relay in tuple(self._relays)),
         )
+
+    @property
+    def _listens(self) -> str:
+        address = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{address}:{self.port}"
 
     def __repr__(self) -> str:
         return f"<{self._who}>"
@@ -300,9 +303,7 @@ class AsyncGate:
             await self._server.start_serving()
             await self._name(machine)
             self._timer = asyncio.get_running_loop().call_later(self.for_s, self._expire)
-            self._gates.tells.tell(
-                self._subject, "start", f"{self.address}:{self.port} for {self.for_s:g} s"
-            )
+            self._gates.tells.tell(self._subject, "start", f"{self._listens} for {self.for_s:g} s")
 
     def _check(self) -> GatedMachine:
         """Refuse what makes no sense, before anything is touched."""

@@ -56,11 +56,12 @@ class Station:
         self.mounts: dict[str, str] = {}
         #: taken while it is made
         self.making = asyncio.Lock()
-        self._folder = folder
+        #: for its files
+        self.folder = folder
 
     def furnish(self, hosts: str, resolver: str) -> None:
         """Prepare the files by which names are looked up."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         self.tell_hosts(hosts)
         self._replace("/etc/hosts", "hosts")
         self._write("resolv.conf", resolver)
@@ -72,22 +73,22 @@ class Station:
                 self._write("nsswitch.conf", plain)
                 self._replace(str(_NSSWITCH), "nsswitch.conf")
         if _NSCD.is_dir():  # a cache of what the host knows
-            (self._folder / "nothing").mkdir(exist_ok=True)
+            (self.folder / "nothing").mkdir(exist_ok=True)
             self._replace(str(_NSCD), "nothing")
 
     def tell_hosts(self, hosts: str) -> None:
         """Write its ``/etc/hosts``, also for those who are inside."""
-        if self._folder.is_dir():  # it is being made, or could not be
+        if self.folder.is_dir():  # it is being made, or could not be
             self._write("hosts", hosts)
 
     def _write(self, name: str, text: str) -> None:
-        path = self._folder / name
+        path = self.folder / name
         if not path.exists() or path.read_text() != text:
             path.write_text(text)  # in place: it may be mounted somewhere
 
     def _replace(self, path: str, name: str) -> None:
         if Path(path).exists():  # a mount needs something to cover
-            self.mounts[str(self._folder / name)] = path
+            self.mounts[str(self.folder / name)] = path
 
     def close(self) -> None:
         """Let go of the namespace; it ends with whoever is still in it."""
@@ -168,7 +169,7 @@ class _Whereabouts:
             self._network = self._open("/proc/thread-self/ns/net", os.O_RDONLY)
             self._mounts = self._open("/proc/thread-self/ns/mnt", os.O_RDONLY)
             self._root = self._open("/", os.O_PATH)
-            self._folder = self._open(".", os.O_PATH)
+            self.folder = self._open(".", os.O_PATH)
         except BaseException:
             self.close()
             raise
@@ -190,7 +191,7 @@ class _Whereabouts:
         os.fchdir(self._root)
         if not os.path.samestat(Path("/").stat(), os.fstat(self._root)):
             os.chroot(".")
-        os.fchdir(self._folder)
+        os.fchdir(self.folder)
         if path is not None and path != self._path:
             with contextlib.suppress(OSError):
                 os.chdir(path)

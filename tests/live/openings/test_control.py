@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -173,6 +175,78 @@ def test_address_of_the_world_leads_to_its_gate(shop: Shop, address: str) -> Non
                 connect=[address, 443],
             )
             socket.socket(fileno=fds[0]).close()
+
+    shop.aio.portal.call(go)
+
+
+def test_socket_of_a_service_is_reached_in_its_place_and_recorded(
+    shop: Shop, tmp_path: Path
+) -> None:
+    path = tmp_path / "service.sock"
+    code = (
+        f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({str(path)!r});"
+        " s.sendall(b'hello'); print(s.recv(9).decode())"
+    )
+
+    async def go() -> str:
+        async with shop.aio.ansible_station((str(path),), for_s=60) as station:
+            process = await asyncio.create_subprocess_exec(
+                *station.command(os.environ),
+                *(sys.executable, "-c", code),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                pass_fds=station.descriptors,
+            )
+            assert process.stdout is not None
+            printed = await process.stdout.read()
+            assert await process.wait() == 0
+        return printed.decode()
+
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+
+        def answer() -> None:
+            sock, _ = server.accept()
+            with sock:
+                sock.sendall(sock.recv(9))
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        assert shop.aio.portal.call(go) == "hello\n"
+        thread.join(10)
+    (record,) = shop.gates
+    assert (record.to, record.listens, record.closed_by) == (str(path), str(path), "test")
+    assert (record.sent_bytes, record.received_bytes) == (5, 5)
+    assert not list((shop.aio.folder / "stations/ansible").glob("*.sock"))
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"), [("/dev/null", "this is no socket"), ("/nowhere", "No such file")]
+)
+def test_path_of_no_socket_is_refused(shop: Shop, path: str, expected: str) -> None:
+    async def go() -> None:
+        async with shop.aio.ansible_station((path,), for_s=60):
+            pass
+
+    with pytest.raises(GateError, match=rf"gate of .* to '{path}': {expected}"):
+        shop.aio.portal.call(go)
+
+
+def test_station_is_made_once_also_when_nobody_has_time_for_it(shop: Shop) -> None:
+    async def go() -> None:
+        async def play() -> None:
+            async with shop.aio.ansible_station((), for_s=60):
+                pass
+
+        hasty = asyncio.create_task(play())
+        await asyncio.sleep(0)
+        hasty.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await hasty
+        async with asyncio.TaskGroup() as group:
+            for _ in range(3):
+                group.create_task(play())
 
     shop.aio.portal.call(go)
 
