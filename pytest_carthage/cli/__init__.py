@@ -19,6 +19,7 @@ from pytest_carthage.cli import (
     gc,
     graph,
     images,
+    import_,
     lock,
     logs,
     ls,
@@ -50,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    building = (up, plan, images, lock, bundle, unbundle)
+    building = (up, plan, import_, images, lock, bundle, unbundle)
     for module in (ls, shell, exec_, ssh_config, logs, graph, *building, rm, gc, doctor):
         module.add(commands)
     return parser

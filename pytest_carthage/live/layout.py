@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from pytest_carthage.bridge import Blocks
 from pytest_carthage.live.operations import LayoutOperations, unknown
 from pytest_carthage.live.searches import OFFERING, WITH_ROLE
+from pytest_carthage.model.mistakes.place import Place
 from pytest_carthage.planning.declaration import ATTRIBUTE, Declaration
 
 if TYPE_CHECKING:
     import pytest
 
+    from pytest_carthage.labs.documents import Remark
+    from pytest_carthage.labs.lab import Images, Lab
     from pytest_carthage.live.environment import AsyncLayout
     from pytest_carthage.live.machines.machine import MachineHandle
     from pytest_carthage.live.resolved import Subscriber
@@ -21,6 +27,8 @@ if TYPE_CHECKING:
     from pytest_carthage.planning.plan import Plan
 
 __all__ = ["Layout"]
+
+L = TypeVar("L", bound="Layout")
 
 
 class Layout(Blocks, LayoutOperations, Declaration, machinery=True):
@@ -42,6 +50,9 @@ class Layout(Blocks, LayoutOperations, Declaration, machinery=True):
     """
 
     subscribers: ClassVar[Sequence[Subscriber]] = ()
+
+    #: what of a lab this layout does not have, or has otherwise: file, line and what it is
+    not_taken: ClassVar[Sequence[Remark]] = ()
 
     #: ``Shop.offering("postgres")``: name to machine, of those with a role that offers a service;
     #: declarations, and on a live layout handles
@@ -77,6 +88,60 @@ class Layout(Blocks, LayoutOperations, Declaration, machinery=True):
         fixture: Any = pytest.fixture(scope="session", name=name)(layout)
         setattr(fixture, ATTRIBUTE, cls)
         return fixture
+
+    # Labs.
+
+    @classmethod
+    def from_containerlab(
+        cls, path: str | Path, *, images: Images = MappingProxyType({})
+    ) -> type[Self]:
+        """The layout of a topology of containerlab, whose nodes are of a Linux kind.
+
+        What of it is not taken is in :attr:`not_taken`, and a warning lists it once.
+
+        :param path: relative: of the folder of the file in which this is written.
+        :param images: the image that stands for a reference: one of yours, another reference, or
+            None for a machine over the host's files; any other is taken from podman's store.
+        :raises LayoutError: something in it is wrong, with its file and line, or an image is not
+            there.
+        """
+        from pytest_carthage.labs.containerlab import read_containerlab
+
+        file = Path(Place.of_author().file).absolute().parent / path
+        return _of_lab(cls, read_containerlab(file, images=images, reserved=_reserved()))
+
+    @classmethod
+    def from_kathara(
+        cls, folder: str | Path, *, images: Images = MappingProxyType({})
+    ) -> type[Self]:
+        """The layout of a lab of Kathará: ``lab.conf``, ``*.startup``, and machines' folders.
+
+        All else is as in :meth:`from_containerlab`.
+        """
+        from pytest_carthage.labs.kathara import read_kathara
+
+        path = Path(Place.of_author().file).absolute().parent / folder
+        return _of_lab(cls, read_kathara(path, images=images, reserved=_reserved()))
+
+    @classmethod
+    def from_compose(
+        cls,
+        path: str | Path,
+        *,
+        images: Images = MappingProxyType({}),
+        on: str | None = "podman",
+    ) -> type[Self]:
+        """The layout of a file of compose: services are machines, and networks what they are.
+
+        All else is as in :meth:`from_containerlab`.
+
+        :param on: target of its services: ``"podman"``, whose containers run an image as it says,
+            or None for system containers.
+        """
+        from pytest_carthage.labs.compose import read_compose
+
+        file = Path(Place.of_author().file).absolute().parent / path
+        return _of_lab(cls, read_compose(file, images=images, reserved=_reserved(), on=on))
 
     # The environment.
 
@@ -126,3 +191,28 @@ class Layout(Blocks, LayoutOperations, Declaration, machinery=True):
                 return self.aio.machines[name].sync
             except KeyError:
                 raise AttributeError(unknown(self.plan, name)) from None
+
+
+def _reserved() -> frozenset[str]:
+    """Names that members of a layout cannot have."""
+    return frozenset(name for name in dir(Layout) if not name.startswith("_"))
+
+
+def _of_lab(cls: type[L], lab: Lab) -> type[L]:
+    """The class of a lab; what is not taken of it is warned of."""
+    from pytest_carthage.images.host_store import image_ids
+
+    if lab.references and (error := lab.missing(image_ids())) is not None:
+        raise error
+    place = Place.of_author()
+    words = {
+        "__doc__": f"{lab.title}, a lab of {lab.kind}.",
+        "__module__": sys._getframe(2).f_globals.get("__name__", cls.__module__),
+    }
+    made = cls.of(lab.class_name, {**words, **lab.declared()})
+    made.not_taken = tuple(lab.sorted_remarks)
+    if lab.remarks:
+        rows = "".join(f"\n  {remark}" for remark in made.not_taken)
+        text = f"lab {lab.file.name}: the layout has not all of it as it is there:{rows}"
+        warnings.warn_explicit(text, UserWarning, place.file, place.line)
+    return made

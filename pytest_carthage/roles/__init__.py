@@ -8,6 +8,7 @@ from pytest_carthage.roles.nginx import Nginx
 from pytest_carthage.roles.postgres import Postgres
 from pytest_carthage.roles.router import Router
 from pytest_carthage.roles.ssh import SshServer, ssh_key
+from pytest_carthage.roles.startup import Startup
 
 __all__ = [
     "Certificate",
@@ -20,6 +21,7 @@ __all__ = [
     "Postgres",
     "Router",
     "SshServer",
+    "Startup",
     "ospf_neighbours",
     "ssh_key",
 ]

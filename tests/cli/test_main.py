@@ -29,6 +29,7 @@ COMMANDS = (
     "gc",
     "graph",
     "images",
+    "import",
     "lock",
     "logs",
     "ls",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 __all__ = ["Place"]
@@ -27,14 +30,28 @@ class Place:
 
     @classmethod
     def of_author(cls) -> Place:
-        """The innermost calling line that is not this package's own."""
+        """The innermost calling line that is not this package's own, or what is said to be it."""
+        if (said := _SAID.get()) is not None:
+            return said
         frame = sys._getframe(1)
         while frame.f_back is not None and _passed_through(frame.f_globals.get("__name__", "")):
             frame = frame.f_back
         return cls(file=frame.f_code.co_filename, line=frame.f_lineno)
 
+    @contextlib.contextmanager
+    def said(self) -> Iterator[None]:
+        """A block in which whatever is declared stands here: it is read from a file."""
+        token = _SAID.set(self)
+        try:
+            yield
+        finally:
+            _SAID.reset(token)
+
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
+
+
+_SAID: ContextVar[Place | None] = ContextVar("carthage_place", default=None)
 
 
 def _passed_through(module: str) -> bool:
