@@ -10,12 +10,14 @@ import asyncio
 import contextlib
 import json
 import socket
+import ssl
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 from pytest_carthage.errors import CarthageError
 from pytest_carthage.mirror.archives import Archives
+from pytest_carthage.mirror.authority import Authority
 from pytest_carthage.mirror.fetching import Fetching
 from pytest_carthage.mirror.indexes import Indexes
 from pytest_carthage.mirror.message import Answer, Request, read_request, write_answer
@@ -38,6 +40,9 @@ class Mirror:
         self._archives = Archives(settings, fetching)
         self._repositories = Repositories(settings, fetching)
         self._indexes = Indexes(settings)
+        self._authority = Authority(folder=settings.cache / "authority")
+        #: host to what answers in its place
+        self._contexts: dict[str, ssl.SSLContext] = {}
         self._servers: dict[str, asyncio.Server] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -90,7 +95,15 @@ class Mirror:
     async def _converse(
         self, client: Client, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        while request := await read_request(reader, "http", ""):
+        scheme, host = "http", ""
+        while request := await read_request(reader, scheme, host):
+            if request.method == "CONNECT":  # whom it wants to reach is answered for here
+                name, _, port = request.url.rpartition(":")
+                context = await asyncio.to_thread(self._context, name)
+                writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                await writer.start_tls(context)
+                scheme, host = "https", name if port == "443" else request.url
+                continue
             try:
                 answer = await self._answer(client, request)
             except (CarthageError, OSError) as error:
@@ -108,6 +121,11 @@ class Mirror:
             return answer
         apt = await asyncio.to_thread(self._archives.cache_of, client)
         return await self._repositories.answer(apt, request)
+
+    def _context(self, host: str) -> ssl.SSLContext:
+        if host not in self._contexts:
+            self._contexts[host] = self._authority.context(host)
+        return self._contexts[host]
 
     def _record(self, client: Client, request: Request, answer: Answer) -> None:
         """Write down what was asked for; the owner is told what was refused."""

@@ -88,6 +88,20 @@ def test_repository_that_nobody_has_named_is_refused_by_name(shop: Shop) -> None
     ) in refused.stderr
 
 
+def test_source_with_https_is_served_by_who_signs_for_it(shop: Shop) -> None:
+    shop.add(Machine(DEBIAN, links={"eth0": shop.lan.at(".7")}), name="secure")
+    machine = shop["secure"]
+    machine.write_text(
+        "/etc/apt/sources.list",
+        "deb https://deb.debian.org/debian bookworm main\n"
+        "deb https://apt.shop.example/debian stable main\n",
+    )
+    updated = machine.run("apt-get -q update", check=False)
+    assert " https://deb.debian.org/debian bookworm InRelease [" in updated.stdout
+    assert "https://apt.shop.example/debian/dists/stable/InRelease is of no repo" in updated.stderr
+    assert _install(machine, "hello").ok
+
+
 def test_mirror_leads_to_no_other_host(shop: Shop) -> None:
     script = (
         "exec 3<>/dev/tcp/127.86.255.254/64186; "

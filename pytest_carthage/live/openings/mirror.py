@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pytest_carthage.channels.deputy import deputy_command
 from pytest_carthage.errors import CarthageError, FabricError
 from pytest_carthage.images.policy import Policy
+from pytest_carthage.mirror.authority import Authority
 from pytest_carthage.mirror.settings import ADDRESS, Client, Settings
 from pytest_carthage.store.packages import packages_folder
 
@@ -41,10 +42,13 @@ _LARGEST = 1 << 16
 
 #: the last file of its kind: whatever proxy production has, here is none but this
 _FILE = "/etc/apt/apt.conf.d/zz-carthage"
+#: whose certificates apt takes for addresses with https
+_CERTIFICATE = "/etc/apt/carthage.pem"
 _CONFIGURATION = """\
 // pytest-carthage: packages of a sealed machine come from the mirror of its layout
 Acquire::http::Proxy "http://{address}:{port}";
 Acquire::https::Proxy "http://{address}:{port}";
+Acquire::https::CAInfo "{certificate}";
 // what was fetched once is served, also when it is old
 Acquire::Check-Valid-Until "false";
 Acquire::Languages "none";
@@ -64,12 +68,13 @@ update-notifier=false
 """
 #: lists that were never fetched are as old as can be, for whoever looks how old they are
 _FURNISH = f"""\
-is_asked=$1 pip=$2 npm=$3
+is_asked=$1 pip=$2 npm=$3 certificate=$4
 [ -z "$pip" ] || [ -e /etc/pip.conf ] || printf %s "$pip" > /etc/pip.conf
 for f in /etc/npmrc /usr/etc/npmrc; do
 [ -z "$npm" ] || [ -e $f ] || {{ mkdir -p ${{f%/*}} && printf %s "$npm" > $f; }}
 done
-if [ -d /etc/apt/apt.conf.d ]; then cat > {_FILE} || exit
+if [ -d /etc/apt/apt.conf.d ]; then
+cat > {_FILE} && printf %s "$certificate" > {_CERTIFICATE} || exit
 else [ -n "$is_asked" ] || exit {_NO_APT}; fi
 set -- /var/lib/apt/lists/*Release
 [ -e "$1" ] || touch -d @0 /var/lib/apt/lists 2>/dev/null
@@ -117,6 +122,7 @@ class Mirror:
         if policy.lock is not None:
             self._allowed += [image.packages for image in policy.lock.images.values()]
         self._control: socket.socket | None = None
+        self._trusted: str | None = None
         self._starting = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -142,14 +148,15 @@ class Mirror:
             return
         _, port = listener.getsockname()
         try:
+            certificate = await self._certificate()
             packages = self._knows.plan.packages
             pip, npm = (
                 text.format(address=ADDRESS, port=port) if is_asked else ""
                 for text, is_asked in ((_PIP, packages.pip), (_NPM, packages.npm))
             )
             done = await machine.run(
-                ["/bin/sh", "-c", _FURNISH, "sh", "y" if pip or npm else "", pip, npm],
-                input=_CONFIGURATION.format(address=ADDRESS, port=port),
+                ["/bin/sh", "-c", _FURNISH, "sh", "y" if pip or npm else "", pip, npm, certificate],
+                input=_CONFIGURATION.format(address=ADDRESS, port=port, certificate=_CERTIFICATE),
                 check=False,
             )
         except BaseException as error:
@@ -168,6 +175,17 @@ class Mirror:
         )
         self._waiting[planned.name] = client, listener
         asyncio.get_running_loop().add_reader(listener.fileno(), self._wake, planned.name)
+
+    async def _certificate(self) -> str:
+        """The certificate of who signs for addresses with https; empty: nobody can here."""
+
+        def read() -> str:
+            authority = Authority(folder=packages_folder() / "mirror" / "authority")
+            return authority.certificate.read_text() if authority.make() else ""
+
+        if self._trusted is None:
+            self._trusted = await asyncio.to_thread(read)
+        return self._trusted
 
     async def _listen(self, machine: str) -> socket.socket | None:
         """A socket that listens in a machine; None: its network is not of this kernel."""
