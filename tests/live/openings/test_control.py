@@ -18,7 +18,8 @@ from pytest_carthage.errors import GateError
 from pytest_carthage.events import Recorder
 from pytest_carthage.live.openings.control import NAME
 from pytest_carthage.work.ansible.station import Station
-from tests.live.conftest import Build
+from tests.live.conftest import Build, end
+from tests.support.descendants import TREE, new_mark, wait_for
 
 pytestmark = pytest.mark.real
 
@@ -269,3 +270,46 @@ def test_seal_holds_with_a_station(shop: Shop, as_root: None) -> None:
 
     shop.aio.portal.call(go)
     shop.assert_sealed()
+
+
+@pytest.mark.parametrize("way", ["close", "kill"])
+def test_end_of_a_play_ends_all_that_it_has_started(shop: Shop, way: str) -> None:
+    mark = new_mark()
+
+    async def go() -> None:
+        async with shop.aio.ansible_station((), for_s=60) as station:
+            process = await asyncio.create_subprocess_exec(
+                *station.command(os.environ),
+                *("/bin/sh", "-c", TREE.format(mark=mark)),
+                stdin=asyncio.subprocess.PIPE,
+                pass_fds=station.descriptors,
+            )
+            await asyncio.to_thread(wait_for, 3, mark)
+            assert process.stdin is not None
+            if way == "close":
+                process.stdin.close()
+            else:
+                process.kill()
+            await process.wait()
+        await asyncio.to_thread(wait_for, 0, mark)
+
+    shop.aio.portal.call(go)
+
+
+def test_what_a_play_leaves_running_ends_with_the_layout(shop: Shop) -> None:
+    mark = new_mark()
+
+    async def go() -> None:
+        async with shop.aio.ansible_station((), for_s=60) as station:
+            process = await asyncio.create_subprocess_exec(
+                *station.command(os.environ),
+                *("/bin/sh", "-c", f"setsid sleep {mark} >/dev/null 2>&1 &"),
+                stdin=asyncio.subprocess.PIPE,
+                pass_fds=station.descriptors,
+            )
+            assert await process.wait() == 0
+        await asyncio.to_thread(wait_for, 1, mark)
+
+    shop.aio.portal.call(go)
+    end(shop)
+    wait_for(0, mark)

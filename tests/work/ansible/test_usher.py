@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
 import signal
 import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +15,7 @@ import pytest
 
 from pytest_carthage.fabric.host import privilege
 from pytest_carthage.work.ansible.station import SEALED, Station
+from tests.support.descendants import TREE, new_mark, wait_for
 
 pytestmark = [
     pytest.mark.real,
@@ -26,13 +24,6 @@ pytestmark = [
         reason="this host allows no namespaces",
     ),
 ]
-
-#: starts programs in sessions of their own, of which one does not want to end
-TREE = """
-setsid sleep {mark}1 &
-(trap '' TERM; sleep {mark}2 & wait) &
-exec sleep {mark}3
-"""
 
 
 def inside(script: str, station: Station = SEALED) -> str:
@@ -45,23 +36,6 @@ def inside(script: str, station: Station = SEALED) -> str:
         printed = process.stdout.read()
         assert process.wait(10) == 0, printed
     return printed
-
-
-def running(mark: str) -> list[str]:
-    """Command lines of processes with a text in them."""
-    lines = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            lines.append(path.read_text().replace("\0", " "))
-    return [line for line in lines if line.startswith(f"sleep {mark}")]
-
-
-def wait_for(count: int, mark: str) -> None:
-    """Return when as many processes have that text in them."""
-    deadline = time.monotonic() + 20
-    while len(lines := running(mark)) != count:
-        assert time.monotonic() < deadline, lines
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -137,7 +111,7 @@ def test_namespace_that_is_none_is_told() -> None:
 
 @pytest.mark.parametrize("way", ["close", "signal", "kill"])
 def test_end_of_the_usher_ends_all(way: str) -> None:
-    mark = str(secrets.randbelow(10**8) + 10**8)
+    mark = new_mark()
     argv = [*SEALED.command(os.environ), "/bin/sh", "-c", TREE.format(mark=mark)]
     with subprocess.Popen(argv, stdin=subprocess.PIPE) as usher:
         assert usher.stdin is not None
