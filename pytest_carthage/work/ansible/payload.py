@@ -114,14 +114,29 @@ class Compiled:
         self, archive: bytes, folder: Path, run: Callable[[bytes], bytes | None]
     ) -> bytes | None:
         """An archive, in base64, with compiled files beside its sources."""
+        # within one run of Ansible, a module's archive is the same for all tasks and machines
+        same = folder / f"{_name(archive)}.same"
+        data = _read(same)
+        if data is not None:
+            return data
+        whole = self._whole(archive, folder, run)
+        if whole is None:
+            return None
+        with contextlib.suppress(OSError):  # another worker was faster
+            same.hardlink_to(whole)
+        return _read(whole)
+
+    def _whole(
+        self, archive: bytes, folder: Path, run: Callable[[bytes], bytes | None]
+    ) -> Path | None:
+        """The file that holds an archive, in base64, with what was compiled."""
         sources = zipfile.ZipFile(io.BytesIO(base64.b64decode(archive)))
         files = {entry.filename: sources.read(entry) for entry in sources.infolist()}
         names = {name: _name(name.encode() + b"\0" + content) for name, content in files.items()}
         # each run of Ansible dates the same files anew
         whole = folder / f"{_name(' '.join(names.values()).encode())}.zip"
-        data = _read(whole)
-        if data is not None:
-            return data
+        if whole.exists():
+            return whole
         code = {name: _read(folder / names[name]) for name in files if name.endswith(".py")}
         missing = [name for name, compiled in code.items() if compiled is None]
         if missing:
@@ -140,9 +155,8 @@ class Compiled:
                 if compiled is not None:
                     beside = zipfile.ZipInfo(f"{entry.filename}c", entry.date_time)
                     target.writestr(beside, compiled, zipfile.ZIP_DEFLATED, 1)
-        data = base64.b64encode(new.getvalue())
-        _write(whole, data)
-        return data
+        _write(whole, base64.b64encode(new.getvalue()))
+        return whole
 
 
 def _archive(files: dict[str, bytes]) -> bytes:

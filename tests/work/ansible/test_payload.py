@@ -94,6 +94,19 @@ def test_each_file_is_compiled_once_for_all_machines(tmp_path: Path) -> None:
     assert python.given == [[], files, [], ["tool/words.py"]]
 
 
+def test_same_archive_is_opened_once(tmp_path: Path) -> None:
+    compiled = Compiled(tmp_path)
+    first = compiled.program(program(), "web python3", Python())
+    (same,) = tmp_path.rglob("*.same")
+    (whole,) = tmp_path.rglob("*.zip")
+    assert same.samefile(whole)
+    whole.unlink()
+    python = Python()
+    assert compiled.program(program(), "web python3", python) == first
+    assert python.given == []
+    assert list(tmp_path.rglob("*.zip")) == []
+
+
 def test_same_source_elsewhere_is_another_file(tmp_path: Path) -> None:
     python = Python()
     Compiled(tmp_path).program(program(a=b"import missing"), "web python3", python)
@@ -164,7 +177,8 @@ def test_workers_at_the_same_time_do_not_disturb_each_other(tmp_path: Path) -> N
     assert [run(text) for text in made[:4]] == [
         f"number {number} /tool/__init__.pyc" for number in range(4)
     ]
-    assert not [path for path in tmp_path.rglob("*") if path.suffix not in ("", ".zip", ".magic")]
+    kinds = ("", ".zip", ".same", ".magic")
+    assert not [path for path in tmp_path.rglob("*") if path.suffix not in kinds]
 
 
 @pytest.mark.parametrize(

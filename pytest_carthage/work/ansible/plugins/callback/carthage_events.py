@@ -15,6 +15,7 @@ import time
 from typing import Any
 
 from ansible.plugins.callback import CallbackBase
+from ansible.plugins.loader import connection_loader
 
 DOCUMENTATION = """
 name: carthage_events
@@ -58,6 +59,12 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
                 view = view[os.write(self._fd, view) :]
         except OSError:
             self._fd = -1
+
+    def v2_playbook_on_start(self, playbook: Any) -> None:
+        """Load the connection before workers are forked, each of which would do it for itself."""
+        with contextlib.suppress(Exception):  # a task that needs it will tell
+            plugin = connection_loader.get("carthage", class_only=True)
+            sys.modules[plugin.__module__].preload()
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
         """Tell which play begins."""

@@ -126,6 +126,12 @@ def package(name: str) -> Any:
     return importlib.import_module(f"pytest_carthage.{name}")
 
 
+def preload() -> None:
+    """Load what each task needs, so that workers that are forked later have it."""
+    package("fabric.wire.client")
+    package("work.ansible.payload")
+
+
 def _client_module() -> Any:
     return package("fabric.wire.client")
 
