@@ -74,7 +74,7 @@ def _attached(block: Block) -> dict[str, dict[str, Any]]:
         return {_DEFAULT: {}}
     if isinstance(value, list):
         return {str(name): {} for name in value}
-    if isinstance(value, dict):
+    if isinstance(value, dict) and all(isinstance(one or {}, dict) for one in value.values()):
         return {str(name): settings or {} for name, settings in value.items()}
     raise block.mistake("networks", f"networks is {value!r} instead of a list", "networks: [front]")
 
@@ -83,8 +83,7 @@ def _networks(lab: Lab, document: Block, services: dict[str, Block]) -> dict[str
     blocks = dict(document.blocks("networks", "network"))
     used = {name: None for block in services.values() for name in _attached(block)}
     subnets = {
-        name: [str(row.get("subnet")) for row in _pools(block) if row.get("subnet")]
-        for name, block in blocks.items()
+        name: [str(row["subnet"]) for row in _pools(block)] for name, block in blocks.items()
     }
     taken_subnets = [ip_network(text) for row in subnets.values() for text in row]
     free = (
@@ -121,8 +120,14 @@ def _networks(lab: Lab, document: Block, services: dict[str, Block]) -> dict[str
 def _pools(block: Block) -> list[dict[str, Any]]:
     ipam = block.block("ipam")
     ipam.take("driver")
-    rows = ipam.take("config") or []
-    return [row for row in rows if isinstance(row, dict)]
+    rows = ipam.rows("config")
+    for row in rows:
+        try:
+            ip_network(row["subnet"])
+        except (KeyError, TypeError, ValueError):
+            what = f"config has {row!r} instead of a subnet"
+            raise ipam.mistake("config", what, "config: [{subnet: 10.0.0.0/24}]") from None
+    return rows
 
 
 def _ordered(services: dict[str, Block]) -> list[str]:
@@ -150,13 +155,16 @@ def _ordered(services: dict[str, Block]) -> list[str]:
 
 def _dependencies(block: Block) -> dict[str, str]:
     """Name of a service to what is awaited of it."""
+    started = "service_started"
     value = block.take("depends_on")
     if isinstance(value, dict):
         return {
-            str(name): str((settings or {}).get("condition", "service_started"))
+            str(name): str(settings.get("condition", started))
+            if isinstance(settings, dict)
+            else started
             for name, settings in value.items()
         }
-    return {str(name): "service_started" for name in value or ()}
+    return dict.fromkeys(block.texts("depends_on"), started)
 
 
 class _Services:
@@ -220,8 +228,7 @@ class _Services:
         for key, name in (("user", "user"), ("working_dir", "workdir")):
             if text := block.text(key):
                 more[name] = text
-        words = [*_words(block, "entrypoint")]
-        given = _words(block, "command")
+        words, given = block.words("entrypoint"), block.words("command")
         if words:
             arguments["command"] = [*words, *given]
         elif given:
@@ -266,7 +273,7 @@ class _Services:
 
     def _files(self, block: Block) -> list[tuple[Path, str]]:
         files = []
-        for volume in block.take("volumes") or ():
+        for volume in block.rows("volumes"):
             if isinstance(volume, dict):
                 source, target = str(volume.get("source", "")), str(volume.get("target", ""))
                 is_bind = volume.get("type") == "bind"
@@ -290,7 +297,8 @@ class _Services:
             ]
             for key in settings:
                 if key == "aliases":
-                    names = ", ".join(map(str, settings[key]))
+                    names = settings[key]
+                    names = ", ".join(map(str, names if isinstance(names, list) else [names]))
                     block.remark("networks", f"aliases ({names}) are not taken: use its own name")
                 elif key not in ("ipv4_address", "ipv6_address", "mac_address", "priority"):
                     block.remark("networks", f"{key} in network {name!r} is not understood")
@@ -319,11 +327,11 @@ class _Services:
 
     def _rights(self, block: Block, arguments: dict[str, Any]) -> None:
         for key, name in (("privileged", "privileged"), ("cap_add", "capabilities")):
-            value = block.take(key)
+            value = block.take(key) if key == "privileged" else block.texts(key)
             if not value:
                 continue
             if self._on == "podman":
-                arguments[name] = value if key == "privileged" else list(value)
+                arguments[name] = value
             else:
                 block.remark(key, f"{key} is not taken: a system container has all of it inside")
         devices = block.texts("devices")
@@ -332,12 +340,12 @@ class _Services:
         elif devices:
             block.remark("devices", 'devices are not taken: they take on="podman"')
         limits: dict[str, Any] = {}
-        if cpus := block.text("cpus"):
-            limits["cpus"] = float(cpus)
+        if (cpus := block.number("cpus")) is not None:
+            limits["cpus"] = cpus
         if memory := block.text("mem_limit"):
             limits["memory_mib"] = mebibytes(block, "mem_limit", memory)
-        if pids := block.take("pids_limit"):
-            limits["pids"] = pids
+        if (pids := block.number("pids_limit")) is not None:
+            limits["pids"] = int(pids)
         if limits:
             arguments["limits"] = Call(function=Limits, name="Limits", kwargs=limits)
 
@@ -355,18 +363,11 @@ class _Services:
         for key in ("interval", "timeout", "start_period"):
             if text := check.text(key):
                 arguments[f"{key}_s"] = _seconds(check, key, text)
-        if (retries := check.take("retries")) is not None:
+        if (retries := check.number("retries")) is not None:
             arguments["retries"] = int(retries)
         check.take("start_interval")
         check.leave()
         return Call(function=Healthcheck, name="Healthcheck", kwargs=arguments)
-
-
-def _words(block: Block, key: str) -> list[str]:
-    value = block.take(key)
-    if isinstance(value, str):
-        return shlex.split(value)
-    return [str(word) for word in value or ()]
 
 
 def _seconds(block: Block, key: str, text: str) -> float:

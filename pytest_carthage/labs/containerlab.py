@@ -95,10 +95,11 @@ class _Inherited:
         merged: dict[str, Any] = {}
         for source in sources:
             for key, value in ({} if source is None else source.values).items():
-                if key in _JOINED and isinstance(value, dict):
-                    merged[key] = {**merged.get(key, {}), **value}
-                elif key in _ADDED and isinstance(value, list):
-                    merged[key] = [*merged.get(key, []), *value]
+                before = merged.get(key)
+                if key in _JOINED and isinstance(value, dict) and isinstance(before, dict):
+                    merged[key] = {**before, **value}
+                elif key in _ADDED and isinstance(value, list) and isinstance(before, list):
+                    merged[key] = [*before, *value]
                 else:
                     merged[key] = value
         values = Lined(merged)
@@ -126,11 +127,11 @@ def _node(lab: Lab, name: str, nodes: Block, block: Block) -> Node:
         env = {**variables_of(block.file.parent, path), **env}
     if env:
         node.arguments["env"] = env
-    words = [*_words(block, "entrypoint"), *_words(block, "cmd")]
+    words = [*block.words("entrypoint"), *block.words("cmd")]
     if words:
         node.arguments["command"] = words
     limits: dict[str, Any] = {}
-    if (cpus := block.take("cpu")) is not None:
+    if (cpus := block.number("cpu")) is not None:
         limits["cpus"] = cpus
     if memory := block.text("memory"):
         limits["memory_mib"] = mebibytes(block, "memory", memory)
@@ -151,21 +152,17 @@ def _node(lab: Lab, name: str, nodes: Block, block: Block) -> Node:
     return node
 
 
-def _words(block: Block, key: str) -> list[str]:
-    import shlex
-
-    return [word for text in block.texts(key) for word in shlex.split(text)]
-
-
 def _wires(topology: Block, nodes: dict[str, Node], bridges: dict[str, Wire]) -> Iterator[Wire]:
     """Networks of its links, each a wire between two nodes; those of bridges are joined there."""
-    links = topology.take("links") or []
-    for number, values in enumerate(links):
+    for number, values in enumerate(topology.rows("links")):
+        if not isinstance(values, dict):
+            what = f"link {number + 1} is {values!r} instead of a mapping"
+            raise topology.mistake("links", what, '- endpoints: ["a:eth1", "b:eth1"]')
         link = Block(
             who=f"link {number + 1}",
             file=topology.file,
             line=next(iter(getattr(values, "lines", {}).values()), topology.place("links").line),
-            values=values if isinstance(values, dict) else {},
+            values=values,
             remarks=topology.remarks,
         )
         ends = list(_ends(link))
@@ -215,7 +212,8 @@ def _ends(link: Block) -> Iterator[tuple[str, str, str | None]]:
         raise link.mistake("endpoints", "it has no endpoints", 'endpoints: ["a:eth1", "b:eth1"]')
     for end in endpoints:
         if isinstance(end, dict):
-            yield str(end.get("node")), str(end.get("interface")), end.get("mac")
+            mac = end.get("mac")
+            yield str(end.get("node")), str(end.get("interface")), mac and str(mac)
             continue
         node, _, interface = str(end).partition(":")
         if not interface:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,6 +92,37 @@ class Block:
         if isinstance(value, list) and all(isinstance(one, str | int | float) for one in value):
             return [str(one) for one in value]
         raise self.mistake(key, f"{key} is {value!r} instead of a list of texts", f"{key}: [text]")
+
+    def words(self, key: str) -> list[str]:
+        """Words of a command: a list, or a text that a shell would take apart."""
+        value = self.take(key)
+        if not isinstance(value, str):
+            return self.texts(key)
+        try:
+            return shlex.split(value)
+        except ValueError as error:
+            raise self.mistake(
+                key, f"{key} {value!r}: {error}", f'{key}: ["sleep", "1"]'
+            ) from error
+
+    def number(self, key: str) -> float | None:
+        """A number, also one that is written as a text."""
+        value = self.take(key)
+        if value is None:
+            return None
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            raise self.mistake(
+                key, f"{key} is {value!r} instead of a number", f"{key}: 2"
+            ) from None
+
+    def rows(self, key: str) -> list[Any]:
+        """A list of whatever is in it."""
+        value = self.take(key)
+        if value is None or isinstance(value, list):
+            return value or []
+        raise self.mistake(key, f"{key} is {value!r} instead of a list", f"{key}: []")
 
     def pairs(self, key: str) -> dict[str, str | None]:
         """Names and texts: a mapping, or a list of ``NAME=TEXT``."""

@@ -142,8 +142,8 @@ def _node(lab: Lab, name: str, block: Block, wires: dict[str, Wire]) -> Node:
     if env := {key: text or "" for key, text in block.pairs("env").items()}:
         node.arguments["env"] = env
     limits: dict[str, Any] = {}
-    if cpus := block.text("cpus"):
-        limits["cpus"] = float(cpus)
+    if (cpus := block.number("cpus")) is not None:
+        limits["cpus"] = cpus
     if memory := block.text("mem"):
         limits["memory_mib"] = mebibytes(block, "mem", memory)
     if limits:
