@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Address, IPv6Address
 from types import MappingProxyType
@@ -79,16 +79,22 @@ class Privileges:
 class Condition:
     """Something that must hold before a machine counts as ready.
 
-    Made by :func:`port`, :func:`unit`, :func:`command`, :func:`file` and :func:`log`.
+    Made by :func:`port`, :func:`unit`, :func:`command`, :func:`file` and :func:`log`; a role may
+    have others.
     """
 
-    kind: Literal["port", "unit", "command", "file", "log", "rebooted", "exited"]
+    kind: Literal["port", "unit", "command", "file", "log", "rebooted", "exited", "asked"]
     #: what to look for; a port is its decimal number
     value: str
     #: who runs the command
     user: str | None = None
+    #: of a kind ``"asked"``: is given the live machine, for coroutines, and returns in words what
+    #: is still to come; empty: nothing
+    ask: Callable[[Any], Awaitable[str]] | None = None
 
     def __str__(self) -> str:
+        if self.kind == "asked":
+            return self.value
         return f"{self.kind} {self.value}".rstrip()
 
 
@@ -497,6 +503,11 @@ class _Reading:
                 self.mistake(
                     "wait_for: a machine whose main process ends at once is refused",
                     "machine.wait_for(exited()) in a test or a stage",
+                )
+            elif condition.kind == "asked":
+                self.mistake(
+                    f"wait_for: {condition} may wait for machines that are not there yet",
+                    "machine.wait_for(...) in a test or a stage",
                 )
             elif not isinstance(value, str) or not value:
                 self.mistake(f"wait_for: {condition.kind} of what? It is {value!r}", example)

@@ -35,6 +35,7 @@ ASKS: Mapping[str, Capability] = MappingProxyType(
         "log": "logs",
         "unit": "run",
         "command": "run",
+        "asked": "run",
         "rebooted": "power",
         "exited": "power",
     }

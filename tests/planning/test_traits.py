@@ -80,6 +80,7 @@ def test_conditions_ask_for_what_there_is() -> None:
         "log": "logs",
         "unit": "run",
         "command": "run",
+        "asked": "run",
         "rebooted": "power",
         "exited": "power",
     }

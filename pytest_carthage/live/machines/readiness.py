@@ -87,6 +87,16 @@ class ReadinessOperations(MachineCore):
                 if held and last.again_s is not None:
                     self._main_end = None
                 return held, str(last)
+            case "asked":
+                assert condition.ask is not None
+                try:
+                    async with asyncio.timeout(max(left_s, 0.1)):
+                        missing = await condition.ask(self)
+                except TimeoutError:
+                    return False, _CUT_OFF
+                except (CarthageError, OSError) as error:
+                    return False, str(error)
+                return not missing, missing
             case "file":
                 try:
                     await self.channel.request("stat", path=value)

@@ -15,6 +15,7 @@ _PASSED_THROUGH = (
     "pytest_carthage.model",
     "pytest_carthage.planning",
     "pytest_carthage.live",
+    "pytest_carthage.roles",
     "pytest_carthage.bridge",
     "dataclasses",
     "copy",
