@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from pytest_carthage.work.debian.status import foreign
 
 __all__ = ["Cache"]
 
+_SIGNED_BY = re.compile(r"(?m)^Signed-By: (?P<path>/\S+)$")
 _CHATTER = ("Get:", "Hit:", "Ign:", "Fetched ", "Reading ", "Building ", "W: ", "N: ")
 
 
@@ -70,7 +72,7 @@ class Cache:
             for folder in (self.folder.parent, self.folder):
                 if folder.stat().st_uid == os.geteuid():
                     folder.chmod(folder.stat().st_mode | 0o011)
-            _write(self.folder / "sources" / "carthage.sources", self.archive.sources)
+            _write(self.folder / "sources" / "carthage.sources", self._sources())
             _write(self.folder / "logins" / "carthage.conf", self.archive.logins, mode=0o600)
             for path in sources.login_files():
                 link = self.folder / "logins" / path.name
@@ -83,6 +85,23 @@ class Cache:
                 f"packages are kept in {self.folder}: {error}; "
                 "try: set CARTHAGE_IMAGES to a folder of your own"
             ) from error
+
+    def _sources(self) -> str:
+        """Its entries, with copies of keys that are an author's: apt's own user reads them."""
+
+        def copied(match: re.Match[str]) -> str:
+            source = Path(match["path"])
+            if source.is_relative_to("/usr/share/keyrings") or source.is_relative_to("/etc/apt"):
+                return match[0]
+            own = self.folder / "keys" / source.name
+            own.parent.mkdir(exist_ok=True)
+            new = own.with_name(f".{own.name}.{secrets.token_hex(4)}")
+            new.write_bytes(source.read_bytes())
+            new.chmod(0o644)
+            new.replace(own)
+            return f"Signed-By: {own}"
+
+        return _SIGNED_BY.sub(copied, self.archive.sources)
 
     def configuration(self, index: Path) -> str:
         """Text of the apt.conf(5) for an index."""

@@ -106,7 +106,10 @@ class Lists:
         if full := space.advice(ended.text, self.cache.folder):
             return f"{begin}{full}"
         if "NO_PUBKEY" in ended.text or "not signed" in ended.text:
-            return f"{begin}try: a newer debian-archive-keyring, which has the keys of new suites"
+            return (
+                f"{begin}try: a newer debian-archive-keyring, which has the keys of new suites, or "
+                "keyring=, the keys of an archive that is another one than Debian's"
+            )
         return f"{begin}try: apt-get update on this host, whose mirrors are used"
 
 
