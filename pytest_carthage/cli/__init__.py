@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from pytest_carthage.cli import (
+    ansible,
     bundle,
     doctor,
     exec_,
@@ -20,6 +21,7 @@ from pytest_carthage.cli import (
     graph,
     images,
     import_,
+    inventory,
     lock,
     logs,
     ls,
@@ -52,7 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     building = (up, plan, import_, images, lock, bundle, unbundle)
-    for module in (ls, shell, exec_, ssh_config, logs, graph, *building, rm, gc, doctor):
+    looking = (ls, shell, exec_, ssh_config, inventory, ansible, logs, graph)
+    for module in (*looking, *building, rm, gc, doctor):
         module.add(commands)
     return parser
 

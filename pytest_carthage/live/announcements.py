@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from pytest_carthage.errors import CreationError, FabricError
+from pytest_carthage.errors import AnsibleError, CreationError, FabricError
 from pytest_carthage.live.machines.machine import AsyncMachine
+from pytest_carthage.live.openings.handover import hand_over
 from pytest_carthage.live.refreshes import each_that_runs, raise_first, refresh
 from pytest_carthage.live.rooms import Rooms
 from pytest_carthage.live.runs import Describes
@@ -53,7 +54,15 @@ class Announcements:
         failures = await each_that_runs(self._surroundings.handles(), write, self._note_failure)
         failures += await self.refresh_roles()
         await self._run.describe(self._surroundings.name, sketch(plan))
+        self.hand_over()
         raise_first(failures)
+
+    def hand_over(self) -> None:
+        """Leave what others need to run Ansible in it."""
+        try:
+            hand_over(self._surroundings.plan, self._surroundings.folder)
+        except (AnsibleError, OSError) as error:
+            self._surroundings.tell("", "note", f"no Ansible from the command line: {error}")
 
     async def refresh_roles(self) -> list[CreationError]:
         """Have the services of machines know who there is; returns what went wrong."""

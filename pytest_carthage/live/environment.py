@@ -86,7 +86,7 @@ class AsyncLayout(LayoutOperations):
         self._contexts = Contexts(
             surroundings=self, run=run, fabric=fabric, providers=providers, lifetime=self._lifetime
         )
-        announcements = Announcements(surroundings=self, rooms=self._rooms, run=run)
+        self._announcements = Announcements(surroundings=self, rooms=self._rooms, run=run)
         self._resolutions = Resolutions(self, name, subscribers)
         self._creation = Creation(
             surroundings=self,
@@ -104,7 +104,7 @@ class AsyncLayout(LayoutOperations):
             providers=providers,
             contexts=self._contexts,
             creation=self._creation,
-            announcements=announcements,
+            announcements=self._announcements,
             resolutions=self._resolutions,
         )
         self._lifetime.callback(fabric.close)
@@ -173,6 +173,7 @@ class AsyncLayout(LayoutOperations):
                 list(plan.machines.values()), environment._take_in
             )
             await environment._resolutions.settle()
+            environment._announcements.hand_over()
         except BaseException as error:
             if autopsy is not None and isinstance(error, Exception):
                 with contextlib.suppress(Exception):

@@ -26,6 +26,8 @@ SOCKET = "porter.sock"
 START = "porter.json"
 _LOG = "porter.log"
 _PIECE = 1 << 18
+#: bytes that a pipe may hold for whoever is no administrator, see pipe(7)
+_PIPE = 1 << 20
 
 
 class _Refused(Exception):
@@ -47,9 +49,23 @@ def main(argv: list[str]) -> int:
     if refusal:
         sys.stderr.write(f"pytest-carthage: {refusal}\n")
         return 1
+    _widen(0)
     _thread.start_new_thread(_carry, (0, sock.fileno(), lambda: sock.shutdown(socket.SHUT_WR)))
     _carry(sock.fileno(), 1, lambda: None)
     return 0
+
+
+def _widen(fd: int) -> None:
+    """Have a pipe hold all that a client may send at once.
+
+    Some (paramiko with gevent) lose what does not fit.
+    """
+    import fcntl
+
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE)
+    except OSError:
+        pass  # it is none, or the user has too many
 
 
 def _carry(source: int, target: int, ended: Callable[[], None]) -> None:

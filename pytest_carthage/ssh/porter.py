@@ -27,6 +27,8 @@ __all__ = ["serve"]
 #: how long an init that starts may take until its machine is worked in all the same
 _BOOT_S = 60.0
 _LONGEST_LINE = 4096
+#: bytes that a client may send unasked; less than the pipe between us holds, see :mod:`.knock`
+_WINDOW = 1 << 19
 
 
 def serve(listener: socket.socket, folder: str) -> None:
@@ -46,6 +48,7 @@ class _Porter:
             server_host_keys=[str(keys.host_key)],
             compression_algs=["none"],
             encoding=None,
+            window=_WINDOW,
             line_editor=False,
             agent_forwarding=False,
             x11_forwarding=False,

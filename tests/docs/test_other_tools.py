@@ -18,7 +18,7 @@ from tests.support.unprivileged import REPOSITORY
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
 
 PAGE = REPOSITORY / "docs/how-to/other-tools.md"
-TOOLS = ("ssh", "scp", "sftp", "rsync")
+TOOLS = ("ssh", "scp", "sftp", "rsync", "ansible", "pyinfra")
 
 
 def typed() -> list[str]:
@@ -31,19 +31,21 @@ def typed() -> list[str]:
 def test_everything_that_is_told_works() -> None:
     if problems := netns_lacks():
         pytest.skip("; ".join(map(str, problems)))
-    if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
+    beside = Path(sys.executable).parent
+    path = f"{beside}:{os.environ['PATH']}"
+    if missing := [tool for tool in TOOLS if shutil.which(tool, path=path) is None]:
         pytest.skip(f"not on this host: {', '.join(missing)}")
     with tempfile.TemporaryDirectory(prefix="docs-") as folder:
         suite = Path(folder) / "suite"
         shutil.copytree(REPOSITORY / "example_suites/own_layout", suite)
-        path = Path(folder) / "bin"
-        path.mkdir()
-        ours = path / "pytest-carthage"
+        programs = Path(folder) / "bin"
+        programs.mkdir()
+        ours = programs / "pytest-carthage"
         ours.write_text(f'#!/bin/sh\nexec {sys.executable} -m pytest_carthage "$@"\n')
         ours.chmod(0o755)
         env = {
             **os.environ,
-            "PATH": f"{path}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PATH": f"{programs}:{path}",
             "CARTHAGE_STATE": f"{folder}/state",
             "PYTHONPATH": str(REPOSITORY),
         }
@@ -60,6 +62,8 @@ def test_everything_that_is_told_works() -> None:
                     check=False,
                 )
                 assert done.returncode == 0, f"{line}: {done.stdout}{done.stderr}"
+                if line.startswith("pyinfra"):  # which is content without hosts, too
+                    assert "[@ssh/desk] Success" in done.stdout + done.stderr
             assert (suite / "greeting").read_text() == "hello\n"
         finally:
             subprocess.run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -60,6 +61,17 @@ class Hosts:
         """Its folder."""
         return self.folder / "state/runs/told/envs/told-pair"
 
+    @contextlib.contextmanager
+    def built(self, run: str) -> Iterator[str]:
+        """Another environment, of that run; gives its name."""
+        done = self.ours("up", "layouts.py:Pair", "--name", run, "--quiet")
+        assert done.returncode == 0, done.stderr
+        try:
+            yield f"{run}-pair"
+        finally:
+            done = self.ours("rm", f"{run}-pair")
+            assert done.returncode == 0, done.stderr
+
     def ours(self, *words: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
         """Run ``pytest-carthage``."""
         return self.run([sys.executable, "-m", "pytest_carthage", *words], timeout_s=timeout_s)
@@ -100,12 +112,7 @@ def hosts() -> Iterator[Hosts]:
         pytest.skip("no ssh on this host; try: apt install openssh-client")
     with tempfile.TemporaryDirectory(prefix="ssh-") as folder:
         hosts = Hosts(Path(folder))
-        done = hosts.ours("up", "layouts.py:Pair", "--name", "told", "--quiet")
-        assert done.returncode == 0, done.stderr
-        try:
+        with hosts.built("told"):
             done = hosts.ours("ssh-config", "--output", str(hosts.config))
             assert done.returncode == 0, done.stderr
             yield hosts
-        finally:
-            done = hosts.ours("rm", "told-pair")
-            assert done.returncode == 0, done.stderr

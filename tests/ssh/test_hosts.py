@@ -316,3 +316,24 @@ def test_machine_that_is_stopped_is_told(hosts: Hosts) -> None:
     assert "try: pytest-carthage logs told-pair/desk" in done.stderr
     assert done.returncode == 255
     assert hosts.ssh("desk", "hostname").stdout == "desk\n"
+
+
+def test_names_that_several_environments_have_are_left_out(hosts: Hosts) -> None:
+    with hosts.built("other"):
+        done = hosts.ours("ssh-config")
+        assert done.returncode == 0, done.stderr
+        lines = [line for line in done.stdout.splitlines() if line.startswith("Host ")]
+        assert lines == [
+            "Host told-pair.web",
+            "Host told-pair.desk",
+            "Host other-pair.web",
+            "Host other-pair.desk",
+        ]
+    assert hosts.ours("ssh-config", "--output", str(hosts.config)).returncode == 0
+    assert hosts.ssh("web", "hostname").stdout == "web\n"
+
+
+def test_file_that_cannot_be_written_is_told(hosts: Hosts) -> None:
+    done = hosts.ours("ssh-config", "--output", "no/such/folder")
+    assert done.returncode == 1
+    assert "cannot write no/such/folder: No such file or directory" in done.stderr

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pytest_carthage.handles.channel import Channel
     from pytest_carthage.live.surroundings import Knows, Reaches
 
-__all__ = ["Inside", "Station", "Stations", "namespace_of"]
+__all__ = ["Inside", "Station", "Stations", "namespace_behind", "namespace_of"]
 
 #: ioctl that gives the network namespace of a socket (linux/sockios.h, since Linux 4.9)
 _SIOCGSKNS = 0x894C
@@ -155,7 +155,12 @@ async def namespace_of(fabric: Channel, name: str) -> int:
     """
     _, fds = await fabric.request("socket", machine=name)
     with socket.socket(fileno=fds[0]) as sock:
-        namespace = fcntl.ioctl(sock, _SIOCGSKNS)
+        return namespace_behind(sock)
+
+
+def namespace_behind(sock: socket.socket) -> int:
+    """A descriptor of the network namespace in which a socket was made."""
+    namespace: int = fcntl.ioctl(sock, _SIOCGSKNS)
     os.set_inheritable(namespace, False)
     return namespace
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pytest_carthage.planning.plan import Plan, PlannedMachine
 
-__all__ = ["by_ansibles_names", "check_pattern", "inventory"]
+__all__ = ["by_ansibles_names", "check_pattern", "inventory", "set_interpreters"]
 
 #: groups that Ansible has by itself
 _BUILT_IN = ("all", "ungrouped")
@@ -73,15 +73,6 @@ def inventory(
         for group in machine.groups:
             if group not in _BUILT_IN:
                 groups.setdefault(group, []).append(machine.inventory_hostname)
-    defaults: dict[str, str] = {}
-    if interpreters is not None:
-        paths = list(interpreters.values())
-        usual = max(sorted(set(paths)), key=paths.count) if paths else "auto_silent"
-        defaults["ansible_python_interpreter"] = usual
-        for name, machine in plan.machines.items():
-            own = interpreters.get(name, "auto_silent")
-            if own != usual:
-                hosts[machine.inventory_hostname].setdefault("ansible_python_interpreter", own)
     variables = {
         "ansible_carthage_socket": str(socket),
         # plays may delegate to what is no host of the inventory, but stands for one
@@ -90,13 +81,27 @@ def inventory(
         },
         "carthage_layout": plan.layout,
     }
-    return {
+    record: dict[str, Any] = {
         "hosts": hosts,
         "groups": groups,
         "variables": variables,
-        "defaults": defaults,
+        "defaults": {},
         "named": {argument: _named(pattern) for argument, pattern in patterns.items()},
     }
+    if interpreters is not None:
+        set_interpreters(record, interpreters)
+    return record
+
+
+def set_interpreters(record: dict[str, Any], interpreters: Mapping[str, str]) -> None:
+    """Have an inventory say which Python modules run with, see :func:`inventory`."""
+    paths = list(interpreters.values())
+    usual = max(sorted(set(paths)), key=paths.count) if paths else "auto_silent"
+    record["defaults"]["ansible_python_interpreter"] = usual
+    for host in record["hosts"].values():
+        own = interpreters.get(host["ansible_carthage_machine"], "auto_silent")
+        if own != usual:
+            host.setdefault("ansible_python_interpreter", own)
 
 
 def check_pattern(plan: Plan, argument: str, pattern: str) -> None:

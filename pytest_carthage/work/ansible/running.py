@@ -17,15 +17,14 @@ from pytest_carthage.work.ansible.record import write_record
 from pytest_carthage.work.ansible.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from pytest_carthage.planning.plan import Plan
     from pytest_carthage.work.ansible.command import CommandLine
     from pytest_carthage.work.ansible.environment import Environment
     from pytest_carthage.work.ansible.hearing import Hearing
 
-__all__ = ["new_log", "run"]
+__all__ = ["find_interpreters", "new_log", "run"]
 
 #: where Pythons are in machines, in the order in which they are preferred
 _INTERPRETERS = ("/usr/bin/python3", "/usr/local/bin/python3")
@@ -89,7 +88,7 @@ async def run(
     named = {name: by_ansibles_names(plan, pattern) for name, pattern in patterns.items()}
     interpreters = None
     if settings.interpreter is None:
-        interpreters = await asyncio.to_thread(_interpreters, environment.socket, plan)
+        interpreters = await asyncio.to_thread(find_interpreters, environment.socket, plan.machines)
     write_record(
         inventory_file,
         inventory(plan, socket=environment.socket, interpreters=interpreters, patterns=named),
@@ -121,14 +120,14 @@ async def run(
         raise
 
 
-def _interpreters(socket: Path, plan: Plan) -> dict[str, str]:
+def find_interpreters(socket: Path, machines: Iterable[str]) -> dict[str, str]:
     """Machine name to the Python in it; a machine without one is left out.
 
     It saves Ansible a discovery per machine. A machine that does not answer is left to
     Ansible too, which will tell.
     """
     interpreters = {}
-    for name in plan.machines:
+    for name in machines:
         with suppress(OSError, client.Refused), client.connect(str(socket), name) as agent:
             for path in _INTERPRETERS:
                 with suppress(client.Refused):
