@@ -7,6 +7,7 @@ does not appear, either. A socket at another place is covered.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from typing import TYPE_CHECKING
@@ -59,8 +60,11 @@ def hide(sockets: Collection[str], *, keep: Collection[str]) -> None:
                 continue
         except OSError:
             continue  # of another root, or out of reach
-        # whoever connects to it is refused
-        sys_.mount("/dev/null", path, None, sys_.MS_BIND)
+        try:
+            # whoever connects to it is refused
+            sys_.mount("/dev/null", path, None, sys_.MS_BIND)
+        except FileNotFoundError:
+            continue  # it is gone by now
 
 
 def _is_kept(path: str, kept: Collection[str]) -> bool:
@@ -79,15 +83,19 @@ def _contents(folder: str, kept: Collection[str]) -> Contents | None:
                 elif entry.is_dir(follow_symlinks=False):
                     contents[entry.name] = inner = _contents(entry.path, kept)
                     hides = hides or inner is not None
-                elif not entry.is_symlink() and stat.S_ISSOCK(entry.stat().st_mode):
+                elif _is_socket(entry):
                     hides = True
                 else:
                     contents[entry.name] = None
-    except PermissionError:
-        return {}  # who may not look may still connect
-    except FileNotFoundError:
-        return None  # it is gone
+    except OSError:
+        return {}  # who may not look may still connect; or its file system is out of order
     return contents if hides else None
+
+
+def _is_socket(entry: os.DirEntry[str]) -> bool:
+    if entry.is_file(follow_symlinks=False) or entry.is_symlink():  # which ask nobody
+        return False
+    return stat.S_ISSOCK(entry.stat().st_mode)
 
 
 def _rebuild(folder: str, contents: Contents) -> None:
@@ -119,8 +127,8 @@ def _fill(folder: str, old: str, contents: Contents) -> None:
                 else:
                     os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC))
                 sys_.mount(source, target, None, sys_.MS_BIND | sys_.MS_REC)
-        except (FileNotFoundError, PermissionError):
-            continue  # it went away meanwhile, or was out of reach before
+        except OSError:
+            continue  # it went away meanwhile, or was out of reach or order before
 
 
 def _resemble(path: str, about: os.stat_result) -> None:
@@ -136,19 +144,31 @@ def show_network() -> None:
 
     What else is mounted there stays. Where the kernel refuses it, all stays as it is.
     """
-    below: dict[str, int] = {}
     try:
-        with open("/proc/self/mountinfo", errors="surrogateescape") as file:
-            places = [line.split()[4] for line in file]
-        for place in sorted(places):
-            if place.startswith("/sys/") and not _is_kept(place, below):
-                below[place] = os.open(place, os.O_PATH | os.O_CLOEXEC)
-        flags = sys_.MS_NOSUID | sys_.MS_NODEV | sys_.MS_NOEXEC
-        sys_.mount("sysfs", "/sys", "sysfs", flags)
+        below = _mounted_below("/sys")
+    except OSError:
+        return
+    try:
+        sys_.mount("sysfs", "/sys", "sysfs", sys_.MS_NOSUID | sys_.MS_NODEV | sys_.MS_NOEXEC)
         for place, fd in below.items():
-            sys_.mount(f"/proc/self/fd/{fd}", place, None, sys_.MS_BIND | sys_.MS_REC)
+            with contextlib.suppress(OSError):  # out of order, or nowhere in what is new
+                sys_.mount(f"/proc/self/fd/{fd}", place, None, sys_.MS_BIND | sys_.MS_REC)
     except OSError:
         pass
     finally:
         for fd in below.values():
             os.close(fd)
+
+
+def _mounted_below(folder: str) -> dict[str, int]:
+    """Places below a folder where something is mounted, and a descriptor of that."""
+    below: dict[str, int] = {}
+    with open("/proc/self/mountinfo", errors="surrogateescape") as file:
+        places = [line.split()[4] for line in file]
+    for place in sorted(places):
+        if place.startswith(f"{folder}/") and not _is_kept(place, below):
+            try:
+                below[place] = os.open(place, os.O_PATH | os.O_CLOEXEC)
+            except OSError:
+                pass  # out of reach
+    return below

@@ -13,6 +13,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pytest_carthage.fabric.entrance import Entry
 
+#: sockets of who knows the users of a host: without them a user may have no name
+_USERS = (
+    "/var/lib/sss/pipes",
+    "/run/nslcd",
+    "/run/samba/winbindd",
+    "/run/systemd/userdb",
+)
 __all__ = ["HOST", "SEALED", "Station"]
 
 _PACKAGE = Path(__file__).resolve().parents[3]
@@ -52,7 +59,7 @@ class Station:
             "network": self.network,
             "processes": self.processes,
             "files": dict(self.files),
-            "sockets": [*self.sockets, *_agents(env)],
+            "sockets": [*self.sockets, *_USERS, *_agents(env)],
         }
         return [*python, "-c", _USHER, json.dumps(entry)]
 
