@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Sequence
 
 from benchmarks import (
+    ansible_tasks,
     command,
     connect,
     deployment,
@@ -47,6 +48,7 @@ _SCRIPTS = (
     image_last_layer,
     image_podman_build,
     deployment,
+    ansible_tasks,
     memory,
     scaling,
 )

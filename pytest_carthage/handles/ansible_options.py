@@ -23,7 +23,7 @@ ExtraVars: TypeAlias = (
 
 class AnsibleOptions(TypedDict, total=False):
     """What may be said of a run of Ansible; each is the option of that name of its programs, but
-    ``environment`` and ``outside``.
+    ``environment``, ``keep_facts`` and ``outside``.
 
     Relative paths count from the working directory of the caller. A wrong value is an
     :class:`.AnsibleError` before anything starts.
@@ -43,6 +43,9 @@ class AnsibleOptions(TypedDict, total=False):
     forks: int | None
     #: forget the facts that are kept
     flush_cache: bool
+    #: gather facts once for all plays and runs with this option, until a machine has changed from
+    #: one run to the next; plays do not see in facts what plays of the same run change
+    keep_facts: bool
     #: ``"prod@vault-password.txt"``; the label may be left out
     vault_ids: Words
     vault_password_file: Paths

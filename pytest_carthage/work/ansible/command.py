@@ -39,6 +39,7 @@ class CommandLine:
     forks: int | None = None
     force_handlers: bool = False
     flush_cache: bool = False
+    keep_facts: bool = False
     vault_ids: tuple[str, ...] = ()
     vault_password_file: tuple[Path, ...] = ()
     vault_password_env: str | None = None
@@ -70,7 +71,9 @@ class CommandLine:
             "vault_ids": _vault_ids,
             **dict.fromkeys(("limit", "tags", "skip_tags", "outside"), _words),
             **dict.fromkeys(("vault_password_file", "module_path", "inventory_extra"), _paths),
-            **dict.fromkeys(("check", "diff", "force_handlers", "flush_cache", "become"), _flag),
+            **dict.fromkeys(
+                ("check", "diff", "force_handlers", "flush_cache", "keep_facts", "become"), _flag
+            ),
         }
         read = {name: readers.get(name, _text)(name, value) for name, value in given.items()}
         line = cls(**read)

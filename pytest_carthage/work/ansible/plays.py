@@ -52,8 +52,8 @@ class Play:
         return replace(self, line=replace(self.line, diff=True))
 
     def foretelling(self) -> Play:
-        """The same, which only tells what would change, and how."""
-        return replace(self, line=replace(self.line, check=True, diff=True))
+        """The same, which only tells what would change, and how; from facts of its own."""
+        return replace(self, line=replace(self.line, check=True, diff=True, keep_facts=False))
 
 
 class Plays:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pytest_carthage.errors import TimeLimitError
 from pytest_carthage.fabric.wire import client
+from pytest_carthage.work.ansible.facts import keep
 from pytest_carthage.work.ansible.installation import find_program, make_env
 from pytest_carthage.work.ansible.inventory import by_ansibles_names, check_pattern, inventory
 from pytest_carthage.work.ansible.process import execute
@@ -72,6 +73,8 @@ async def run(
     work, log, plan = environment.folder / "ansible", hearing.log, environment.plan
     command = [find_program(program), *arguments, *line.arguments(work, log.stem)]
     env = make_env(config, work, len(plan.machines), line.environment) | dict(more_env)
+    if line.keep_facts:
+        env |= await asyncio.to_thread(keep, work, environment.socket, plan)
     settings = Settings(config, env)
     sources = (*settings.inventory, *line.inventory_extra)
     for source in sources:
