@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pytest_carthage.bridge import Opening, on_core
 from pytest_carthage.errors import CarthageError, FabricError, GateError
 from pytest_carthage.handles.gates import CUT, Ending, GateConnection, GateRecord
+from pytest_carthage.live.openings.redirect import Redirect, listening
 from pytest_carthage.model.mistakes.place import Place
 from pytest_carthage.planning.refusal import refusal
 from pytest_carthage.portal import Portal
@@ -237,6 +238,7 @@ class AsyncGate:
         self._number = 0
         self._lock = asyncio.Lock()
         self._server: asyncio.Server | None = None
+        self._redirect: Redirect | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._targets: list[tuple[int, Any]] = []
         self._relays: list[_Relay] = []
@@ -299,6 +301,7 @@ class AsyncGate:
                 )
             except BaseException:
                 self._gates.opened.remove(self)
+                await asyncio.shield(self._lead_nowhere())
                 raise
             await self._server.start_serving()
             await self._name(machine)
@@ -363,6 +366,12 @@ class AsyncGate:
         others.append(self)
 
     async def _listen(self, machine: GatedMachine) -> socket.socket:
+        if not self._at:
+            if self._is_double:
+                raise GateError(self._taken)
+            sock = await self._listen_aside(machine)
+            if sock is not None:
+                return sock
         try:
             _, fds = await self._gates.reaches.fabric.request(
                 "socket",
@@ -373,13 +382,50 @@ class AsyncGate:
             )
         except FabricError as error:
             if error.errno == errno.EADDRINUSE:
-                raise GateError(
-                    f"{self._who}: port {self.port} is taken on {self.address}: a gate is open "
-                    "there, or a program of the machine listens on all addresses; "
-                    f"try: machine.run('ss -ltn') to see it"
-                ) from error
+                raise GateError(self._taken) from error
             raise GateError(f"{self._who}: {error}") from error
         return socket.socket(fileno=fds[0])
+
+    async def _listen_aside(self, machine: GatedMachine) -> socket.socket | None:
+        """Listen on a port that no service wants, which is led to; None: not on this host."""
+        fabric = self._gates.reaches.fabric
+        try:
+            sock = await listening(fabric, machine.name, self.address, _BACKLOG)
+        except FabricError:
+            return None
+        redirect = Redirect(
+            fabric=fabric,
+            machine=machine.name,
+            address=self.address,
+            port=self.port,
+            to_port=sock.getsockname()[1],
+        )
+        try:
+            if await redirect.begin():
+                self._redirect = redirect
+                return sock
+        except BaseException:
+            sock.close()
+            raise
+        sock.close()
+        return None
+
+    @property
+    def _taken(self) -> str:
+        return (
+            f"{self._who}: port {self.port} is taken on {self.address}: a gate is open there, or a "
+            "program of the machine listens on all addresses; try: machine.run('ss -ltn') to see it"
+        )
+
+    @property
+    def _is_double(self) -> bool:
+        """Whether another gate of the machine is open to the same port of the same host."""
+        return any(
+            gate is not self
+            and gate.is_open
+            and (gate.machine, gate.host, gate.port) == (self.machine, self.host, self.port)
+            for gate in self._gates.opened
+        )
 
     async def _name(self, machine: GatedMachine) -> None:
         """Have the far end's name lead here in the machine, as long as a gate to it is open."""
@@ -487,7 +533,13 @@ class AsyncGate:
             self._closed_at, self._closed_by = time.time(), by
             with contextlib.suppress(CarthageError, OSError, KeyError):  # it is stopped, or gone
                 await self._name(self._gates.handle(self.machine))
+            await self._lead_nowhere()  # not before: what is cut is told by the same way
             self._gates.tells.tell(self._subject, "done", _summary(self.record), self._begin)
+
+    async def _lead_nowhere(self) -> None:
+        redirect, self._redirect = self._redirect, None
+        if redirect is not None:
+            await redirect.end()
 
     async def _take_in(self) -> None:
         """Take in what has happened by now: who has just hung up was not cut."""

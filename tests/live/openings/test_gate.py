@@ -524,6 +524,25 @@ def test_stopped_machine_is_refused(shop: Shop) -> None:
 
 
 @real
+def test_service_has_its_port_on_all_addresses_beside_a_gate(shop: Shop) -> None:
+    with outside(echo) as port, shop.web.socket() as before, shop.web.socket() as after:
+        before.bind(("", port))
+        before.listen()
+        with shop.gate("web", to=f"127.0.0.1:{port}") as gate:
+            with shop.web.connect(gate.port, gate.address) as sock:
+                sock.sendall(b"out")
+                assert sock.recv(3) == b"out"
+            before.close()
+            after.bind(("", port))  # as a service that is started again
+            after.listen()
+            with shop.web.connect(gate.port, gate.address) as sock:
+                sock.sendall(b"out")
+                assert sock.recv(3) == b"out"
+            with shop.web.connect(port, "127.0.0.1"):
+                after.accept()[0].close()
+
+
+@real
 def test_port_that_is_taken_in_the_machine_is_refused(shop: Shop) -> None:
     with (
         shop.gate("db", to=f"{NAME}:4447"),
