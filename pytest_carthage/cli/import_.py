@@ -34,16 +34,12 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write it."""
     from pytest_carthage.labs.reading import read_lab
-    from pytest_carthage.live.layout import Layout
+    from pytest_carthage.live.layout import here
 
     output: Path | None = arguments.output
-    lab = read_lab(
-        arguments.lab,
-        images={},
-        reserved=frozenset(name for name in dir(Layout) if not name.startswith("_")),
-        on=None if arguments.target == "netns" else arguments.target,
-        near=None if output is None else output.absolute().parent,
-    )
+    near = None if output is None else output.absolute().parent
+    on = None if arguments.target == "netns" else arguments.target
+    lab = read_lab(arguments.lab, here({}, near), on=on)
     lab.declared()  # what is wrong is told with the lab's own lines
     text = lab.source()
     if output is None:

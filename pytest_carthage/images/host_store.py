@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -10,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["host_store", "image_ids"]
+__all__ = ["entry_point", "host_store", "image_ids"]
 
 
 def image_ids() -> dict[str, str]:
@@ -26,6 +27,24 @@ def image_ids() -> dict[str, str]:
         return {name: row["id"] for row in rows for name in row.get("names") or ()}
     except (OSError, ValueError, AttributeError, TypeError, KeyError):
         return {}
+
+
+def entry_point(name: str) -> tuple[str, ...] | None:
+    """Words with which an image begins whatever command it is given; None: that is not known.
+
+    :param name: full name of an image in the store.
+    """
+    driver, root = host_store()
+    number = image_ids().get(name)
+    if root is None or number is None:
+        return None
+    # how containers/storage calls the file of a key that is no name of a file
+    key = "=" + base64.b64encode(f"sha256:{number}".encode()).decode()
+    try:
+        record = json.loads((root / f"{driver}-images" / number / key).read_text())
+        return tuple(record["config"].get("Entrypoint") or ())
+    except (OSError, ValueError, AttributeError, TypeError, KeyError):
+        return None
 
 
 def host_store() -> tuple[str, Path | None]:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from pytest_carthage.labs.documents import Block, read
-from pytest_carthage.labs.dotenv import variables_of
+from pytest_carthage.labs.dotenv import beside, variables
 from pytest_carthage.labs.expressions import Call, Method, Ref, Written
-from pytest_carthage.labs.lab import Images, Lab
+from pytest_carthage.labs.lab import Here, Lab
 from pytest_carthage.labs.memory import mebibytes
+from pytest_carthage.labs.processes import command_of
 from pytest_carthage.labs.volumes import taken
 from pytest_carthage.model.file import File
 from pytest_carthage.model.image import Healthcheck, Image
@@ -26,14 +27,7 @@ _UNITS_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DEFAULT = "default"
 
 
-def read_compose(
-    file: Path,
-    *,
-    images: Images,
-    reserved: frozenset[str],
-    on: str | None = "podman",
-    near: Path | None = None,
-) -> Lab:
+def read_compose(file: Path, here: Here, *, on: str | None = "podman") -> Lab:
     """Read ``compose.yaml``.
 
     :param on: target of its services; None: system containers.
@@ -44,11 +38,9 @@ def read_compose(
         kind="compose",
         file=file,
         title=file.parent.name,
-        near=near or file.parent,
-        images=images,
-        reserved=reserved,
+        here=here,
     )
-    document = read(file, lab.remarks, variables=variables_of(file.parent))
+    document = read(file, lab.remarks, variables=beside(file))
     lab.title = document.text("name") or lab.title
     document.take("version")
     if document.take("volumes"):
@@ -228,16 +220,9 @@ class _Services:
         for key, name in (("user", "user"), ("working_dir", "workdir")):
             if text := block.text(key):
                 more[name] = text
-        words, given = block.words("entrypoint"), block.words("command")
-        if words:
-            arguments["command"] = [*words, *given]
-        elif given:
-            # its own entry point comes before it, which is known when it is built
-            arguments["command"] = given
-            block.remark(
-                "command",
-                "command stands for the image's entry point, too",
-            )
+        begun_with = None if build is not None else reference
+        if words := command_of(block, self._lab, begun_with, "command"):
+            arguments["command"] = words
         check = self._healthcheck(block)
         if check is not None and self._on == "podman":
             more["healthcheck"] = check
@@ -309,10 +294,8 @@ class _Services:
         return links
 
     def _process(self, block: Block, arguments: dict[str, Any]) -> None:
-        env: dict[str, str] = {}
-        for path in block.texts("env_file"):
-            env |= variables_of(block.file.parent, path)
-        own = variables_of(block.file.parent)
+        env = variables(block, "env_file")
+        own = beside(block.file)
         for key, text in block.pairs("environment").items():
             if text is None and key not in own:
                 block.remark(

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from pytest_carthage.labs.documents import Block, Lined, read
-from pytest_carthage.labs.dotenv import variables_of
+from pytest_carthage.labs.dotenv import beside, variables
 from pytest_carthage.labs.expressions import Call
-from pytest_carthage.labs.lab import Images, Lab
+from pytest_carthage.labs.lab import Here, Lab
 from pytest_carthage.labs.memory import mebibytes
+from pytest_carthage.labs.processes import command_of
 from pytest_carthage.labs.volumes import files_of
 from pytest_carthage.labs.wiring import Node, Wire, join
 from pytest_carthage.model.machine import Limits
@@ -27,9 +28,7 @@ _ADDED = ("binds", "exec", "env-files")
 _OUTSIDE = ("host", "mgmt-net", "macvlan", "dummy", "vxlan", "vxlan-stitch")
 
 
-def read_containerlab(
-    file: Path, *, images: Images, reserved: frozenset[str], near: Path | None = None
-) -> Lab:
+def read_containerlab(file: Path, here: Here) -> Lab:
     """Read ``NAME.clab.yml``.
 
     :raises LayoutError: something in it is wrong, with its line.
@@ -39,11 +38,9 @@ def read_containerlab(
         kind="containerlab",
         file=file,
         title=file.name.partition(".")[0],
-        near=near or file.parent,
-        images=images,
-        reserved=reserved,
+        here=here,
     )
-    document = read(file, lab.remarks, variables=variables_of(file.parent))
+    document = read(file, lab.remarks, variables=beside(file))
     lab.title = document.text("name") or lab.title
     document.take("prefix")
     if document.take("mgmt") is not None:
@@ -122,13 +119,11 @@ def _node(lab: Lab, name: str, nodes: Block, block: Block) -> Node:
         place=nodes.place(name),
         image=lab.image(reference, block.place("image"), files),
     )
-    env = {key: text or "" for key, text in block.pairs("env").items()}
-    for path in block.texts("env-files"):
-        env = {**variables_of(block.file.parent, path), **env}
+    own = {key: text or "" for key, text in block.pairs("env").items()}
+    env = {**variables(block, "env-files"), **own}
     if env:
         node.arguments["env"] = env
-    words = [*block.words("entrypoint"), *block.words("cmd")]
-    if words:
+    if words := command_of(block, lab, reference, "cmd"):
         node.arguments["command"] = words
     limits: dict[str, Any] = {}
     if (cpus := block.number("cpu")) is not None:

@@ -11,7 +11,7 @@ from typing import Any
 from pytest_carthage.errors import LayoutError
 from pytest_carthage.labs.documents import Block, Lined, Remark
 from pytest_carthage.labs.expressions import Call
-from pytest_carthage.labs.lab import Images, Lab
+from pytest_carthage.labs.lab import Here, Lab
 from pytest_carthage.labs.memory import mebibytes
 from pytest_carthage.labs.wiring import Node, Wire, join
 from pytest_carthage.model.machine import Limits
@@ -33,9 +33,7 @@ _DEPENDS = re.compile(
 _SEVERAL = ("env", "sysctl", "exec", "port", "ulimit")
 
 
-def read_kathara(
-    folder: Path, *, images: Images, reserved: frozenset[str], near: Path | None = None
-) -> Lab:
+def read_kathara(folder: Path, here: Here) -> Lab:
     """Read a lab's folder.
 
     :raises LayoutError: something in it is wrong, with its line.
@@ -46,9 +44,7 @@ def read_kathara(
         kind="Kathará",
         file=file,
         title=folder.name,
-        near=near or folder,
-        images=images,
-        reserved=reserved,
+        here=here,
     )
     blocks = _blocks(lab)
     lab.claim(blocks)

@@ -6,7 +6,7 @@ import keyword
 import os
 import re
 import textwrap
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,12 @@ from pytest_carthage.model.file import File
 from pytest_carthage.model.image import Image
 from pytest_carthage.model.mistakes.place import Place
 
-__all__ = ["Images", "Lab", "identifier"]
+__all__ = ["EntryPoints", "Here", "Images", "Lab", "identifier"]
 
 #: reference of an image to what it is here; None: machines over the host's files
 Images = Mapping[str, Image | str | None]
+#: full name of an image in podman's store to what its commands begin with; None: it is not known
+EntryPoints = Callable[[str], tuple[str, ...] | None]
 #: what begins a reference with a transport of skopeo(1)
 _TRANSPORT = re.compile(r"(docker|docker-archive|oci|oci-archive|dir|containers-storage):")
 #: the longest line of what is written
@@ -52,6 +54,18 @@ class _Member:
         return self.written.name.partition(".")[0]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Here:
+    """What a lab finds where it is taken to."""
+
+    images: Images = field(default_factory=dict)
+    #: names that members cannot have
+    reserved: Collection[str] = ()
+    entry_points: EntryPoints = lambda name: None
+    #: folder that relative paths are of; None: the lab's own
+    near: Path | None = None
+
+
 @dataclass(slots=True, kw_only=True)
 class Lab:
     """Members of a layout, by name, and what of the lab is not among them.
@@ -63,11 +77,7 @@ class Lab:
     kind: str
     file: Path
     title: str
-    #: folder that relative paths are of
-    near: Path
-    images: Images
-    #: names that members cannot have
-    reserved: Collection[str]
+    here: Here
     remarks: list[Remark] = field(default_factory=list)
     members: dict[str, _Member] = field(default_factory=dict)
     #: what machines are called there to the names of their members
@@ -75,6 +85,11 @@ class Lab:
     #: reference of an image that is taken from here to where it is asked for
     references: dict[str, Place] = field(default_factory=dict)
     _images: dict[str, Ref] = field(default_factory=dict)
+
+    @property
+    def near(self) -> Path:
+        """Folder that relative paths are of."""
+        return self.here.near or self.file.parent
 
     def claim(self, machines: Iterable[str]) -> None:
         """Have machines be called as nearly as possible to what they are called there.
@@ -88,7 +103,7 @@ class Lab:
     def name_for(self, wanted: str) -> str:
         """A free name of a member that is as near as possible to what it is called there."""
         name = identifier(wanted)
-        if keyword.iskeyword(name) or name in self.reserved or name in _OURS:
+        if keyword.iskeyword(name) or name in self.here.reserved or name in _OURS:
             name += "_"
         number, first = 2, name
         while name in self.members or name in self.machines.values():
@@ -112,8 +127,8 @@ class Lab:
         known = self._images.get(reference)
         if known is None:
             written = Call(function=Image.oci, name="Image.oci", args=(reference,))
-            if reference in self.images:
-                given = self.images[reference]
+            if reference in self.here.images:
+                given = self.here.images[reference]
                 if given is None:
                     self._refuse_files(reference, place, files)
                     return None
@@ -144,6 +159,18 @@ class Lab:
                 f"image {reference!r}: images= has None for it, and {len(files)} files of the lab "
                 f"are to be in it; declared at {place}; try: an image of yours in its place"
             )
+
+    def entry_point(self, reference: str) -> tuple[str, ...] | None:
+        """What the commands of a reference's image begin with; None: it is not known."""
+        stands = self.here.images.get(reference, reference)
+        if stands is None:
+            return ()
+        if isinstance(stands, Image):
+            if stands.kind != "oci":
+                return None if stands.kind == "containerfile" else ()
+            stands = stands.reference
+        known = (self.here.entry_points(name) for name in _full_names(stands))
+        return next((words for words in known if words is not None), None)
 
     def missing(self, there: Collection[str]) -> LayoutError | None:
         """The error about images that are not here; None: all are.

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     import pytest
 
     from pytest_carthage.labs.documents import Remark
-    from pytest_carthage.labs.lab import Images, Lab
+    from pytest_carthage.labs.lab import Here, Images, Lab
     from pytest_carthage.live.environment import AsyncLayout
     from pytest_carthage.live.machines.machine import MachineHandle
     from pytest_carthage.live.resolved import Subscriber
     from pytest_carthage.live.rooms import Rooms
     from pytest_carthage.planning.plan import Plan
 
-__all__ = ["Layout"]
+__all__ = ["Layout", "here"]
 
 L = TypeVar("L", bound="Layout")
 
@@ -108,7 +108,7 @@ class Layout(Blocks, LayoutOperations, Declaration, machinery=True):
         from pytest_carthage.labs.containerlab import read_containerlab
 
         file = Path(Place.of_author().file).absolute().parent / path
-        return _of_lab(cls, read_containerlab(file, images=images, reserved=_reserved()))
+        return _of_lab(cls, read_containerlab(file, here(images)))
 
     @classmethod
     def from_kathara(
@@ -121,7 +121,7 @@ class Layout(Blocks, LayoutOperations, Declaration, machinery=True):
         from pytest_carthage.labs.kathara import read_kathara
 
         path = Path(Place.of_author().file).absolute().parent / folder
-        return _of_lab(cls, read_kathara(path, images=images, reserved=_reserved()))
+        return _of_lab(cls, read_kathara(path, here(images)))
 
     @classmethod
     def from_compose(
@@ -141,7 +141,7 @@ class Layout(Blocks, LayoutOperations, Declaration, machinery=True):
         from pytest_carthage.labs.compose import read_compose
 
         file = Path(Place.of_author().file).absolute().parent / path
-        return _of_lab(cls, read_compose(file, images=images, reserved=_reserved(), on=on))
+        return _of_lab(cls, read_compose(file, here(images), on=on))
 
     # The environment.
 
@@ -193,9 +193,16 @@ class Layout(Blocks, LayoutOperations, Declaration, machinery=True):
                 raise AttributeError(unknown(self.plan, name)) from None
 
 
-def _reserved() -> frozenset[str]:
-    """Names that members of a layout cannot have."""
-    return frozenset(name for name in dir(Layout) if not name.startswith("_"))
+def here(images: Images, near: Path | None = None) -> Here:
+    """What a lab finds that becomes a layout.
+
+    :param near: folder that relative paths are of, where it is not the lab's own.
+    """
+    from pytest_carthage.images.host_store import entry_point
+    from pytest_carthage.labs.lab import Here
+
+    reserved = frozenset(name for name in dir(Layout) if not name.startswith("_"))
+    return Here(images=images, reserved=reserved, entry_points=entry_point, near=near)
 
 
 def _of_lab(cls: type[L], lab: Lab) -> type[L]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from pytest_carthage import Condition, Image, Layout, LayoutError, Limits
+from pytest_carthage import Condition, HostError, Image, Layout, LayoutError, Limits
+from pytest_carthage.labs.compose import read_compose
+from pytest_carthage.labs.lab import Here
 from pytest_carthage.planning import make_plan
 from tests.labs.conftest import SHOP
 
@@ -110,6 +113,49 @@ def test_variables_are_those_of_the_file_beside_it_and_not_of_the_environment(
 def test_mistake_is_told_with_file_and_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(LayoutError, match=message):
         Layout.from_compose(written(tmp_path, text), images={"x": None}, on=None)
+
+
+def test_command_is_given_to_the_entry_point_of_its_image(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        "services:\n  a: {image: db, command: -c size=3}\n"
+        "  b: {image: db, entrypoint: /init, command: [go]}\n  c: {image: other, command: x}\n",
+    )
+    known = {"docker.io/library/db:latest": ("entry.sh", "db")}
+    lab = read_compose(path, Here(images={"other": None}, entry_points=known.get), on=None)
+    commands = {
+        name: member.written.kwargs.get("command")
+        for name, member in lab.members.items()
+        if member.kind == "Machine"
+    }
+    assert commands == {"a": ["entry.sh", "db", "-c", "size=3"], "b": ["/init", "go"], "c": ["x"]}
+    assert lab.remarks == []
+    strange = read_compose(path, Here(), on=None)
+    assert [str(remark) for remark in strange.remarks] == [
+        f"compose.yaml:{line}: service '{name}': the entry point of its image is not known, and the"
+        " command stands for that, too"
+        for line, name in ((2, "a"), (4, "c"))
+    ]
+
+
+def test_files_of_variables_are_read_and_missed_by_name(tmp_path: Path) -> None:
+    (tmp_path / "x.env").write_text("export A='1'\n# B=2\nC=3\n")
+    text = "services:\n  a:\n    image: x\n    env_file: [x.env]\n    environment: {C: 4}\n"
+    made = Layout.from_compose(written(tmp_path, text), images={"x": None}, on=None)
+    assert dict(made.machines()["a"].env) == {"A": "1", "C": "4"}
+    (tmp_path / "x.env").unlink()
+    with pytest.raises(LayoutError, match=r"service 'a': x\.env in .*: No such file.*yaml:4"):
+        Layout.from_compose(written(tmp_path, text), images={"x": None}, on=None)
+
+
+def test_yaml_without_its_library_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    with pytest.raises(
+        HostError, match=r"YAML, which takes PyYAML; try: pip install 'pytest-carth"
+    ):
+        Layout.from_compose(written(tmp_path, "services: {a: {image: x}}\n"))
 
 
 def test_service_with_a_hyphen_is_a_member_and_keeps_its_host_name(tmp_path: Path) -> None:

@@ -15,14 +15,14 @@ from pytest_carthage import Layout, cli
 from pytest_carthage.labs.expressions import Call, Ref, text_of
 from pytest_carthage.labs.lab import Lab
 from pytest_carthage.labs.reading import read_lab
+from pytest_carthage.live.layout import here
 from tests.labs.conftest import CAMPUS, CLOS, SHOP
 
 LABS = [CLOS, CAMPUS, SHOP]
 
 
-def read(path: Path, near: Path | None = None) -> Lab:
-    reserved = frozenset(name for name in dir(Layout) if not name.startswith("_"))
-    return read_lab(path, images={}, reserved=reserved, near=near)
+def read(path: Path) -> Lab:
+    return read_lab(path, here({}))
 
 
 def described(layout: type[Layout]) -> Mapping[str, Any]:
