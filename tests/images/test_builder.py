@@ -692,3 +692,24 @@ def test_many_layers_are_no_problem(lab: Lab, look: Look) -> None:
     assert len(":".join(str(layer.tree) for layer in opened.layers)) > 4096
     assert opened.read_text("/last") == "49\n"
     assert opened.run("ls -d /n* | wc -l").stdout == "50\n"
+
+
+def test_task_with_the_network_has_the_hosts_proxies_and_certificates_and_leaves_none(
+    lab: Lab, look: Look, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "trusted.pem").write_text("certificates of a company\n")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "trusted.pem"))
+    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
+    tell = 'for n in SSL_CERT_FILE PIP_CERT CURL_CA_BUNDLE; do eval "cat \\"\\$$n\\""; done'
+
+    @filesystem_task("fetch", network=True)
+    async def fetch(fs: AsyncFilesystem) -> None:
+        assert (await fs.run(tell)).stdout == "certificates of a company\n" * 3
+        assert (await fs.run("echo $https_proxy")).stdout == "http://proxy.example:3128\n"
+
+    @filesystem_task("see")
+    async def see(fs: AsyncFilesystem) -> None:
+        assert (await fs.run("echo $https_proxy$SSL_CERT_FILE; ls /run")).stdout == "\nlock\n"
+
+    handle = look(lab.build(DEBIAN.with_(fetch, see)))
+    assert not handle.exists("/run/carthage-certificates.pem")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pytest_carthage.errors import BuildError, HostError
 from pytest_carthage.images import recipe
+from pytest_carthage.images.building import outside
 from pytest_carthage.images.building.bench import emptied, leave_only_tree, packages_of, tools
 from pytest_carthage.images.building.build import space_advice
 from pytest_carthage.images.building.python import lender_for
@@ -141,6 +142,8 @@ class _Making:
         lower.append(await asyncio.to_thread(tools, build.store))
         inputs = Inputs(step.anchor)
         work = await emptied(build.store.work(self.declared))
+        network = step.task is not None and step.task.network
+        env = dict(outside.environment()) if network else {}
         try:
             async with opened(
                 lower,
@@ -148,9 +151,11 @@ class _Making:
                 name=_machine_name(build.image.name),
                 who=self.who,
                 portal=build.portal,
-                network=step.task is not None and step.task.network,
-                env=dict(below[0].meta.config.get("env") or {}),
+                network=network,
+                env={**env, **(below[0].meta.config.get("env") or {})},
             ) as fs:
+                if network:
+                    await outside.furnish(fs)
                 fs.inputs, fs.python = inputs, python
                 fs.offline, fs.mirror = build.policy.offline, build.image.archive
                 fs.note = lambda text: build.tell(self.claim, f"{step.title}: {text}")
