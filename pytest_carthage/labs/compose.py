@@ -16,6 +16,7 @@ from pytest_carthage.labs.lab import Here, Lab
 from pytest_carthage.labs.memory import mebibytes
 from pytest_carthage.labs.processes import command_of
 from pytest_carthage.labs.volumes import taken
+from pytest_carthage.model.addresses.resolution import is_domain
 from pytest_carthage.model.file import File
 from pytest_carthage.model.image import Healthcheck, Image
 from pytest_carthage.model.machine import Limits, Machine, command
@@ -25,6 +26,8 @@ __all__ = ["read_compose"]
 
 _UNITS_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DEFAULT = "default"
+#: what a service may say of itself in a network
+_OF_LINKS = {"aliases", "ipv4_address", "ipv6_address", "mac_address", "priority"}
 
 
 def read_compose(file: Path, here: Here, *, on: str | None = "podman") -> Lab:
@@ -169,6 +172,8 @@ class _Services:
         self._services = services
         self._networks = networks
         self._on = on
+        #: that somebody has, in lower case
+        self._names = {name.lower() for pair in lab.machines.items() for name in pair}
 
     def add(self, name: str) -> None:
         """Have a machine for a service, after those that it depends on."""
@@ -190,9 +195,10 @@ class _Services:
         for other, condition in dependencies.items():
             if condition == "service_completed_successfully":
                 block.remark("depends_on", f"{other!r} has begun, and need not have ended")
-        if block.take("ports") is not None:
-            why = "machine.forward(PORT) leads to one while a test wants it"
-            block.remark("ports", f"ports of this host are not taken: {why}")
+        for port in block.rows("ports"):
+            inner = port.get("target") if isinstance(port, dict) else str(port).rpartition(":")[2]
+            lasting = f"{member}.forward({str(inner).partition('/')[0]})"
+            block.remark("ports", f"no port of this host leads to it, but while {lasting} does")
         for key in ("container_name", "expose", "labels", "stdin_open", "tty", "init", "platform"):
             block.take(key)
         for key in ("pull_policy", "logging", "stop_grace_period"):
@@ -280,18 +286,34 @@ class _Services:
             addresses = [
                 str(settings[key]) for key in ("ipv4_address", "ipv6_address") if key in settings
             ]
-            for key in settings:
-                if key == "aliases":
-                    names = settings[key]
-                    names = ", ".join(map(str, names if isinstance(names, list) else [names]))
-                    block.remark("networks", f"aliases ({names}) are not taken: use its own name")
-                elif key not in ("ipv4_address", "ipv6_address", "mac_address", "priority"):
-                    block.remark("networks", f"{key} in network {name!r} is not understood")
+            for key in set(settings) - _OF_LINKS:
+                block.remark("networks", f"{key} in network {name!r} is not understood")
             more = {"mac": str(settings["mac_address"])} if "mac_address" in settings else {}
+            aliases = settings.get("aliases")
+            wanted = [
+                str(one) for one in (aliases if isinstance(aliases, list) else [aliases]) if one
+            ]
+            wanted += (
+                [own_name] if number == 0 and (own_name := block.text("container_name")) else []
+            )
+            if alias := self._alias(block, wanted):
+                more["dns_name"] = alias
             links[f"eth{number}"] = Method(
                 of=self._networks[name], name="at", args=tuple(addresses), kwargs=more
             )
         return links
+
+    def _alias(self, block: Block, wanted: list[str]) -> str | None:
+        """The further name that a link has, of those wanted; of all others it is said."""
+        new = [name for name in dict.fromkeys(wanted) if name.lower() not in self._names]
+        alias = next((name for name in new if is_domain(name)), None)
+        if alias is not None:
+            self._names.add(alias.lower())
+        if others := [name for name in new if name != alias]:
+            block.remark(
+                "networks", f"names {', '.join(others)} are not taken: there is one a link"
+            )
+        return alias
 
     def _process(self, block: Block, arguments: dict[str, Any]) -> None:
         env = variables(block, "env_file")

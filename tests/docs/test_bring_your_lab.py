@@ -82,6 +82,7 @@ def served(web: MachineHandle) -> None:
     assert web.read_text("/srv/served") == "<h1>Shop</h1>\n"
     assert web.run("echo $SITE").lines == ["corner"]
     assert web.ping("db") < 5
+    assert web.ping("database") < 5  # an alias of it
 
 
 @pytest.mark.skipif(bool(PodmanProvider().check()), reason="no podman that works")

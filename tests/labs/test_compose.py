@@ -25,7 +25,7 @@ def written(folder: Path, text: str) -> Path:
 
 @pytest.fixture(scope="module")
 def shop() -> type[Layout]:
-    with pytest.warns(UserWarning, match=r"compose\.yaml:27: service 'db': secrets is not"):
+    with pytest.warns(UserWarning, match=r"service 'db': secrets is not"):
         return Layout.from_compose(SHOP, images=IMAGES)
 
 
@@ -43,6 +43,15 @@ def test_services_are_containers_in_their_networks(shop: type[Layout]) -> None:
     assert web.restart == "on-failure"
     assert web.limits == Limits(memory_mib=256)
     assert plan.machines["web"].after == ("db",)
+
+
+def test_what_is_not_taken_is_listed_with_its_line(shop: type[Layout]) -> None:
+    assert [str(remark) for remark in shop.not_taken] == [
+        "compose.yaml:17: service 'web': no port of this host leads to it, but while"
+        " web.forward(80) does",
+        "compose.yaml:26: service 'db': names store are not taken: there is one a link",
+        "compose.yaml:29: service 'db': secrets is not understood",
+    ]
 
 
 def test_healthcheck_is_the_images_on_podman_and_awaited_elsewhere(shop: type[Layout]) -> None:

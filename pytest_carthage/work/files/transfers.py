@@ -51,12 +51,12 @@ class FileOperations(Subject):
 
     @operation
     async def read_text(self, path: str) -> str:
-        """Read a text file (UTF-8).
+        """Read a text file (UTF-8); bytes that are none are surrogates (``surrogateescape``).
 
         :raises FileNotFoundError: it is not there; and so on for other causes.
         """
         async with self._opened(path, os.O_RDONLY) as fd:
-            return (await _in_thread(_read_all, fd)).decode()
+            return (await _in_thread(_read_all, fd)).decode(errors="surrogateescape")
 
     @operation
     async def write_text(
@@ -64,12 +64,14 @@ class FileOperations(Subject):
     ) -> None:
         """Write a text file (UTF-8) in place of what is there.
 
+        What :meth:`read_text` has read comes out as it was, byte for byte.
+
         :param mode: permission bits; 0o644 by default.
         :param user: who owns it.
         """
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         async with self._opened(path, flags, mode, user) as fd:
-            await _in_thread(_write_all, fd, data=text.encode())
+            await _in_thread(_write_all, fd, data=text.encode(errors="surrogateescape"))
 
     @operation
     async def put(

@@ -108,6 +108,17 @@ def test_folder_goes_with_links_and_modes_and_without_caches(
     assert web.read_text("/srv/site/link") == "page"
 
 
+def test_file_that_is_no_text_is_read_and_comes_out_as_it_was(
+    web: MachineHandle, tmp_path: Path
+) -> None:
+    (tmp_path / "latin").write_bytes(b"caf\xe9 = \xfc\n")
+    web.put(tmp_path / "latin", "/etc/latin")
+    text = web.read_text("/etc/latin")
+    assert text == "caf\udce9 = \udcfc\n"
+    web.write_text("/etc/latin", text.replace("=", "is"))
+    assert web.get("/etc/latin", tmp_path / "back").read_bytes() == b"caf\xe9 is \xfc\n"
+
+
 @pytest.mark.parametrize(
     ("source", "target", "path"),
     [
