@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 
 from pytest_carthage.fabric.container import groups
+from pytest_carthage.fabric.host.namespaces import as_root_of_files
 
 _ROOT = "/sys/fs/cgroup"
 
@@ -43,12 +45,27 @@ def remove(path: str, timeout_s: float = 5.0) -> bool:
                     os.rmdir(folder)
                 except FileNotFoundError:
                     continue
+                except PermissionError:
+                    left = True
+                    _remove_of_machine(top)
+                    break
                 except OSError:
                     left = True
                     _kill(folder)
         if not left or time.monotonic() > deadline:
             return not left
         time.sleep(0.01)  # the kernel tells nobody when a v1 group has become empty
+
+
+def _remove_of_machine(top: str) -> None:
+    """Remove groups that users of a machine own, whose ids are this user's subordinate ones."""
+    if os.geteuid() != 0:
+        subprocess.run(
+            as_root_of_files(["find", top, "-depth", "-type", "d", "-exec", "rmdir", "{}", ";"]),
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
 
 
 def _kill(folder: str) -> None:
@@ -61,5 +78,5 @@ def _kill(folder: str) -> None:
         try:
             if pid > 0:
                 os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+        except (ProcessLookupError, PermissionError):
+            continue  # of a machine's user: it ends with the machine
