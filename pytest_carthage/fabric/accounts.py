@@ -32,6 +32,14 @@ def _rows(path: str, width: int) -> list[list[str]]:
     return [row for row in rows if len(row) >= width]
 
 
+def name_of(number: int, path: str) -> str:
+    """The name of a user's or group's number; the number where there is none.
+
+    :param path: ``/etc/passwd`` or ``/etc/group``.
+    """
+    return next((row[0] for row in _rows(path, 3) if row[2] == str(number)), str(number))
+
+
 def find(user: str, group: str | None = None) -> Account:
     """Look up a user by name or number.
 

@@ -19,6 +19,7 @@ from pytest_carthage.fabric import accounts, descent, inheritance, observe
 from pytest_carthage.fabric.container import modules, settings
 from pytest_carthage.fabric.endpoint import Endpoint
 from pytest_carthage.fabric.jobs import Jobs
+from pytest_carthage.fabric.sftp import process as file_server
 from pytest_carthage.fabric.wire import frames
 from pytest_carthage.fabric.wire.server import Connection, Reply
 
@@ -56,6 +57,7 @@ class Agent(Endpoint):
     def _handlers(self) -> dict[str, Handler]:
         return {
             "run": self._run,
+            "sftp": self._sftp,
             **self.jobs.handlers,
             "open": self._open,
             "stat": self._stat,
@@ -156,6 +158,15 @@ class Agent(Endpoint):
         return Reply(
             (master,), job=self.jobs.register(process, connection, message), pid=process.pid
         )
+
+    def _sftp(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
+        """Serve files with the rights of a user, in a child that is no other program."""
+        account = accounts.find(message.get("user") or self._user)
+        if len(fds) != 3:
+            raise ValueError(f"sftp takes 3 descriptors, got {len(fds)}")
+        with descent.marked(self.jobs.next_mark), inheritance.few_files(self._files):
+            pid = file_server.fork(account, self._folder(account), fds)
+        return Reply(job=self.jobs.register_child(pid, connection, message), pid=pid)
 
     # files and sockets
 

@@ -59,10 +59,14 @@ class Jobs:
     ) -> int:
         """Take a process that was started for a request; returns the number of the job."""
         process.returncode = 0  # the endpoint's loop reaps: Popen must not
+        return self.register_child(process.pid, connection, message)
+
+    def register_child(self, pid: int, connection: Connection, message: frames.Message) -> int:
+        """The same of a child that was forked."""
         mark = self.next_mark
         self._last += 1
-        job = _Job(process.pid, mark, connection, message["id"])
-        self._jobs[self._last] = self._by_pid[process.pid] = job
+        job = _Job(pid, mark, connection, message["id"])
+        self._jobs[self._last] = self._by_pid[pid] = job
         return self._last
 
     def ended(self, pid: int, status: int) -> bool:

@@ -45,7 +45,7 @@ class Pair(Layout):
 class Hosts:
     """An environment ``told-pair``, and a configuration by which ssh reaches its machines."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, layouts: str) -> None:
         self.folder = folder
         self.config = folder / "ssh_config"
         self.env = {
@@ -54,7 +54,7 @@ class Hosts:
             "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path]),
             "LC_ALL": "C.UTF-8",
         }
-        (folder / "layouts.py").write_text(LAYOUTS)
+        (folder / "layouts.py").write_text(layouts)
 
     @property
     def environment(self) -> Path:
@@ -110,8 +110,15 @@ def hosts() -> Iterator[Hosts]:
         pytest.skip("; ".join(map(str, problems)))
     if shutil.which("ssh") is None:
         pytest.skip("no ssh on this host; try: apt install openssh-client")
+    with hosts_of(LAYOUTS) as hosts:
+        yield hosts
+
+
+@contextlib.contextmanager
+def hosts_of(layouts: str) -> Iterator[Hosts]:
+    """Hosts of another layout ``Pair``."""
     with tempfile.TemporaryDirectory(prefix="ssh-") as folder:
-        hosts = Hosts(Path(folder))
+        hosts = Hosts(Path(folder), layouts)
         with hosts.built("told"):
             done = hosts.ours("ssh-config", "--output", str(hosts.config))
             assert done.returncode == 0, done.stderr

@@ -50,6 +50,7 @@ To an agent:
 =============  ==========================================  ===================================
 ``run``        argv, user, group, cwd, env, tty, rows,     job, pid; with tty: the pty's master
                cols; fds 0, 1, 2 unless tty
+``sftp``       user; fds 0, 1, 2                           job, pid: serves files there
 ``wait``       job                                         status (negative: the signal)
 ``kill``       job, signal
 ``open``       path, flags, mode, user                     a descriptor; with commit, of a copy

@@ -31,6 +31,7 @@ _FIELDS: Mapping[str, Mapping[str, Shape]] = {
     # of an agent
     "channel": {"operations": [str]},
     "run": {"job": int, "pid": int},
+    "sftp": {"job": int, "pid": int},
     "wait": {"status": int},
     "stat": {"mode": int, "uid": int, "gid": int, "size": int, "mtime": (float, int)},
     "listdir": {"names": [_is_file_name]},
