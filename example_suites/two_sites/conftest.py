@@ -15,7 +15,8 @@ class TwoSites(Layout):
     north = Network("203.0.113.0/30", kind="point-to-point")
     south = Network("203.0.113.4/30", kind="point-to-point")
 
-    # Production's own files, as they are: frr/a1.conf is for the machine a1, and so on.
+    # Production's own files, as they are: frr/a1.conf is for the machine a1, and so on. They set
+    # the addresses of the two lines, which the layout only expects.
     debian = Image.debian("bookworm").with_packages("systemd-sysv")
     router = FrrRouter(config="frr")
 
@@ -23,25 +24,33 @@ class TwoSites(Layout):
         debian,
         init="systemd",
         roles=[router],
-        links={"office": office_a.at(".1"), "core": core_a.at(".1"), "north": north.at(".1")},
+        links={
+            "office": office_a.at(".1"),
+            "core": core_a.at(".1"),
+            "north": north.at(None, expects=".1"),
+        },
     )
     a2 = Machine(
         debian,
         init="systemd",
         roles=[router],
-        links={"core": core_a.at(".2"), "south": south.at(".5")},
+        links={"core": core_a.at(".2"), "south": south.at(None, expects=".5")},
     )
     b1 = Machine(
         debian,
         init="systemd",
         roles=[router],
-        links={"office": office_b.at(".1"), "core": core_b.at(".1"), "north": north.at(".2")},
+        links={
+            "office": office_b.at(".1"),
+            "core": core_b.at(".1"),
+            "north": north.at(None, expects=".2"),
+        },
     )
     b2 = Machine(
         debian,
         init="systemd",
         roles=[router],
-        links={"core": core_b.at(".2"), "south": south.at(".6")},
+        links={"core": core_b.at(".2"), "south": south.at(None, expects=".6")},
     )
 
     desk = Machine(links={"eth0": office_a.at(".10", gateway=".1")})

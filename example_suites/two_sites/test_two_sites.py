@@ -30,12 +30,20 @@ def test_router_has_the_loopback_address_of_its_file(sites, routed):
     sites.b1.ping("10.255.2.2")
 
 
+def test_addresses_of_the_lines_are_those_of_the_files(sites, routed):
+    assert sites.a1.address("north") == "203.0.113.1"
+    with sites.capture("south", "tcp port 179") as packets:
+        vtysh(sites.a2, "clear bgp 203.0.113.6 soft in")
+        seen = packets.wait_for(lambda packet: packet.source == "a2")
+    assert seen.destination == "b2"
+
+
 def test_south_takes_over_when_the_north_breaks(sites, routed):
     with sites.a1.link("north").down():
         for router in (sites.a1, sites.b1, sites.a2, sites.b2):
-            router.wait_for(converged(), timeout_s=20)
+            router.wait_for(converged())
         assert sites.a1.network.route_to("10.2.0.10").interface == "core"
         assert sites.desk.ping("server") < 1
     for router in (sites.a1, sites.b1):
-        router.wait_for(converged(), timeout_s=20)
+        router.wait_for(converged())
     assert sites.a1.network.route_to("10.2.0.10").interface == "north"

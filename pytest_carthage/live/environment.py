@@ -172,6 +172,7 @@ class AsyncLayout(LayoutOperations):
             await environment._creation.create_all(
                 list(plan.machines.values()), environment._take_in
             )
+            await environment._learn()
             await environment._resolutions.settle()
             environment._announcements.hand_over()
         except BaseException as error:
@@ -267,6 +268,9 @@ class AsyncLayout(LayoutOperations):
 
     async def _dismiss(self, name: str) -> None:
         await self._membership.dismiss(name)
+
+    async def _learn(self) -> None:
+        await self._membership.learn()
 
     # the end
 

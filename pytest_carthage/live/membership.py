@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from pytest_carthage.errors import HostError
+from pytest_carthage.live.learning import learn
 from pytest_carthage.live.refreshes import raise_first
 from pytest_carthage.planning import extend_plan, reduce_plan
 
@@ -76,9 +77,18 @@ class Membership:
             if planned.asks_dhcp:
                 await asyncio.shield(self._announcements.refresh_roles())
             raise
+        await learn(here, [created])
         await self._announcements.make()
         await self._resolutions.settle()
         return created
+
+    async def learn(self) -> None:
+        """Take addresses into the plan that machines have set by themselves; all hear of them.
+
+        :raises CreationError: one that runs could not be told; all others were.
+        """
+        if await learn(self._surroundings, self._surroundings.handles()):
+            await self._announcements.make()
 
     async def dismiss(self, name: str) -> None:
         """Destroy one machine; the others forget its name.

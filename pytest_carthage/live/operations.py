@@ -78,6 +78,21 @@ class LayoutOperations:
         raise NotImplementedError
 
     @operation
+    async def learn_addresses(self) -> None:
+        """Read which addresses machines have on links without any in the plan, ``at(None)``.
+
+        From then on ``address()``, names, captures and DNS know them, as they know those that were
+        there when the layout came to life.
+
+        :raises CreationError: a machine could not be told of the names.
+        """
+        await self._learn()
+
+    async def _learn(self) -> None:
+        """Take addresses into the plan that machines have set by themselves."""
+        raise NotImplementedError
+
+    @operation
     async def ansible(
         self,
         *playbooks: str | Path,

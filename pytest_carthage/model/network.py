@@ -9,6 +9,7 @@ from ipaddress import IPv4Address, IPv6Address
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
+from pytest_carthage.model.addresses.expectation import Expected, expected
 from pytest_carthage.model.addresses.ipconfig import (
     Address,
     AnyNetwork,
@@ -233,6 +234,7 @@ class Network:
         required: bool = True,
         admin_up: bool = True,
         dns_name: str | None = None,
+        expects: Expected | Sequence[Expected] | None = None,
     ) -> NetworkLink:
         """A link to this network, for ``Machine(links={"eth0": lan.at(".1")})``.
 
@@ -255,6 +257,10 @@ class Network:
         :param required: the machine is ready only when this link is.
         :param admin_up: False: the interface stays down until somebody sets it up.
         :param dns_name: a name of its own in the DNS.
+        :param expects: beside ``None``: addresses that the machine sets by itself (a routing
+            daemon, NetworkManager, a script), at most one of each family, as ``".1"`` or
+            ``"10.0.0.1/24"``. Nobody else gets them, names and captures know them, and the machine
+            is ready when it has them.
         """
         wrong_values: list[WrongValue] = []
         configs = self._spread(
@@ -274,11 +280,21 @@ class Network:
                     f"{useless}= beside None, which means no addresses", "leave one of them out"
                 )
             )
+        if expects is not None:
+            if addresses != (None,):
+                wrong_values.append(
+                    WrongValue(
+                        f"expects={expects!r} beside an address that the layout sets",
+                        "at(None, expects=...) where the machine sets it, or leave it out",
+                    )
+                )
+            configs = expected(expects, wrong_values)
         return NetworkLink(
             network=self,
             v4=configs[4],
             v6=configs[6],
             bare=addresses == (None,),
+            sets_itself=expects is not None,
             mac=mac,
             mtu=mtu,
             kind=_kind_of(self, kind, over, bond),
@@ -448,6 +464,8 @@ class NetworkLink:
     v6: V6Config | None = None
     #: the interface gets no address, whatever its network says
     bare: bool = False
+    #: what it has is set by the machine itself
+    sets_itself: bool = False
     mac: str | None = None
     mtu: int | None = None
     kind: LinkKind = "bridged"

@@ -127,7 +127,7 @@ def _routes(planned: PlannedMachine) -> list[RouteSpec]:
         {
             "destination": str(route.destination),
             "via": str(route.via),
-            "interface": (interface := _asks_on_the_way(planned, route)),
+            "interface": (interface := _not_yet_on_the_way(planned, route)),
             "onlink": interface is not None,
             "metric": None,
         }
@@ -136,9 +136,10 @@ def _routes(planned: PlannedMachine) -> list[RouteSpec]:
     return [*gateways, *static]
 
 
-def _asks_on_the_way(planned: PlannedMachine, route: PlannedRoute) -> str | None:
-    """The interface of a route whose next hop is on no link yet: its address is still asked for."""
+def _not_yet_on_the_way(planned: PlannedMachine, route: PlannedRoute) -> str | None:
+    """The interface of a route whose next hop is on no link yet: its address comes later."""
     for link in planned.links:
-        if any(one.asks and route.via in one.network for one in link.addressings):
+        later = (one for one in link.addressings if one.asks or one.sets_itself)
+        if any(route.via in one.network for one in later):
             return link.interface
     return None

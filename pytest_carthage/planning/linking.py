@@ -213,8 +213,9 @@ def _resolve(work: _Work, hostname: str, around: Neighbourhood) -> None:
             continue
         addressing = resolved.addressing
         has_address = resolved.fixed is not None or resolved.auto or addressing.asks
-        has_address = has_address and not work.link.bare
-        if not has_address and (work.link.bare or not addressing.secondary_addresses):
+        is_bare = work.link.bare and not work.link.sets_itself
+        has_address = has_address and not is_bare
+        if not has_address and (is_bare or not addressing.secondary_addresses):
             if resolved.own_gateway and addressing.gateway is not None:
                 raise around.error(
                     work.machine,
@@ -310,9 +311,14 @@ def _claim_fixed(work: _Work, around: Neighbourhood) -> None:
             address = from_mac(work.mac, addressing.network)
         if address is not None:
             _claim(work, address, around)
-            if not addressing.asks:
+            if not addressing.asks and not work.link.sets_itself:
                 _refuse_served(work, "address", address, resolved, around)
-            addressing = replace(addressing, address=with_prefix(address, addressing.network))
+            addressing = replace(
+                addressing,
+                address=with_prefix(address, addressing.network),
+                sets_itself=work.link.sets_itself,
+                is_expected=work.link.sets_itself,
+            )
         for secondary in addressing.secondary_addresses:
             _claim(work, secondary.address.ip, around)
             _refuse_served(work, "secondary address", secondary.address.ip, resolved, around)

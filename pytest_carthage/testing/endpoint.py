@@ -233,7 +233,10 @@ class FakeEndpoint:
             "hostname": self.machine.hostname,
             "processes": [],
             "listening": self._listening(),
-            "addresses": [],
+            "addresses": [
+                {"interface": name, "address": address, "up": True, "mac": ""}
+                for name, address in self.machine.addresses
+            ],
             "routes": [],
         }
 

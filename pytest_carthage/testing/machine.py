@@ -29,10 +29,13 @@ class FakeMachine:
         files: Mapping[str, str | bytes] | None = None,
         hostname: str | None = None,
         env: Mapping[str, str] | None = None,
+        addresses: Sequence[tuple[str, str]] = (),
     ) -> None:
         self.name = name
         self.hostname: str = hostname or name
         self.env = dict(env or {})
+        #: what it has set by itself: interface and address, as ``("eth0", "10.0.0.1/24")``
+        self.addresses = list(addresses)
         #: its files; ``machine.files["/etc/hosts"]`` is a text
         self.files = Tree()
         #: every command that it was asked to run, in order

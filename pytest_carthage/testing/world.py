@@ -56,6 +56,12 @@ class World(Mapping[str, FakeMachine]):
             files={"/etc/hosts": hosts, **self._files.get(planned.name, {})},
             hostname=planned.hostname,
             env=planned.env,
+            addresses=[
+                (link.interface, str(own.address))
+                for link in planned.links
+                for own in link.addressings
+                if own.is_expected
+            ],
         )
         self._machines[planned.name] = machine
         self._planned[planned.name] = planned

@@ -140,3 +140,16 @@ def test_subscriber_is_a_function() -> None:
 
     # docs: end
     assert Watched.subscribers == (told,)
+
+
+def test_machine_sets_its_address_by_itself() -> None:
+    # docs: expects
+    class Line(Layout):
+        lan = Network("10.0.0.0/24")
+        router = Machine(links={"lan0": lan.at(None, expects=".1")})  # sets it by itself
+        desk = Machine(links={"eth0": lan.at(".2", gateway=".1")})
+
+    # docs: end
+    plan = make_plan(Line)
+    assert addresses(plan) == {"router.lan0": ["10.0.0.1/24"], "desk.eth0": ["10.0.0.2/24"]}
+    assert plan.machines["router"].links[0].addressings[0].configured == ()

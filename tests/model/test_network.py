@@ -229,6 +229,31 @@ def test_short_arguments_are_for_the_family_that_they_fit(
             "leave one of them out",
         ),
         (
+            LAN.at(".1", expects=".1"),
+            "expects='.1' beside an address that the layout sets",
+            "at(None, expects=...) where the machine sets it, or leave it out",
+        ),
+        (
+            LAN.at(None, expects=[".1", ".2"]),
+            "expects has a second address of IPv4, '.2'",
+            "the one that others are to know it by",
+        ),
+        (
+            LAN.at(None, expects="10.0.0.1/99"),
+            "expects='10.0.0.1/99' is no address",
+            'expects="10.0.0.1/24"',
+        ),
+        (
+            LAN.at(None, expects=7),  # type: ignore[arg-type]
+            "expects=7 is no address",
+            'expects="10.0.0.1/24"',
+        ),
+        (
+            LAN.at(None, expects=".1", gateway=".2", dhcp=True),
+            "dhcp= beside None, which means no addresses",
+            "leave one of them out",
+        ),
+        (
             LAN.at(mac="ff:ff:ff:ff:ff:ff"),
             "mac 'ff:ff:ff:ff:ff:ff' is not a unicast hardware address",
             'mac="02:00:00:00:00:01", or leave it out',

@@ -11,6 +11,7 @@ from pytest_carthage.bridge import operation
 from pytest_carthage.channels.agent import Interrupted, execute
 from pytest_carthage.errors import CarthageError, FabricError, TimeLimitError
 from pytest_carthage.live.machines.core import MachineCore
+from pytest_carthage.live.machines.expectation import wait_for_expected
 from pytest_carthage.planning.targets import ASKS
 from pytest_carthage.provider import Ends, Logs
 
@@ -128,11 +129,12 @@ class ReadinessOperations(MachineCore):
 
     @operation
     async def wait_until_ready(self) -> None:
-        """Wait for the conditions that the machine was declared with.
+        """Wait for what the machine sets by itself, and the conditions that it was declared with.
 
-        :raises TimeLimitError: one did not hold in time.
+        :raises TimeLimitError: an address was not there in time, or a condition did not hold.
         """
         deadline = time.monotonic() + self.planned.ready_timeout_s
+        await wait_for_expected(self, deadline)
         for condition in self.planned.wait_for:
             await self.wait_for(condition, timeout_s=max(deadline - time.monotonic(), 0.1))
 

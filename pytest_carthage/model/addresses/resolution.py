@@ -113,6 +113,10 @@ class PlannedAddressing:
     dhcp: bool = False
     #: the address follows from the hardware address and what a router advertises
     slaac: bool = False
+    #: the machine sets it by itself: nobody gives it
+    sets_itself: bool = False
+    #: it was said before that the machine would; else it was seen on the live machine
+    is_expected: bool = False
     secondary_addresses: tuple[PlannedSecondary, ...] = ()
     public_address: Address | None = None
     dns_servers: tuple[Address, ...] = ()
@@ -131,6 +135,8 @@ class PlannedAddressing:
     @property
     def configured(self) -> tuple[Interface, ...]:
         """Addresses that the machine is given without asking."""
+        if self.sets_itself:
+            return ()
         own = () if self.asks or self.address is None else (self.address,)
         return (*own, *(secondary.address for secondary in self.secondary_addresses))
 
