@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ import pytest
 from pytest_carthage.fabric.host import privilege
 from pytest_carthage.work.ansible.station import SEALED, Station
 from tests.support.descendants import TREE, new_mark, wait_for
+from tests.support.unprivileged import REPOSITORY, as_user
 
 pytestmark = [
     pytest.mark.real,
@@ -62,6 +65,17 @@ def test_station_has_the_files_and_the_user_of_the_host(tmp_path: Path) -> None:
     made = tmp_path / "made"
     assert made.read_text().split() == [str(os.getuid()), str(os.getgid())]
     assert (made.stat().st_uid, made.stat().st_gid) == (os.getuid(), os.getgid())
+
+
+def test_files_of_root_are_roots_for_root_and_else_nobodys() -> None:
+    owner = inside("stat -c %U /etc/passwd").strip()
+    assert owner == ("root" if os.geteuid() == 0 else "nobody")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts something: needs root")
+def test_mount_from_inside_is_not_the_hosts() -> None:
+    assert "carthage-mark /mnt" in inside("mount -t tmpfs carthage-mark /mnt; cat /proc/mounts")
+    assert "carthage-mark /mnt" not in Path("/proc/mounts").read_text()
 
 
 def test_station_sees_its_own_processes_alone() -> None:
@@ -132,3 +146,22 @@ def test_status_is_that_of_the_program() -> None:
             timer.start()
             assert usher.wait() == status
             timer.cancel()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the others are run as they are")
+def test_ordinary_user_has_all_that() -> None:
+    if problems := privilege.user_namespace_problems():
+        pytest.skip("; ".join(map(str, problems)))
+    live = REPOSITORY / "tests/live/openings/test_control.py"
+    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, str(live)]
+    # pytest's own temporary folders are closed to others
+    with tempfile.TemporaryDirectory(prefix="unprivileged-") as home:
+        done = subprocess.run(
+            as_user(argv, home=Path(home)),
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+    assert re.search(r"\d\d passed, 3 skipped", done.stdout), done.stdout + done.stderr
