@@ -69,7 +69,7 @@ async def read_request(reader: asyncio.StreamReader, scheme: str, host: str) -> 
         return None
     first, *lines = head.rstrip().split("\r\n")
     words = first.split(" ")
-    if len(words) != 3:
+    if len(words) != 3 or not words[2].startswith("HTTP/1."):
         return None
     method, target, _ = words
     headers = {}

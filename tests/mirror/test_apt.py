@@ -7,8 +7,11 @@ import time
 import pytest
 
 from pytest_carthage import CommandError, Layout, Machine, Network
+from pytest_carthage.channels.agent import execute
 from pytest_carthage.events import Recorder
+from pytest_carthage.fabric.wire import channel
 from pytest_carthage.handles.result import Result
+from pytest_carthage.images.policy import Policy
 from pytest_carthage.live.machines.machine import MachineHandle
 from pytest_carthage.store.built import Built
 from tests.providers.conftest import DEBIAN
@@ -136,3 +139,41 @@ def test_documentation_that_was_left_out_is_told_of(shop: Shop) -> None:
 
 def test_machine_without_an_image_is_left_as_the_host_is(shop: Shop) -> None:
     assert not shop.bare.run("test -e /etc/apt/apt.conf.d/zz-carthage", check=False).ok
+
+
+def test_offline_run_serves_what_the_host_has_and_names_the_rest(build: Build, shop: Shop) -> None:
+    """The lists are there, and what the tests before have installed."""
+    _install(shop.web, "hello")
+    lan = Network("10.0.0.0/24")
+    members = {
+        "packages": "open",
+        "lan": lan,
+        "web": Machine(DEBIAN, links={"eth0": lan.at(".1")}),
+    }
+    web = build(Layout.of("Alone", members), policy=Policy(offline=True))["web"]
+    assert _install(web, "hello").ok
+    refused = web.run("apt-get -q -y install --no-install-recommends bible-kjv-text", check=False)
+    assert "503  offline, and not in this host's cache: http" in refused.stderr, refused.stderr
+
+
+def test_kept_environment_has_its_mirror(build: Build, built: Built) -> None:
+    """Nobody has asked while the session was there; machines ask when it is gone."""
+    lan = Network("10.0.0.0/24")
+    members = {"lan": lan, "web": Machine(DEBIAN, links={"eth0": lan.at(".1")})}
+    kept = build(Layout.of("Kept", members))
+    layout = kept.aio
+    layout.portal.call(lambda: layout.keep(for_s=120))
+
+    async def update() -> str:
+        try:
+            opened = await channel.connect(str(layout.socket), "the kept machine", "web")
+            argv = ["apt-get", "-q", "update"]
+            ended = await execute(
+                opened, argv, user=None, cwd=None, env={}, input=None, timeout_s=60
+            )
+            opened.close()
+            return ended[1].decode()
+        finally:
+            await layout.run.destroy(layout.name)
+
+    assert "http://deb.debian.org/debian bookworm InRelease" in layout.portal.call(update)

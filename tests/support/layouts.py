@@ -11,6 +11,7 @@ import pytest
 
 from pytest_carthage import Layout
 from pytest_carthage.events import Recorder
+from pytest_carthage.images.policy import Policy
 from pytest_carthage.live.environment import AsyncLayout
 from pytest_carthage.planning import make_plan
 from pytest_carthage.portal import Portal
@@ -30,7 +31,13 @@ Factories = Mapping[str, Callable[[], Provider]]
 class Build(Protocol):
     """Builds a layout, with the targets of all tests of a folder unless others are given."""
 
-    def __call__(self, layout: type[L], *, providers: Factories | None = None) -> L: ...
+    def __call__(
+        self,
+        layout: type[L],
+        *,
+        providers: Factories | None = None,
+        policy: Policy = Policy(),  # noqa: B008  a value
+    ) -> L: ...
 
 
 def end(layout: Layout) -> None:
@@ -66,7 +73,12 @@ def building(
         joined.append(run)
         return run
 
-    def make(layout: type[L], *, providers: Factories | None = None) -> L:
+    def make(
+        layout: type[L],
+        *,
+        providers: Factories | None = None,
+        policy: Policy = Policy(),  # noqa: B008  a value
+    ) -> L:
         known = Providers(providers or common)
         plan = make_plan(layout, targets=known.traits)
 
@@ -80,6 +92,7 @@ def building(
                 portal=portal,
                 reporter=recorder or Recorder(),
                 subscribers=layout.subscribers,
+                policy=policy,
             )
 
         environment = layout(portal.call(go))

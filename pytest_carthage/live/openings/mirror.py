@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pytest_carthage.channels.agent import Interrupted, execute
 from pytest_carthage.channels.deputy import deputy_command
 from pytest_carthage.errors import CarthageError, FabricError
 from pytest_carthage.images.policy import Policy
@@ -25,7 +26,7 @@ from pytest_carthage.mirror.settings import ADDRESS, Client, Settings
 from pytest_carthage.store.packages import packages_folder
 
 if TYPE_CHECKING:
-    from pytest_carthage.handles.result import Result
+    from pytest_carthage.handles.channel import Channel
     from pytest_carthage.live.runs import StartsDeputies
     from pytest_carthage.live.surroundings import Knows, Reaches, Tells
     from pytest_carthage.planning.plan import PlannedMachine
@@ -37,6 +38,7 @@ __all__ = ["Mirror"]
 PORTS = range(64186, 64196)
 _BACKLOG = 128
 _NO_APT = 3
+_FURNISH_S = 60.0
 #: bytes of a message from the process
 _LARGEST = 1 << 16
 
@@ -89,12 +91,11 @@ class MirroredMachine(Protocol):
     planned: PlannedMachine
 
     @property
-    def name(self) -> str:
-        """What people call it."""
-        ...
+    def channel(self) -> Channel:
+        """The connection to its agent.
 
-    async def run(self, *, input: str, check: bool, **more: Any) -> Result:
-        """Run a command in it."""
+        :raises FabricError: it is stopped, frozen or crashed.
+        """
         ...
 
 
@@ -135,7 +136,7 @@ class Mirror:
             self._allowed.append(packages)
             self._send({"allow": dict(packages)})
 
-    async def furnish(self, machine: Any) -> None:
+    async def furnish(self, machine: MirroredMachine) -> None:
         """Have a machine's apt find the mirror; one without apt stays as it is.
 
         :raises FabricError: its agent is gone.
@@ -154,20 +155,27 @@ class Mirror:
                 text.format(address=ADDRESS, port=port) if is_asked else ""
                 for text, is_asked in ((_PIP, packages.pip), (_NPM, packages.npm))
             )
-            done = await machine.run(
-                ["/bin/sh", "-c", _FURNISH, "sh", "y" if pip or npm else "", pip, npm, certificate],
-                input=_CONFIGURATION.format(address=ADDRESS, port=port, certificate=_CERTIFICATE),
-                check=False,
+            text = _CONFIGURATION.format(address=ADDRESS, port=port, certificate=_CERTIFICATE)
+            words = ["y" if pip or npm else "", pip, npm, certificate]
+            # none of those that the author's tests run
+            status, printed, _ = await execute(
+                machine.channel,
+                ["/bin/sh", "-c", _FURNISH, "sh", *words],
+                user=None,
+                cwd="/",
+                env={},
+                input=text.encode(),
+                timeout_s=_FURNISH_S,
             )
         except BaseException as error:
             listener.close()
-            if isinstance(error, CarthageError | OSError):
+            if isinstance(error, CarthageError | OSError | Interrupted):
                 return  # it has not even a shell
             raise
-        if not done.ok:
+        if status:
             listener.close()
             return
-        suite = _CODENAME.search(done.stdout)
+        suite = _CODENAME.search(printed.decode(errors="replace"))
         client = Client(
             machine=planned.name,
             suite=planned.image.suite or (suite[1] if suite else ""),
