@@ -23,6 +23,7 @@ from pytest_carthage.state import listing
 Capture = pytest.CaptureFixture[str]
 
 COMMANDS = (
+    "ansible",
     "bundle",
     "doctor",
     "exec",
@@ -30,6 +31,7 @@ COMMANDS = (
     "graph",
     "images",
     "import",
+    "inventory",
     "lock",
     "logs",
     "ls",
