@@ -181,3 +181,43 @@ def test_failed_run_tells_how_far_it_came(stand: Stand, tree: Path, records: Pat
     files = {source.path.name: source for source in covered(records, tree).sources}
     assert states(files["included.yml"]) == {"Stop": "ran", "After": "never"}
     assert states(files["site.yml"])["Expected"] == "never"
+
+
+def test_imported_playbook_included_role_and_block_count(
+    stand: Stand, tree: Path, records: Path
+) -> None:
+    (tree / "site.yml").write_text(
+        "- {import_playbook: real.yml, when: with_real | default(true)}\n"
+    )
+    (tree / "real.yml").write_text(
+        textwrap.dedent(
+            """
+            - hosts: all
+              strategy: free
+              gather_facts: false
+              tasks:
+                - when: 1 < 3
+                  block:
+                    - {name: Inner, debug: , when: 2 > 3}
+                    - {name: Other, debug: }
+                - include_role: {name: web, tasks_from: debian, apply: {when: 3 < 4}}
+                - {name: Tell, command: "true", notify: Reload}
+            """
+        )
+    )
+    run(stand(planned("web1"), planned("web2")), tree)
+    files = {
+        source.path.relative_to(tree).as_posix(): source
+        for source in covered(records, tree).sources
+    }
+    assert branches(files["site.yml"]) == {"with_real | default(true)": (True, False)}
+    assert states(files["real.yml"]) == {
+        "Inner": "skipped",
+        "Other": "ran",
+        "include_role": "ran",
+        "Tell": "ran",
+    }
+    assert branches(files["real.yml"]) == {"1 < 3": (True, False), "2 > 3": (False, True)}
+    assert states(files["roles/web/tasks/debian.yml"]) == {"One": "ran", "Two": "ran"}
+    assert states(files["roles/web/tasks/main.yml"])["Page"] == "never"
+    assert states(files["roles/web/handlers/main.yml"]) == {"Restart": "never", "Reload": "ran"}
