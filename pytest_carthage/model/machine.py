@@ -174,7 +174,8 @@ class Machine:
     :param groups: Ansible groups.
     :param variables: Ansible host variables.
     :param inventory_hostname: what Ansible calls it, where that is not the member's name: the name
-        of production's inventory, as in ``"web1.prod.example"``.
+        of production's inventory, as in ``"web1.prod.example"``. Other machines know it by that
+        name, too.
     :param after: machines (or names of machines) that must be ready before this one is made.
     """
 
@@ -584,7 +585,7 @@ class _Reading:
         remedy = 'inventory_hostname="web1.prod.example"'
         text = self.text("inventory_hostname", name, remedy)
         # what patterns and lists of hosts are written with
-        if text is not None and re.search(r"[\s,:!&~@*?\[\]]", text):
+        if text is not None and re.search(r"[\s,:!&~@#*?\[\]]", text):
             self.mistake(f"inventory_hostname {text!r} is not a name that Ansible takes", remedy)
         return text
 

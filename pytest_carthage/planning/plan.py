@@ -319,4 +319,5 @@ class Plan:
 
 def _names_of(machine: PlannedMachine, link: PlannedLink) -> tuple[str, ...]:
     own = (link.dns_name,) if link.dns_name else ()
-    return tuple(dict.fromkeys((machine.hostname, machine.name, *own)))
+    names = (machine.hostname, machine.name, machine.inventory_hostname, *own)
+    return tuple(dict.fromkeys(names))

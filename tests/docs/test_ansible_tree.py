@@ -45,6 +45,7 @@ def test_inventory_of_production(shop: Shop) -> None:
     assert shop.web.read_text("/etc/motto") == "We deliver (1.0)\n"
     assert shop.web.read_text("/etc/neighbours") == "web1.prod.example\n"
     # docs: end
+    assert shop.db.run("getent hosts web1.prod.example").stdout.split()[0] == "10.0.0.1"
 
 
 def test_command_line(shop: Shop) -> None:

@@ -137,7 +137,7 @@ def test_hosts_lists_every_address(plan: Plan) -> None:
         "10.0.0.1": ("gw",),
         "192.0.2.1": ("gw",),
         "10.0.0.10": ("db",),
-        "192.0.2.20": ("www.shop.example", "web"),
+        "192.0.2.20": ("www.shop.example", "web", "web1.prod.example"),
         "10.0.0.2": ("probe-1", "probe_1"),
     }
 

@@ -96,9 +96,11 @@ def last_lines(log: Path, lines: int = 10) -> str:
 def complaint(log: Path) -> str:
     """What Ansible printed from its first error on; its last lines when there is none."""
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    for number, line in enumerate(lines):
-        if line.startswith(("[ERROR]", "ERROR!", "ERROR:", "usage:")):
-            return "\n".join(lines[number : number + 30])
+    # older versions tell the usage of a program first, which is long
+    for beginning in (("[ERROR]", "ERROR!", "ERROR:"), ("usage:",)):
+        for number, line in enumerate(lines):
+            if line.startswith(beginning):
+                return "\n".join(lines[number : number + 30])
     return "\n".join(lines[-15:]) or "it printed nothing"
 
 
