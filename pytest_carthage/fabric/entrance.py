@@ -48,14 +48,14 @@ def enter(entry: Entry) -> User:
     user = os.geteuid(), os.getegid()
     sockets = seclusion.listening()
     is_new = entry["network"] < 0
-    if is_new:
-        _make(user)
-    else:
-        _become_owner(entry["network"])
+    is_mapped = _make(user) if is_new else _become_owner(entry["network"])
+    if not is_new:
         sys_.unshare(_OWN)
     # what is mounted on the host meanwhile is seen, and nothing the other way round
     sys_.mount("none", "/", None, sys_.MS_REC | sys_.MS_SLAVE)
     seclusion.hide(sockets, keep=entry["sockets"])
+    if is_mapped:
+        seclusion.own_settings()
     for source, target in entry["files"].items():
         sys_.mount(source, target, None, sys_.MS_BIND)
     if is_new:
@@ -83,21 +83,29 @@ def settle(user: User) -> None:
         _map(user, now)
 
 
-def _make(user: User) -> None:
+def _make(user: User) -> bool:
+    """Make new namespaces; returns whether one of them is of users."""
     flags = _OWN | sys_.CLONE_NEWNET | sys_.CLONE_NEWPID
     try:
         sys_.unshare(flags)
     except PermissionError:
         sys_.unshare(flags | sys_.CLONE_NEWUSER)
         _map(user, user)
+        return True
+    return False
 
 
-def _become_owner(network: int) -> None:
-    """Enter the user namespace of an ordinary user's fabric, where he may do what follows."""
+def _become_owner(network: int) -> bool:
+    """Enter the user namespace of an ordinary user's fabric, where he may do what follows.
+
+    :returns: whether it is another one than the caller's.
+    """
     users = fcntl.ioctl(network, _NS_GET_USERNS)
     try:
-        if not os.path.samestat(os.fstat(users), os.stat("/proc/self/ns/user")):
-            sys_.setns(users, sys_.CLONE_NEWUSER)
+        if os.path.samestat(os.fstat(users), os.stat("/proc/self/ns/user")):
+            return False
+        sys_.setns(users, sys_.CLONE_NEWUSER)
+        return True
     finally:
         os.close(users)
 

@@ -37,6 +37,7 @@ TREE = Path(__file__).with_name("ways_out")
 
 pytestmark = [
     pytest.mark.real,
+    pytest.mark.timeout(300),
     pytest.mark.skipif(
         not (Path(sys.executable).parent / "ansible-playbook").exists()
         and shutil.which("ansible-playbook") is None,
