@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 from pytest_carthage.bridge import Blocks
 from pytest_carthage.live.operations import LayoutOperations, unknown
 from pytest_carthage.live.searches import OFFERING, WITH_ROLE
+from pytest_carthage.model.mistakes.mistake import Mistake
 from pytest_carthage.model.mistakes.place import Place
 from pytest_carthage.planning.declaration import ATTRIBUTE, Declaration
 
@@ -107,8 +108,7 @@ class Layout(Blocks, LayoutOperations, Declaration, machinery=True):
         """
         from pytest_carthage.labs.containerlab import read_containerlab
 
-        file = Path(Place.of_author().file).absolute().parent / path
-        return _of_lab(cls, read_containerlab(file, here(images)))
+        return _of_lab(cls, read_containerlab(_lab_at(path), here(images)))
 
     @classmethod
     def from_kathara(
@@ -120,8 +120,7 @@ class Layout(Blocks, LayoutOperations, Declaration, machinery=True):
         """
         from pytest_carthage.labs.kathara import read_kathara
 
-        path = Path(Place.of_author().file).absolute().parent / folder
-        return _of_lab(cls, read_kathara(path, here(images)))
+        return _of_lab(cls, read_kathara(_lab_at(folder), here(images)))
 
     @classmethod
     def from_compose(
@@ -140,8 +139,7 @@ class Layout(Blocks, LayoutOperations, Declaration, machinery=True):
         """
         from pytest_carthage.labs.compose import read_compose
 
-        file = Path(Place.of_author().file).absolute().parent / path
-        return _of_lab(cls, read_compose(file, here(images), on=on))
+        return _of_lab(cls, read_compose(_lab_at(path), here(images), on=on))
 
     # The environment.
 
@@ -203,6 +201,19 @@ def here(images: Images, near: Path | None = None) -> Here:
 
     reserved = frozenset(name for name in dir(Layout) if not name.startswith("_"))
     return Here(images=images, reserved=reserved, entry_points=entry_point, near=near)
+
+
+def _lab_at(path: str | Path) -> Path:
+    """Where a lab is, by a path that an author has written.
+
+    :raises LayoutError: nothing is there.
+    """
+    place = Place.of_author()
+    whole = Path(place.file).absolute().parent / path
+    if not whole.exists():
+        remedy = "a path from the folder of this file"
+        raise Mistake(what=f"there is no {whole}", remedy=remedy, place=place).error("lab")
+    return whole
 
 
 def _of_lab(cls: type[L], lab: Lab) -> type[L]:

@@ -123,6 +123,15 @@ def test_mistake_is_told_with_file_and_line(tmp_path: Path, text: str, message: 
         Layout.from_containerlab(written(tmp_path, text), images={"x": None})
 
 
+def test_lab_that_is_not_there_is_told_with_the_authors_line() -> None:
+    with pytest.raises(
+        LayoutError,
+        match=r"lab: there is no .*/labs/none\.clab\.yml; declared at .*test_containerlab\.py:"
+        r"\d+; try: a path from the folder of this file",
+    ):
+        Layout.from_containerlab("none.clab.yml")
+
+
 def test_images_that_are_not_here_are_told_at_once(tmp_path: Path) -> None:
     path = written(
         tmp_path,
