@@ -66,11 +66,18 @@ def _of_source(source: Source) -> Iterator[tuple[int, str]]:
     else:
         for task in never:
             yield task.line, f"{task.kind} {task.name!r} was never reached"
+    skipped = {task.name for task in source.tasks if task.state == "skipped"}
+    # of several, those after a false one are not asked
+    skipped -= {each.whose for each in source.conditions if each.was_false}
     for condition in source.conditions:
-        if condition.was_asked and not condition.was_true:
-            yield condition.line, f"when: {condition.text} ({condition.whose}) was never true"
-        if condition.was_asked and not condition.was_false:
-            yield condition.line, f"when: {condition.text} ({condition.whose}) was never false"
+        text = f"when: {condition.text} ({condition.whose})"
+        if not condition.was_asked:
+            if condition.whose in skipped:
+                yield condition.line, f"{text} never had an answer"
+        elif not condition.was_true:
+            yield condition.line, f"{text} was never true"
+        elif not condition.was_false:
+            yield condition.line, f"{text} was never false"
 
 
 def _count(tasks: Sequence[Task]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from pytest_carthage.report.coverage import missing, table
@@ -71,6 +72,26 @@ def test_what_was_not_reached_is_told_by_file_and_line() -> None:
         "roles/web/tasks/main.yml:9: task 'task 9' was never reached",
         "roles/web/tasks/main.yml:13: when: x > 1 (task 13) was never false",
         "roles/web/templates/b.j2: template that was never read",
+    ]
+
+
+def test_condition_that_only_failed_is_told_and_one_after_a_false_one_is_not() -> None:
+    source = Source(
+        path=ROOT / "site.yml",
+        role="",
+        tasks=(task(1, "skipped"), task(5, "skipped")),
+        conditions=(
+            condition(2, true=False, false=False),
+            replace(condition(6, true=False, false=True), whose="task 5"),
+            replace(condition(7, true=False, false=False), whose="task 5"),
+        ),
+    )
+    source = replace(
+        source, conditions=(replace(source.conditions[0], whose="task 1"), *source.conditions[1:])
+    )
+    assert missing(Coverage(root=ROOT, sources=(source,), templates=())) == [
+        "site.yml:2: when: x > 1 (task 1) never had an answer",
+        "site.yml:6: when: x > 1 (task 5) was never true",
     ]
 
 
