@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_carthage.work.ansible.station import way_out
 from pytest_carthage.work.left_out import advice
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def failure(environment: Environment, result: PlaybookResult, status: int) -> st
         if planned is not None and planned.image is not None:
             why = advice(first.message, planned.image.left_out)
             text += f"\n{why}" if why else ""
+        if why := way_out(first.message):
+            text += f"\n{why}"
         if others:
             text += "\nit went wrong too on: " + ", ".join(
                 f"{one.host!r} (task {one.name!r} {_verb(one)})" for one in others

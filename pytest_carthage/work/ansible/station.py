@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pytest_carthage.fabric.entrance import Entry
 
+__all__ = ["HOST", "SEALED", "Station", "way_out"]
+
 #: sockets of who knows the users of a host: without them a user may have no name
 _USERS = (
     "/var/lib/sss/pipes",
@@ -20,8 +23,11 @@ _USERS = (
     "/run/samba/winbindd",
     "/run/systemd/userdb",
 )
-__all__ = ["HOST", "SEALED", "Station"]
-
+#: how programs say that nothing leads to a host, or that nobody knows its name
+_UNREACHED = re.compile(
+    "Network is unreachable|Name or service not known|Temporary failure in name resolution"
+    "|[Cc]ould not resolve host"
+)
 _PACKAGE = Path(__file__).resolve().parents[3]
 _GUARD = Path(__file__).resolve().parent / "guard.py"
 _USHER = (
@@ -75,3 +81,13 @@ def _agents(env: Mapping[str, str]) -> list[str]:
     agents = [env["SSH_AUTH_SOCK"]] if env.get("SSH_AUTH_SOCK") else []
     homes = [env.get("GNUPGHOME") or f"{env.get('HOME', '')}/.gnupg"]
     return [*agents, *homes, f"/run/user/{os.getuid()}/gnupg"]
+
+
+def way_out(message: str) -> str:
+    """What to do where a task has met with a sealed network; empty: it has not."""
+    if not _UNREACHED.search(message):
+        return ""
+    return (
+        "nothing leads out of a layout, from its machines or from 'localhost'; try: "
+        'outside=["host:port"] for what Ansible itself is to reach, layout.gate() for a machine'
+    )

@@ -155,3 +155,19 @@ def test_temporary_files_do_not_end_in_a_home(site: Site, write: Write) -> None:
     )
     assert (set(home.iterdir()) if home.is_dir() else set()) == before
     assert not site.web.run("ls -d /tmp/ansible-tmp-* || true").stdout
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        "{uri: {url: 'http://203.0.113.1/'}, delegate_to: localhost}",
+        "{uri: {url: 'http://far.prod.example/'}}",
+    ],
+)
+def test_task_that_nothing_leads_out_for_is_told_of_gates(
+    site: Site, write: Write, task: str
+) -> None:
+    playbook = write(f"- {{hosts: front, gather_facts: false, tasks: [{task}]}}\n")
+    expected = r'nothing leads out of a layout.*; try: outside=\["host:port"\] .* layout\.gate\(\)'
+    with pytest.raises(AnsibleError, match=expected):
+        site.ansible(playbook)
