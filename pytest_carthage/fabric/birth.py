@@ -83,6 +83,8 @@ def configure_network(spec: MachineSpec) -> None:
     links.build(spec["links"])
     batch = netlink.Batch()
     batch.up("lo")
+    for address in spec["loopback"]:
+        batch.address("lo", address, again=True)
     set_up_links(batch, spec, spec["links"])
     batch.commit()
 

@@ -130,6 +130,8 @@ class MachineSpec(TypedDict):
     kind: PlaceKind
     hostname: str
     links: list[LinkSpec]
+    #: addresses of the loopback interface, without prefix lengths
+    loopback: list[str]
     routes: list[RouteSpec]
     forwards: list[ForwardSpec]
     #: whether it forwards packets
@@ -167,6 +169,7 @@ def elsewhere(name: str) -> MachineSpec:
         "kind": "elsewhere",
         "hostname": name,
         "links": [],
+        "loopback": [],
         "routes": [],
         "forwards": [],
         "forward": False,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_interface
 from types import MappingProxyType
 from typing import Any, Literal, Protocol, TypeVar, overload
 
+from pytest_carthage.model.addresses.resolution import is_special
 from pytest_carthage.model.forward import Forward
 from pytest_carthage.model.image import Image
 from pytest_carthage.model.mistakes.mistake import Mistake
@@ -155,6 +156,8 @@ class Machine:
         life of 10 s it begins anew.
     :param init: ``"systemd"``, or None for a small init of the target's own.
     :param env: environment of everything that is run in the machine.
+    :param loopback: addresses of its own that are on no network, as routers have them: text such as
+        ``"10.255.0.1"``, at most one of each family, which no other machine has.
     :param forward: forward packets between the links.
     :param masquerade: interfaces behind whose address everything that leaves there hides
         (implies ``forward``).
@@ -188,6 +191,7 @@ class Machine:
     restart: str
     init: Literal["systemd"] | None
     env: Mapping[str, str]
+    loopback: tuple[Address, ...]
     forward: bool
     masquerade: tuple[str, ...]
     forwards: tuple[Forward, ...]
@@ -222,6 +226,7 @@ class Machine:
         restart: str = "no",
         init: Literal["systemd"] | None = None,
         env: Mapping[str, str] = MappingProxyType({}),
+        loopback: str | Address | Iterable[str | Address] = (),
         forward: bool = False,
         masquerade: str | Iterable[str] = (),
         forwards: Forward | Iterable[Forward] = (),
@@ -251,6 +256,7 @@ class Machine:
             "restart": reading.restart(restart, image, command, init),
             "init": reading.init(init, command),
             "env": reading.env(env),
+            "loopback": reading.loopback(loopback),
             "forward": reading.flag("forward", forward),
             "masquerade": reading.several("masquerade", masquerade, str, 'masquerade="eth0"'),
             "forwards": reading.several(
@@ -481,6 +487,30 @@ class _Reading:
             elif "\0" in value:
                 self.mistake(f"env[{name!r}]={value!r} has a null byte, which ends text", example)
         return read
+
+    def loopback(self, loopback: object) -> tuple[Address, ...]:
+        example = 'loopback="10.255.0.1"'
+        given = self.several("loopback", loopback, str | IPv4Address | IPv6Address, example)
+        read: dict[int, Address] = {}
+        for value in given:
+            try:
+                address = ip_interface(value)
+            except ValueError:
+                self.wrong("loopback", value, example)
+                continue
+            if address.network.num_addresses > 1:
+                self.mistake(
+                    f"loopback={str(value)!r} is a whole network", f'loopback="{address.ip}"'
+                )
+            elif is_special(address.ip):
+                self.mistake(
+                    f"loopback={str(value)!r} is an address that no machine can have", example
+                )
+            elif address.version in read:
+                self.mistake(f"loopback has a second address of IPv{address.version}", example)
+            else:
+                read[address.version] = address.ip
+        return tuple(read[version] for version in sorted(read))
 
     def routes(self, routes: object) -> Mapping[str, str | Address]:
         example = 'routes={"10.1.0.0/16": ".254"}'

@@ -51,6 +51,7 @@ def machine_spec(
         "kind": kind,
         "hostname": planned.hostname,
         "links": [_link_spec(link) for link in planned.links],
+        "loopback": [str(address) for address in planned.loopback],
         "routes": _routes(planned),
         "forwards": [
             {

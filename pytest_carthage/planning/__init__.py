@@ -191,6 +191,7 @@ def _neighbourhood(plan: Plan) -> Neighbourhood:
         around.names[name.lower()] = name
         around.names[machine.inventory_hostname.lower()] = name
         around.after[name] = machine.after
+        around.loopbacks.update(dict.fromkeys(machine.loopback, name))
         for link in machine.links:
             around.macs.setdefault(link.network, {})[link.mac] = name
             if link.dns_name:
@@ -235,6 +236,7 @@ def _with_machines(
             traits=traits,
             image=image,
             links=_plan_links(plan, name, machine, decided[name], names),
+            loopback=machine.loopback,
             routes=tuple(
                 PlannedRoute(destination=route.destination, via=route.via)
                 for route in decided[name].routes

@@ -184,6 +184,8 @@ class PlannedMachine:
     links: tuple[PlannedLink, ...]
     #: what machines of this target are like
     traits: Traits = UNKNOWN
+    #: addresses of its own that are on no network, IPv4 first
+    loopback: tuple[Address, ...] = ()
     routes: tuple[PlannedRoute, ...] = ()
     #: ports that lead to other machines
     forwards: tuple[PlannedForward, ...] = ()
@@ -255,6 +257,8 @@ class Plan:
             for link in machine.links:
                 for address in link.addresses:
                     table[str(address.ip)] = _names_of(machine, link)
+            for loopback in machine.loopback:
+                table[str(loopback)] = _names_of(machine)
         return table
 
     def other_ends(self, machine: str, interface: str) -> tuple[tuple[str, str], ...]:
@@ -300,6 +304,8 @@ class Plan:
                 for address in link.addresses:
                     names = meanings.setdefault(str(address.ip), {})
                     names[link.network] = _names_of(machine, link)
+            for loopback in machine.loopback:  # nobody else has it, see the rules
+                meanings[str(loopback)] = {"": _names_of(machine)}
         table: dict[str, tuple[str, ...]] = {}
         for text, by_network in meanings.items():
             near = [known for name, known in by_network.items() if name in networks]
@@ -317,7 +323,7 @@ class Plan:
         return "\n".join(lines) + "\n"
 
 
-def _names_of(machine: PlannedMachine, link: PlannedLink) -> tuple[str, ...]:
-    own = (link.dns_name,) if link.dns_name else ()
+def _names_of(machine: PlannedMachine, link: PlannedLink | None = None) -> tuple[str, ...]:
+    own = (link.dns_name,) if link is not None and link.dns_name else ()
     names = (machine.hostname, machine.name, machine.inventory_hostname, *own)
     return tuple(dict.fromkeys(names))

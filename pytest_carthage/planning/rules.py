@@ -83,6 +83,8 @@ class Neighbourhood:
     machine_of: Callable[[Machine], Sequence[str]]
     #: network to address to the machine that has it
     addresses: dict[str, dict[Address, str]] = field(default_factory=dict)
+    #: address on no network to the machine that has it
+    loopbacks: dict[Address, str] = field(default_factory=dict)
     #: network to hardware address to the machine that has it
     macs: dict[str, dict[str, str]] = field(default_factory=dict)
     #: network to addresses that belong to something outside of the layout
@@ -125,6 +127,7 @@ def decide(machines: Mapping[str, Machine], around: Neighbourhood) -> dict[str, 
     _note_servers(machines, around)
     _note_offers(machines, around)
     links = decide_links(machines, hostnames, around)
+    _claim_loopbacks(machines, around)
     after = _order(machines, links, around)
     return {
         name: _decide_one(
@@ -137,6 +140,31 @@ def decide(machines: Mapping[str, Machine], around: Neighbourhood) -> dict[str, 
         )
         for name, machine in machines.items()
     }
+
+
+def _claim_loopbacks(machines: Mapping[str, Machine], around: Neighbourhood) -> None:
+    """An address on no network is one machine's, and on no network."""
+    for name, machine in machines.items():
+        for address in machine.loopback:
+            owner = around.loopbacks.setdefault(address, name)
+            if owner != name:
+                raise around.error(
+                    name,
+                    f"loopback address '{address}' is that of machine {owner!r}",
+                    "another one",
+                    machine.place,
+                )
+    for network, taken in around.addresses.items():
+        for address in around.loopbacks.keys() & taken.keys():
+            owner, other = around.loopbacks[address], taken[address]
+            name = owner if owner in machines else other
+            raise around.error(
+                name,
+                f"address '{address}' is the loopback address of machine {owner!r}, and that of"
+                f" machine {other!r} in network {network!r}",
+                "another one",
+                machines[name].place,
+            )
 
 
 def _note_servers(machines: Mapping[str, Machine], around: Neighbourhood) -> None:

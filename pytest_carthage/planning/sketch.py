@@ -51,7 +51,9 @@ def _sketch_machine(machine: PlannedMachine) -> dict[str, Any]:
         "hostname": machine.hostname,
         "addresses": {
             link.interface: str(link.address) for link in machine.links if link.address is not None
-        },
+        }
+        | ({"lo": str(machine.loopback[0])} if machine.loopback else {}),
+        "loopback": [str(address) for address in machine.loopback],
         "image": machine.image.name if machine.image is not None else None,
         "init": machine.init,
         "roles": [type(role).__name__ for role in machine.roles],
@@ -164,6 +166,7 @@ def _recall_machine(
         forward=description["forward"],
         groups=tuple(description["groups"]),
         after=tuple(description["after"]),
+        loopback=tuple(map(ip_address, description.get("loopback", ()))),
         links=tuple(_recall_link(link, networks) for link in description["links"]),
         routes=tuple(
             PlannedRoute(destination=ip_network(route["destination"]), via=ip_address(route["via"]))

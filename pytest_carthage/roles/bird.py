@@ -132,13 +132,14 @@ def _configuration(plan: Plan, machine: PlannedMachine, role: OspfRouter) -> Ite
 
 def _has_ipv6(plan: Plan) -> bool:
     """Whether there is anything to tell of IPv6."""
-    return any(
-        address.version == 6
+    routers = [
+        machine
         for machine in plan.machines.values()
         if any(isinstance(role, OspfRouter) for role in machine.roles)
-        for link in machine.links
-        for address in link.addresses
-    )
+    ]
+    addresses = [one.ip for machine in routers for link in machine.links for one in link.addresses]
+    addresses += [own for machine in routers for own in machine.loopback]
+    return any(address.version == 6 for address in addresses)
 
 
 def _protocols(
@@ -160,6 +161,9 @@ def _protocols(
     yield f"  ipv{family} {{ import all; export {_own_default(way_out, role)}; }};"
     yield "  tick 1;"
     yield "  area 0 {"
+    for own in machine.loopback:
+        if own.version == family:  # version 3 takes no interface without a link-local address
+            yield f"    stubnet {own}/{own.max_prefixlen};"
     for link in links:
         yield f'    interface "{link.interface}" {{'
         yield from (f"      {line}" for line in _interface(plan, machine, role, link))
@@ -197,9 +201,9 @@ def _interface(
 
 def _router_id(plan: Plan, machine: PlannedMachine) -> str:
     """An address of its own, as is the custom; or else its number among the machines."""
-    for link in machine.links:
-        for address in link.addresses:
-            if address.version == 4:
-                return str(address.ip)
+    addresses = [*machine.loopback, *(one.ip for link in machine.links for one in link.addresses)]
+    for address in addresses:
+        if address.version == 4:
+            return str(address)
     number = list(plan.machines).index(machine.name) + 1
     return f"0.0.{number // 256}.{number % 256}"

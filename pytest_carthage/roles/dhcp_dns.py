@@ -315,6 +315,9 @@ def _host_records(plan: Plan, dns: DnsServer) -> Iterator[str]:
                     leaders += names
                 yield " ".join([address, *_with_domain([*leaders, *own], dns.domain)])
             leading = leading and not addresses
+        for loopback in () if dns.networks else machine.loopback:
+            own = [*(names if leading else ()), *(f"lo.{one}" for one in names)]
+            yield " ".join([str(loopback), *_with_domain(own, dns.domain)])
 
 
 def _known_addresses(link: PlannedLink, dns: DnsServer) -> list[tuple[bool, str]]:

@@ -58,6 +58,7 @@ def machine_spec(name: str = "m", **given: Any) -> MachineSpec:
         "kind": "process",
         "hostname": name,
         "links": [link_spec(name, **link) for link in links],
+        "loopback": [],
         "routes": [route_spec(**route) for route in routes],
         "forwards": [],
         "forward": False,

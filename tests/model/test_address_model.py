@@ -951,3 +951,51 @@ def test_network_replaced_by_another_kind_is_refused_where_links_do_not_fit(
         "machine 'web' of layout 'Shop': a link to a network of kind 'vxlan' has to stand on one"
         " interface (interface 'eth0'); declared at conftest.py:"
     )
+
+
+def test_loopback_addresses_are_of_the_machine_alone_and_known_by_its_name() -> None:
+    class Routers(Layout):
+        lan = Network("10.0.0.0/24")
+        r1 = Machine(
+            links={"eth0": lan.at(".1")}, loopback=["2001:db8::1", "10.255.0.1/32"], forward=True
+        )
+        r2 = Machine(loopback=ip_address("10.255.0.2"))
+
+    plan = make_plan(Routers)
+    assert [str(one) for one in plan.machines["r1"].loopback] == ["10.255.0.1", "2001:db8::1"]
+    assert plan.hosts["10.255.0.1"] == plan.hosts["10.0.0.1"] == ("r1",)
+    assert plan.hosts["10.255.0.2"] == ("r2",)
+    assert plan.hosts_in(["lan"]) == plan.hosts
+
+
+@pytest.mark.parametrize(
+    ("loopback", "message"),
+    [
+        ('"10.255.0.0/24"', "loopback='10.255.0.0/24' is a whole network; {at}; try: loopback="),
+        ('"127.0.0.1"', "loopback='127.0.0.1' is an address that no machine can have; {at}; try: "),
+        ('"fe80::1"', "loopback='fe80::1' is an address that no machine can have; {at}; try: "),
+        ('"r1"', "loopback='r1'"),
+        ('["10.255.0.1", "10.255.0.2"]', "loopback has a second address of IPv4; {at}; try: "),
+    ],
+)
+def test_loopback_that_is_wrong_is_refused(refused: Refused, loopback: str, message: str) -> None:
+    said = refused(f"class Shop(Layout):\n    web = Machine(loopback={loopback})")
+    expected = message.format(at="declared at conftest.py:2")
+    assert said.startswith(f"machine 'web' of layout 'Shop': {expected}")
+
+
+def test_loopback_of_two_machines_is_refused(refused: Refused) -> None:
+    source = """
+        class Shop(Layout):
+            lan = Network("10.0.0.0/24")
+            a = Machine(loopback="10.255.0.1")
+            b = Machine({given})
+    """
+    twice = refused(source.format(given='loopback="10.255.0.1"'))
+    assert twice.startswith(
+        "machine 'b' of layout 'Shop': loopback address '10.255.0.1' is that of machine 'a';"
+    )
+    near = refused(source.format(given='links={"eth0": lan.at(None, expects="10.255.0.1/24")}'))
+    assert (
+        "is the loopback address of machine 'a', and that of machine 'b' in network 'lan'" in near
+    )

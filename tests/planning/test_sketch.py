@@ -87,6 +87,7 @@ def test_machine_is_told_word_for_word(plan: Plan) -> None:
         "target": "image",
         "hostname": "www.shop.example",
         "addresses": {"eth0": "10.0.0.2/24"},
+        "loopback": [],
         "image": "debian-bookworm",
         "init": "systemd",
         "roles": ["Nginx"],

@@ -173,6 +173,21 @@ def test_server_of_some_networks_tells_public_addresses_of_the_others() -> None:
     ]
 
 
+def test_loopback_addresses_have_names_and_expected_ones_too() -> None:
+    class Routers(Layout):
+        lan = Network("10.0.0.0/24")
+        ns = Machine(links={"eth0": lan.at(".1")}, roles=[DnsServer()], loopback="10.255.0.1")
+        r2 = Machine(links={"eth0": lan.at(None, expects=".2")})
+        r3 = Machine(loopback="10.255.0.3")
+
+    assert told(Routers, "ns")["hosts"] == [
+        "10.0.0.1 ns eth0.ns",
+        "10.255.0.1 lo.ns",
+        "10.0.0.2 r2 eth0.r2",
+        "10.255.0.3 r3 lo.r3",
+    ]
+
+
 def test_names_of_the_layout_are_never_asked_upstream() -> None:
     class Up(Layout):
         lan = Network("10.0.0.0/24")

@@ -27,7 +27,8 @@ class AddressOperations(MachineCore):
     @property
     def addresses(self) -> Mapping[str, str]:
         """Interface name to address, without the prefix length."""
-        pairs = ((link.interface, self._address_of(link)) for link in self.planned.links)
+        pairs = [(link.interface, self._address_of(link)) for link in self.planned.links]
+        pairs += [("lo", str(own)) for own in self.planned.loopback[:1]]
         return {interface: address for interface, address in pairs if address is not None}
 
     def lent(self, interface: str) -> Sequence[Lease]:
@@ -48,12 +49,16 @@ class AddressOperations(MachineCore):
     def address(self, network: str | None = None) -> str:
         """The machine's address in a network; the first that it has where none is named.
 
+        ``"lo"`` stands for its loopback address.
+
         :raises LookupError: it has none there.
         """
         for link in self.planned.links:
             address = self._address_of(link)
             if address is not None and network in (None, link.network, link.interface):
                 return address
+        if network in (None, "lo") and self.planned.loopback:
+            return str(self.planned.loopback[0])
         raise LookupError(f"{self._who}: no address in network {network!r}; has {self.addresses}")
 
     async def write_names(self, hosts: str | None = None) -> None:

@@ -152,6 +152,9 @@ class Owners:
             self.macs.setdefault(link.mac.lower(), (machine, link.interface))
             for address in link.addresses:
                 self.addresses.setdefault(address.ip, []).append((machine, link.network))
+        for name, planned in plan.machines.items():
+            for own in planned.loopback:
+                self.addresses.setdefault(own, []).append((name, ""))
         self._subnets = {
             network.name: [subnet.network for subnet in network.subnets]
             for network in plan.networks.values()

@@ -39,6 +39,7 @@ __all__ = [
     "compute",
     "highest_free",
     "is_domain",
+    "is_special",
     "parse_network",
     "pool_of",
     "resolve_link",
@@ -206,6 +207,13 @@ def parse_network(written: object, *, version: int | None = None) -> AnyNetwork:
             f"V{parsed.version}Config(network={str(parsed)!r})",
         )
     return parsed
+
+
+def is_special(address: Address) -> bool:
+    """Whether no machine can have this address: multicast, loopback, unspecified, link-local."""
+    return address.is_link_local or any(
+        address.version == one.version and address in one for one in _SPECIAL
+    )
 
 
 def _without_prefix(written: str, example: str) -> WrongValue:

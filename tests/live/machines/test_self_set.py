@@ -6,10 +6,11 @@ from ipaddress import ip_address, ip_interface
 
 import pytest
 
-from pytest_carthage import Layout, Machine, Network, Role, machine_task
+from pytest_carthage import Layout, Machine, Network, Role, command, machine_task
 from pytest_carthage.errors import CreationError
 from pytest_carthage.live.machines.machine import AsyncMachine
 from pytest_carthage.planning import make_plan
+from pytest_carthage.roles import OspfRouter
 from tests.live.conftest import Build
 
 
@@ -127,3 +128,36 @@ def test_expected_address_is_not_waited_for_where_the_link_is_not_required(build
         a = Machine(links={"eth0": lan.at(None, expects=".9", required=False)})
 
     assert build(Late)["a"].address() == "10.0.0.9"
+
+
+class Loopbacks(Layout):
+    """Two routers that are known by addresses of their own."""
+
+    wire = Network("10.0.0.0/30", kind="point-to-point")
+    a = Machine(
+        links={"eth0": wire.at(".1")},
+        loopback=["10.255.0.1", "2001:db8::1"],
+        roles=[OspfRouter()],
+    )
+    b = Machine(links={"eth0": wire.at(".2")}, loopback="10.255.0.2", roles=[OspfRouter()])
+
+
+@pytest.mark.real
+def test_loopback_addresses_are_there_and_told_to_other_routers(build: Build) -> None:
+    routers = build(Loopbacks)
+    a, b = routers["a"], routers["b"]
+    assert (a.address(), a.address("lo"), b.addresses["lo"]) == (
+        "10.0.0.1",
+        "10.255.0.1",
+        "10.255.0.2",
+    )
+    having = [str(one.address) for one in a.network.addresses("lo") if one.scope == "global"]
+    assert having == ["10.255.0.1/32", "2001:db8::1/128"]
+    b.wait_for(command("ip route get 10.255.0.1 && ip -6 route show 2001:db8::1 | grep via"))
+    assert "router id 10.255.0.2;" in b.read_text("/run/bird/bird.conf")
+    with routers.capture("wire", "icmp") as packets:
+        b.ping("10.255.0.1")
+    assert packets[0].destination == "a"
+    a.stop()
+    a.start()
+    assert ip_address("10.255.0.1") in {one.ip for one in a.network.addresses("lo")}
