@@ -53,6 +53,8 @@ class Hosts:
             "CARTHAGE_STATE": str(folder / "state"),
             "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path]),
             "LC_ALL": "C.UTF-8",
+            # on localhost; the home of the account that runs this may be closed to it
+            "ANSIBLE_REMOTE_TEMP": str(folder / "ansible"),
         }
         (folder / "layouts.py").write_text(layouts)
 

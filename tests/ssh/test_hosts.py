@@ -293,16 +293,22 @@ def test_porter_that_was_killed_is_started_again(hosts: Hosts) -> None:
 def porter(hosts: Hosts) -> int:
     """Process id of who answers for these machines."""
     assert hosts.ssh("web", "true").returncode == 0
-    here = os.fsencode(hosts.environment / "ssh")
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal():
+    (pid,) = porters(hosts.environment / "ssh")
+    return pid
+
+
+def porters(folder: Path) -> list[int]:
+    """Process ids of those who answer by the keys in a folder."""
+    pids = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdecimal():
             try:
-                command = (folder / "cmdline").read_bytes()
+                command = (process / "cmdline").read_bytes()
             except OSError:
                 continue
-            if b"ssh.porter:serve" in command and here in command:
-                return int(folder.name)
-    raise AssertionError("nobody answers")
+            if b"ssh.porter:serve" in command and os.fsencode(folder) in command:
+                pids.append(int(process.name))
+    return pids
 
 
 def test_machine_that_is_stopped_is_told(hosts: Hosts) -> None:
@@ -337,3 +343,19 @@ def test_file_that_cannot_be_written_is_told(hosts: Hosts) -> None:
     done = hosts.ours("ssh-config", "--output", "no/such/folder")
     assert done.returncode == 1
     assert "cannot write no/such/folder: No such file or directory" in done.stderr
+
+
+def test_porter_ends_with_its_environment_and_its_file_says_so(hosts: Hosts) -> None:
+    with hosts.built("brief") as name:
+        config = hosts.folder / "brief"
+        hosts.ours("ssh-config", name, "--output", str(config))
+        argv = ["ssh", "-F", str(config), f"{name}.web", "hostname"]
+        assert hosts.run(argv).stdout == "web\n"
+        (pid,) = porters(hosts.folder / f"state/runs/brief/envs/{name}/ssh")
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{pid}").exists():
+        assert time.monotonic() < deadline
+    done = hosts.run(argv)
+    assert "no environment in" in done.stderr
+    assert "see `pytest-carthage ls`" in done.stderr
+    assert done.returncode == 255
