@@ -66,6 +66,8 @@ def servers(built: Built) -> Iterator[Servers]:
 @pytest.fixture(scope="module")
 def posix(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """An environment with ``ansible.posix``, which is taken out of Debian's package of Ansible."""
+    if shutil.which("rsync") is None:
+        pytest.skip("no rsync on this computer; try: apt install rsync")
     folder = tmp_path_factory.mktemp("posix")
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         pytest.skip("no apt-get to get ansible.posix with")
