@@ -22,8 +22,8 @@ from pytest_carthage.ssh.streams import Sink, Source
 __all__ = ["Session"]
 
 #: what a login shell runs, as sshd(8) has it: the user's own shell is given to the agent's commands
-_COMMAND = ("/bin/sh", "-c", 'exec "$SHELL" -c "$1"', "sh")
-_SHELL = ("/bin/sh", "-c", 'exec "$SHELL" -l')
+_COMMAND = ("/bin/sh", "-c", 'exec "${SHELL:-/bin/sh}" -c "$1"', "sh")
+_SHELL = ("/bin/sh", "-c", 'exec "${SHELL:-/bin/sh}" -l')
 #: where distributions have it: Debian, Red Hat, Alpine and Arch, others
 _SFTP_SERVERS = (
     "/usr/lib/openssh/sftp-server",
