@@ -109,7 +109,7 @@ def test_shop_of_a_user_leaves_nothing_that_he_cannot_remove(user: User) -> None
     shutil.chown(suite, user.name)
     (suite / "test_shop.py").write_text(SHOP)
     done = user.test(".", "--carthage-artifacts=out", cwd=suite)
-    assert "1 failed, 6 passed" in done.stdout, done.stdout + done.stderr
+    assert "1 failed, 7 passed" in done.stdout, done.stdout + done.stderr
     assert list((suite / "out").iterdir())
     assert not list((user.folder / "state/runs").glob("[!.]*"))
     removed = user.run("pytest_carthage", "images", "rm", "debian", cwd=suite)
