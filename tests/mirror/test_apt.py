@@ -42,7 +42,8 @@ def _install(machine: MachineHandle, *names: str) -> Result:
 
 
 def test_lists_are_as_old_as_can_be_before_the_first_update(shop: Shop) -> None:
-    assert shop.till.run("stat -c %Y /var/lib/apt/lists").stdout == "0\n"
+    shop.add(Machine(DEBIAN), name="fresh")
+    assert shop["fresh"].run("stat -c %Y /var/lib/apt/lists").stdout == "0\n"
 
 
 def test_update_takes_lists_that_the_archive_has_signed(shop: Shop) -> None:
