@@ -76,9 +76,8 @@ class Server(asyncssh.SSHServer):
 
     def session_requested(self) -> Session:
         """Begin a command, a shell or a subsystem."""
-        session = Session(self._channel, self._user, self._who)
+        session = Session(self._channel, self._user, self._who, self._over)
         self._sessions.add(session)
-        session.when_over(self._over)
         return session
 
     def _over(self, session: Session) -> None:

@@ -9,7 +9,7 @@ import os
 import signal
 import struct
 import termios
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import asyncssh
@@ -17,22 +17,11 @@ import asyncssh
 from pytest_carthage.errors import FabricError
 from pytest_carthage.fabric.wire import frames
 from pytest_carthage.fabric.wire.channel import AsyncChannel
+from pytest_carthage.ssh import programs
 from pytest_carthage.ssh.streams import Sink, Source
 
 __all__ = ["Session"]
 
-#: what a login shell runs, as sshd(8) has it: the user's own shell is given to the agent's commands
-_COMMAND = ("/bin/sh", "-c", 'exec "${SHELL:-/bin/sh}" -c "$1"', "sh")
-_SHELL = ("/bin/sh", "-c", 'exec "${SHELL:-/bin/sh}" -l')
-#: where distributions have it: Debian, Red Hat, Alpine and Arch, others
-_SFTP_SERVERS = (
-    "/usr/lib/openssh/sftp-server",
-    "/usr/libexec/openssh/sftp-server",
-    "/usr/lib/ssh/sftp-server",
-    "/usr/libexec/sftp-server",
-)
-#: variables that belong to the user's account
-_ACCOUNTS = frozenset({"HOME", "LOGNAME", "SHELL", "USER"})
 #: signals as ssh calls them, see RFC 4254, section 6.10
 _NAMES = {int(number): number.name.removeprefix("SIG") for number in signal.Signals}
 
@@ -42,13 +31,16 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     :param user: of the machine, who runs it.
     :param who: the machine, for messages.
+    :param over: is called with it when it is.
     """
 
-    def __init__(self, channel: AsyncChannel, user: str, who: str) -> None:
+    def __init__(
+        self, channel: AsyncChannel, user: str, who: str, over: Callable[[Session], None]
+    ) -> None:
         self._channel = channel
         self._user = user
         self._who = who
-        self._over: Callable[[Session], None] = lambda session: None
+        self._over = over
         self._client: asyncssh.SSHServerChannel[bytes] | None = None
         self._is_gone = False
         self._argv: list[str] = []
@@ -65,10 +57,6 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._drained = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    def when_over(self, call: Callable[[Session], None]) -> None:
-        """Have a function called when it is."""
-        self._over = call
-
     # what the client asks for
 
     def connection_made(self, chan: asyncssh.SSHServerChannel[bytes]) -> None:
@@ -84,12 +72,12 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def shell_requested(self) -> bool:
         """Run the user's shell."""
-        self._argv = [*_SHELL]
+        self._argv = [*programs.SHELL]
         return True
 
     def exec_requested(self, command: str) -> bool:
         """Run a command, by the user's shell."""
-        self._argv = [*_COMMAND, command]
+        self._argv = [*programs.COMMAND, command]
         return True
 
     def subsystem_requested(self, subsystem: str) -> bool:
@@ -129,7 +117,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         """Send the command a signal, by its name without SIG."""
         for number, name in _NAMES.items():
             if name == signal:
-                self._background(self.kill(number))
+                _in_background(self.kill(number))
 
     def break_received(self, msec: int) -> bool:
         """Send a break to a terminal, which is an interrupt there."""
@@ -188,7 +176,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     async def _start(self) -> None:
         assert self._client is not None
-        fields: dict[str, Any] = {"argv": self._argv, "user": self._user, "env": self._env()}
+        env = programs.variables(self._client, on_terminal=self._size is not None)
+        fields: dict[str, Any] = {"argv": self._argv, "user": self._user, "env": env}
         if self._size is not None:
             fields |= {"tty": True, "rows": self._size[0], "cols": self._size[1]}
             reply, fds = await self._channel.request("run", **fields)
@@ -208,41 +197,13 @@ class Session(asyncssh.SSHServerSession[bytes]):
                 self._take_input(ours)
                 op = "run"
                 if self._is_sftp:
-                    op, fields["argv"] = await self._file_server()
+                    op, fields["argv"] = await programs.file_server(self._channel, self._who)
                 reply, _ = await self._channel.request(op, fds=theirs, **fields)
             finally:
                 frames.close_all(theirs)
         self._job = reply["job"]
         if self._is_gone:  # meanwhile
             await self.kill(signal.SIGHUP)
-
-    async def _file_server(self) -> tuple[str, list[str]]:
-        """What serves the machine's files: its own program, or else the agent.
-
-        :raises FabricError: neither is there.
-        """
-        for program in _SFTP_SERVERS:
-            with contextlib.suppress(FabricError):
-                await self._channel.request("stat", path=program)
-                return "run", [program]
-        if "sftp" not in (self._channel.operations or ()):
-            raise FabricError(
-                f"{self._who}: it has no sftp-server (looked for {', '.join(_SFTP_SERVERS)}), and "
-                "its target none of its own; try: the package openssh-sftp-server in its image, "
-                "or scp -O"
-            )
-        return "sftp", []
-
-    def _env(self) -> dict[str, str]:
-        assert self._client is not None
-        env = {
-            name: value
-            for name, value in self._client.get_environment().items()
-            if name not in _ACCOUNTS
-        }
-        if self._size is not None:
-            env["TERM"] = self._client.get_terminal_type() or "dumb"
-        return env
 
     def _read(self, fd: int, datatype: int | None) -> None:
         def take(data: bytes) -> None:
@@ -268,10 +229,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def _crowded(self, is_crowded: bool) -> None:
         if self._client is not None:
-            if is_crowded:
-                self._client.pause_reading()
-            else:
-                self._client.resume_reading()
+            (self._client.pause_reading if is_crowded else self._client.resume_reading)()
 
     def _resize(self) -> None:
         if self._master >= 0 and self._size is not None:
@@ -319,14 +277,15 @@ class Session(asyncssh.SSHServerSession[bytes]):
         if self._sink is not None:
             self._sink.close()
 
-    def _background(self, work: Any) -> None:
-        task = asyncio.ensure_future(work)
-        _kept.add(task)
-        task.add_done_callback(_done)
-
 
 #: the event loop itself forgets those that wait
 _kept: set[asyncio.Future[Any]] = set()
+
+
+def _in_background(work: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.ensure_future(work)
+    _kept.add(task)
+    task.add_done_callback(_done)
 
 
 def _done(task: asyncio.Future[Any]) -> None:
