@@ -73,6 +73,7 @@ def test_command_line(shop: Shop) -> None:
 
 
 def test_one_module(shop: Shop) -> None:
+    shop.web.write_text("/etc/motto", "We deliver\n")
     # docs: module
     results = shop.ansible_module("command", "id -un", hosts="webshop", playbook_dir="deploy")
     assert results["web1.prod.example"]["stdout"] == "root"
