@@ -22,17 +22,38 @@ def converged() -> Condition:
 
     OSPF, OSPFv3 and IS-IS have a full adjacency to each other FRR router of the layout that speaks
     the protocol on a common network, and nothing more to flood or to compute; BGP's sessions are
-    established, and their first routes have come; each route that was chosen is in the kernel.
+    established, and their first routes have come; each route that was chosen is in the kernel, and
+    a second look finds the same ones.
     What is behind a link that is down is not waited for. RIP never says that it is done.
 
     Give it to ``machine.wait_for``, in a stage or a test.
     """
-    return Condition("asked", "convergence of FRR", ask=_unsettled)
+    return Condition("asked", "convergence of FRR", ask=_Looks())
 
 
-async def _unsettled(machine: Served) -> str:
+class _Looks:
+    """Looks at machines again and again: at rest is only what the next look finds as it was.
+
+    Between what a neighbour has told and what is chosen there is work of which nobody tells, as
+    finding the way to a next hop.
+    """
+
+    def __init__(self) -> None:
+        #: machine to the routes of the last look, where nothing else was to come
+        self._seen: dict[str, frozenset[tuple[str, ...]]] = {}
+
+    async def __call__(self, machine: Served) -> str:
+        own = await survey(machine)
+        missing = await _unsettled(machine, own)
+        before = self._seen.pop(machine.name, None)
+        if missing or before == own.routes:
+            return missing
+        self._seen[machine.name] = own.routes
+        return "its routes have just changed" if before is not None else "it was looked at once"
+
+
+async def _unsettled(machine: Served, own: Survey) -> str:
     """What is still to come; empty: nothing."""
-    own = await survey(machine)
     others: dict[str, Survey | None] = {}
     for protocol in own.protocols.values():
         for interface in sorted(protocol.active):

@@ -64,6 +64,8 @@ class Survey:
     protocols: Mapping[str, Protocol]
     #: what zebra, BGP and the watchdog are about to do, in words
     pending: tuple[str, ...]
+    #: the routes that were chosen: prefix, protocol and next hops
+    routes: frozenset[tuple[str, ...]]
 
 
 async def survey(machine: Served) -> Survey:
@@ -88,7 +90,7 @@ async def survey(machine: Served) -> Survey:
     protocols = {
         label: read(answers) for label, (command, read) in _READERS.items() if answers.has(command)
     }
-    return Survey(protocols=protocols, pending=tuple(pending))
+    return Survey(protocols=protocols, pending=tuple(pending), routes=frozenset(_chosen(answers)))
 
 
 def _watchdog(answers: Answers) -> Iterator[str]:
@@ -104,11 +106,23 @@ def _links(answers: Answers) -> Iterator[str]:
 
 
 def _rib(answers: Answers) -> Iterator[str]:
+    for prefix, entry in _entries(answers):
+        if entry.get("queued") or (entry.get("selected") and not entry.get("installed")):
+            yield f"the route to {prefix} ({entry['protocol']}) is not in the kernel yet"
+
+
+def _chosen(answers: Answers) -> Iterator[tuple[str, ...]]:
+    for prefix, entry in _entries(answers):
+        if entry.get("selected"):
+            hops = (f"{h.get('ip', '')}%{h.get('interfaceName', '')}" for h in entry["nexthops"])
+            yield prefix, entry["protocol"], *sorted(hops)
+
+
+def _entries(answers: Answers) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for command in ("show ip route vrf all json", "show ipv6 route vrf all json"):
         for prefix, entries in _prefixes(answers.values(command)):
             for entry in entries:
-                if entry.get("queued") or (entry.get("selected") and not entry.get("installed")):
-                    yield f"the route to {prefix} ({entry['protocol']}) is not in the kernel yet"
+                yield prefix, entry
 
 
 def _prefixes(told: Mapping[str, Any]) -> Iterator[tuple[str, list[Any]]]:
