@@ -11,6 +11,8 @@
             gates.json          where there were gates: who, to where, when, what passed
             faults.json         faults that were in force during the test, with their times
             packets.pcapng      what went over its networks (--carthage-pcap)
+            ansible-*.log       what Ansible printed
+            fabric.log  supervisor.log      where those who hold it had something to say
             <machine>/
                 log.txt         the main process's output
                 journal.txt     where systemd is the init

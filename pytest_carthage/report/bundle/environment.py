@@ -32,7 +32,7 @@ async def write_environment(
     pages = Pages(folder / environment.name)
     plan = environment.plan
     _write_drawings(pages, plan)
-    for log in sorted(environment.logs.glob("ansible-*.log")):
+    for log in (*sorted(environment.logs.glob("ansible-*.log")), *_words(environment.logs)):
         pages.text(log.name, partial(log.read_text, errors="replace"))
     packets: dict[str, Any] = {}
     if environment.recording is not None:
@@ -56,6 +56,13 @@ async def write_environment(
         **({"packets": packets} if packets else {}),
         "machines": await _write_machines(environment, pages.folder, since_s=since_s),
     }
+
+
+def _words(logs: Path) -> list[Path]:
+    """Logs of the processes that hold an environment: they tell how one of them ended."""
+    run = logs.parents[2]
+    files = (logs.parent / "fabric.log", run / "supervisor.log")
+    return [file for file in files if file.is_file() and file.stat().st_size]
 
 
 def _write_drawings(pages: Pages, plan: Plan) -> None:

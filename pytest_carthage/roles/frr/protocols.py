@@ -60,20 +60,40 @@ def ospf(answers: Answers) -> Protocol:
                 settled[name] += 1
             else:
                 pending.append(f"OSPF with {router} on {name}: {words}")
-            kind = interfaces.get(name, {}).get("networkType", "")
-            if words.startswith("Full") and "POINT" in kind:
-                near.append(router)
-    told: dict[str, list[str]] = {}
-    for lsa in _having("routerLinks", answers.values("show ip ospf database router json")):
-        told.setdefault(lsa["advertisingRouter"], []).extend(
-            link["neighborRouterId"]
-            for link in lsa["routerLinks"].values()
-            if "point-to-point" in link["linkType"]
-        )
-    pending += _untold("OSPF", state.get("routerId", ""), near, told)
+            if words.startswith("Full"):
+                near.append((name, router))
+    pending += [
+        f"OSPF on {name}: it has not chosen a designated router yet"
+        for name in sorted(active)
+        if interfaces[name].get("state") == "Waiting"
+    ]
+    own = state.get("routerId", "")
+    database = answers.values("show ip ospf database router json")
+    wires = [
+        router
+        for name, router in near
+        if "POINT" in interfaces.get(name, {}).get("networkType", "")
+    ]
+    pending += _untold("OSPF", own, wires, _links(database, "point-to-point", "neighborRouterId"))
+    told = _links(database, "Transit", "designatedRouterAddress")
+    for name, router in near:
+        network = interfaces.get(name, {}).get("drAddress")
+        for teller in (own, router) if network and router not in wires else ():
+            if network not in told.get(teller, ()):
+                pending.append(f"OSPF on {name}: {teller} has not told of this network yet")
     if "spfTimerDueInMsecs" in state:
         pending.append("OSPF: it is about to compute its routes")
     return Protocol(active=frozenset(active), settled=settled, pending=tuple(pending))
+
+
+def _links(database: Any, kind: str, end: str) -> dict[str, list[str]]:
+    """Routers to the ends of their links of a kind, by what they have told everybody."""
+    told: dict[str, list[str]] = {}
+    for lsa in _having("routerLinks", database):
+        told.setdefault(lsa["advertisingRouter"], []).extend(
+            link[end] for link in lsa["routerLinks"].values() if kind in link["linkType"]
+        )
+    return told
 
 
 def ospf6(answers: Answers) -> Protocol:
@@ -94,6 +114,8 @@ def ospf6(answers: Answers) -> Protocol:
     for name, one in interfaces.items():
         if one.get("pendingLsaLsUpdateCount"):
             pending.append(f"OSPFv3 on {name}: LSAs are on their way")
+        if name in active and one.get("ospf6InterfaceState") == "Waiting":
+            pending.append(f"OSPFv3 on {name}: it has not chosen a designated router yet")
     settled: Counter[str] = Counter()
     near = []
     for entry in answers.values("show ipv6 ospf6 neighbor json").get("neighbors", ()):

@@ -90,6 +90,17 @@ def test_environment_is_drawn_and_its_machines_are_looked_at(logs: Path, folder:
     assert [command["command"] for command in commands] == ["during"]
 
 
+def test_last_words_of_who_holds_it_are_there_where_there_are_any(folder: Path) -> None:
+    environment = folder / "runs/run/envs/run-shop"
+    logs = environment / "logs"
+    logs.mkdir(parents=True)
+    (environment / "fabric.log").write_text("")
+    (folder / "runs/run/supervisor.log").write_text("the fabric was ended by SIGKILL\n")
+    part = written(Observed(logs), folder)
+    assert part["files"] == ["graph.txt", "graph.mmd", "graph.svg", "supervisor.log"]
+    assert "SIGKILL" in (folder / "run-shop/supervisor.log").read_text()
+
+
 def test_machine_that_was_never_ready_has_its_log(logs: Path, folder: Path) -> None:
     part = written(Observed(logs), folder)["machines"]
     assert part["db"]["live"] is False
