@@ -12,6 +12,7 @@ from concurrent.futures import wait
 from typing import (
     TYPE_CHECKING,
     Any,
+    ClassVar,
     ParamSpec,
     TypeVar,
 )
@@ -31,10 +32,12 @@ _LOOK_S = 0.2
 class Portal:
     """An event loop in its own thread; :meth:`call` runs a coroutine there and waits for it."""
 
+    #: the thread of this process whose working folder is its own, and whom all portals follow
+    _followed: ClassVar[int | None] = None
+
     def __init__(self) -> None:
         started = threading.Event()
         self.loop = asyncio.new_event_loop()
-        self._followed: int | None = None
         self._thread = threading.Thread(
             target=self._run, args=(started,), name="carthage", daemon=True
         )
@@ -83,9 +86,10 @@ class Portal:
                     pass
             raise
 
-    def follow(self, thread: int) -> None:
-        """Have the event loop's thread go where a thread goes whose working folder is its own."""
-        self._followed = thread
+    @classmethod
+    def follow(cls, thread: int) -> None:
+        """Have event loops' threads go where a thread goes whose working folder is its own."""
+        cls._followed = thread
 
     def catch_up(self) -> None:
         """Go where the calling thread is, if it is the one to be followed."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import contextvars
+import os
 import signal
 import threading
 import time
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_carthage.fabric import syscalls
 from pytest_carthage.portal import Portal
 
 
@@ -198,3 +201,26 @@ def test_loop_goes_where_a_thread_goes_that_it_follows(
     portal.follow(threading.get_ident())
     portal.call(double, 1)
     assert changed == [str(tmp_path)]
+
+
+def test_all_portals_follow_the_thread_whose_working_folder_is_its_own(
+    portal: Portal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def folder() -> Path:
+        return Path.cwd()
+
+    seen: list[Path] = []
+
+    def work() -> None:
+        syscalls.unshare(syscalls.CLONE_FS)
+        with contextlib.closing(Portal()) as other:
+            other.follow(threading.get_ident())
+            os.chdir(tmp_path)
+            seen.append(portal.call(folder))
+
+    monkeypatch.setattr(Portal, "_followed", None)
+    monkeypatch.chdir(Path.cwd())  # where it is again at the end
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [tmp_path]

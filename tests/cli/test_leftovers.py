@@ -140,10 +140,10 @@ def test_rm_goes_on_with_others_when_one_cannot_be_destroyed(
         if environment.name == "ci-a":
             raise StateError("environment 'ci-a': something of it could not be destroyed")
 
-    monkeypatch.setattr(listing, "list_environments", lambda: [listed("ci-a"), listed("ci-b")])
-    monkeypatch.setattr(listing, "destroy", destroy)
-    assert main(["rm", "--all"]) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(listing, "list_environments", lambda: [listed("ci-a"), listed("ci-b")])
+        patch.setattr(listing, "destroy", destroy)
+        assert main(["rm", "--all"]) == 1
     out, err = capfd.readouterr()
     assert out == "removed ci-b\n"
     assert err == "pytest-carthage: environment 'ci-a': something of it could not be destroyed\n"
-    monkeypatch.undo()

@@ -187,10 +187,10 @@ def test_storm_is_refused_where_its_faults_cannot_be_done(
     from pytest_carthage.live.faults import storm as storms
     from pytest_carthage.live.faults.probing import lack
 
-    monkeypatch.setattr(storms, "lacking", lambda names: [lack("delay", "no such thing")])
-    with pytest.raises(HostError, match="delay cannot be done on this host"):
-        faults.storm(shop, seed=1)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(storms, "lacking", lambda names: [lack("delay", "no such thing")])
+        with pytest.raises(HostError, match="delay cannot be done on this host"):
+            faults.storm(shop, seed=1)
     other = faults.Schedule(
         seed=None,
         for_s=1,

@@ -420,10 +420,10 @@ def test_hole_to_the_host_is_found_without_privileges_too(
             raise PermissionError(1, "Operation not permitted")
         return real(family, kind, proto, fileno)
 
-    monkeypatch.setattr(socket, "socket", refusing)
-    with pytest.raises(AssertionError, match="not sealed") as caught:
-        shop.assert_sealed()
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "socket", refusing)
+        with pytest.raises(AssertionError, match="not sealed") as caught:
+            shop.assert_sealed()
     text = str(caught.value)
     expected = rf"machine 'web' to {OUTSIDE} \(this host\) by UDP over IPv4 arrived there from"
     assert re.search(expected, text)
