@@ -194,6 +194,7 @@ def test_loop_goes_where_a_thread_goes_that_it_follows(
     portal: Portal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changed: list[str] = []
+    monkeypatch.setattr(Portal, "_followed", None)
     monkeypatch.setattr("pytest_carthage.portal._change_folder", changed.append)
     monkeypatch.chdir(tmp_path)
     portal.call(double, 1)

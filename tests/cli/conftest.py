@@ -39,17 +39,16 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The working folder, with ``layouts.py``; what is alive at the end is destroyed."""
-    # not the test's own patch, which it may undo: what would be destroyed then is everybody's
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CARTHAGE_STATE", str(tmp_path / "state"))
-        patch.chdir(tmp_path)
-        (tmp_path / "layouts.py").write_text(LAYOUTS)
-        yield tmp_path
-        for environment in list_environments():
-            assert environment.folder.is_relative_to(tmp_path)
-            destroy_environment(environment.name)
+    monkeypatch.setenv("CARTHAGE_STATE", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "layouts.py").write_text(LAYOUTS)
+    yield tmp_path
+    for environment in list_environments():
+        # a test that undoes all patches would have everybody's destroyed
+        assert environment.folder.is_relative_to(tmp_path)
+        destroy_environment(environment.name)
     runs = tmp_path / "state/runs"
     deadline = time.monotonic() + 10
     while runs.exists() and any(path.is_dir() for path in runs.iterdir()):

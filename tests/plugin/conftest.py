@@ -96,18 +96,17 @@ def wait_until_clean(timeout_s: float = 10.0) -> list[str]:
 
 
 @pytest.fixture
-def suite(pytester: pytest.Pytester) -> Iterator[Suite]:
+def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Iterator[Suite]:
     """A suite with ``Pair``; whatever it leaves alive is destroyed, and must go then."""
     problems = netns_lacks()
     if problems:
         pytest.skip("; ".join(map(str, problems)))
-    # not the test's own patch, which it may undo: what would be destroyed then is everybody's
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CARTHAGE_STATE", str(pytester.path / "state"))
-        made = Suite(pytester)
-        made.write(conftest="")
-        yield made
-        for environment in made.alive:
-            assert environment.folder.is_relative_to(pytester.path)
-            destroy_environment(environment.name)
-        assert wait_until_clean() == []
+    monkeypatch.setenv("CARTHAGE_STATE", str(pytester.path / "state"))
+    made = Suite(pytester)
+    made.write(conftest="")
+    yield made
+    for environment in made.alive:
+        # a test that undoes all patches would have everybody's destroyed
+        assert environment.folder.is_relative_to(pytester.path)
+        destroy_environment(environment.name)
+    assert wait_until_clean() == []
