@@ -28,6 +28,8 @@ _APART = "_apart"
 _REST = "pytest-carthage"
 #: of processes that are born while others are moved
 _ROUNDS = 100
+#: to be faster than an init that removes empty groups
+_TRIES = 20
 _FLAGS = sys_.MS_NOSUID | sys_.MS_NODEV | sys_.MS_NOEXEC
 #: hierarchies beside each other, of a host with both versions: kind and options of their mounts
 _HYBRID = {"systemd": ("cgroup", "none,name=systemd"), "unified": ("cgroup2", "")}
@@ -190,12 +192,24 @@ def _hand_down(folder: str) -> None:
 
 
 def join(path: str, below: str = "", *, controllers: bool) -> None:
-    """Move the calling process into a control group, or into one below it, which is made."""
+    """Move the calling process into a control group, or into one below it, which is made.
+
+    An init removes groups that it finds empty: one that is gone again is made anew.
+
+    :raises OSError: the kernel refused, or it is removed whenever it is made.
+    """
     for folder in _folders(path, controllers=controllers):
-        if below:
-            folder += f"/{below}"
-            _make(folder)
-        _write(f"{folder}/cgroup.procs", "0")
+        if not below:
+            _write(f"{folder}/cgroup.procs", "0")
+            continue
+        for tries in range(_TRIES):
+            _make(f"{folder}/{below}")
+            try:
+                _write(f"{folder}/{below}/cgroup.procs", "0")
+                break
+            except FileNotFoundError:
+                if tries == _TRIES - 1:
+                    raise
 
 
 def leave_others(path: str) -> None:
