@@ -31,5 +31,5 @@ def test_group_that_never_stays_is_an_error(
 ) -> None:
     monkeypatch.setattr(groups, "_folders", lambda path, *, controllers: [str(tmp_path)])
     monkeypatch.setattr(groups, "_make", lambda folder: None)
-    with pytest.raises(FileNotFoundError, match="carthage/cgroup.procs"):
+    with pytest.raises(FileNotFoundError, match=r"carthage/cgroup\.procs"):
         groups.join("m1", "carthage", controllers=True)
