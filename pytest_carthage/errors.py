@@ -81,6 +81,10 @@ class Problem:
     settings: Mapping[str, int] = field(default_factory=dict, hash=False)
     #: whether it is only expected: it is told, and keeps nothing from being built
     is_guess: bool = False
+    #: whether only a part of what the target can do needs it
+    is_partial: bool = False
+    #: whether a user without root can cure it
+    is_own: bool = False
 
     def __str__(self) -> str:
         return f"{self.who}: {self.what}; try: {self.remedy}"

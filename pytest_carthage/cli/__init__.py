@@ -32,7 +32,7 @@ from pytest_carthage.cli import (
     unbundle,
     up,
 )
-from pytest_carthage.cli.usage import Usage
+from pytest_carthage.cli.usage import Parser, Usage, Version
 from pytest_carthage.errors import CarthageError, LayoutError, StateError
 
 __all__ = ["main"]
@@ -46,13 +46,14 @@ exit status: 0 it worked, 1 it failed, 2 wrong usage; `exec` passes on the comma
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="pytest-carthage",
         description="Look at, enter and remove live layouts and images; build them without tests.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    parser.add_argument("--version", action=Version, nargs=0)
+    commands = parser.add_subparsers(metavar="COMMAND")
     building = (up, plan, import_, images, lock, bundle, unbundle)
     looking = (ls, shell, exec_, ssh_config, inventory, ansible, logs, graph)
     for module in (*looking, *building, rm, gc, doctor):

@@ -37,8 +37,9 @@ def add(commands: Any) -> None:
         "doctor",
         help="tell what this host lacks, and install it",
         description="Tell for each target what this host lacks, with its remedy, and what runs "
-        "could not destroy; the exit status is 1 when there is anything to tell. Looking changes "
-        "nothing.",
+        "could not destroy. The exit status is 1 when there is anything to tell; without root, and "
+        "where no TARGET is named, only what this user can cure counts, if any target is ready for "
+        "him. Looking changes nothing.",
     )
     parser.add_argument(
         "targets",
@@ -94,7 +95,23 @@ def run(arguments: argparse.Namespace) -> int:
         if commands and not arguments.fix:
             texts = "; ".join(" ".join(command) for command in commands)
             print(f"pytest-carthage doctor --fix runs as root: {texts}")
-    return 1 if any(problems.values()) else 0
+    if arguments.targets or is_privileged():
+        return 1 if any(problems.values()) else 0
+    return 0 if _is_ready_for_user(problems) else 1
+
+
+def _is_ready_for_user(problems: Mapping[str, Sequence[Problem]]) -> bool:
+    """Whether a user without root can use some target, and has done what he can do."""
+    targets = [problems[kind] for kind in reference.providers().kinds]
+    usable = any(all(problem.is_partial for problem in each) for each in targets)
+    #: what waits for root, waits with all that it needs
+    left = [each for each in problems.values() if not any(map(_is_for_root, each))]
+    return usable and not any(left)
+
+
+def _is_for_root(problem: Problem) -> bool:
+    """Whether nobody but root can cure it."""
+    return not problem.is_own and not is_privileged()
 
 
 def _count(text: str) -> int:
@@ -149,12 +166,13 @@ def _left_of_runs() -> Sequence[Problem]:
     try:
         left = leftovers()
     except OSError as error:
-        return [Problem(who=_RUNS, what=str(error), remedy="CARTHAGE_STATE=FOLDER")]
+        return [Problem(who=_RUNS, what=str(error), remedy="CARTHAGE_STATE=FOLDER", is_own=True)]
     return [
         Problem(
             who=_RUNS,
             what=sentence(leftover),
             remedy=f"pytest-carthage gc; log: {leftover.folder / 'supervisor.log'}",
+            is_own=True,
         )
         for leftover in left
     ]
@@ -183,11 +201,22 @@ def _row(problem: Problem) -> dict[str, Any]:
 def _print(problems: Mapping[str, Sequence[Problem]]) -> None:
     for target, each in problems.items():
         how = f", built {_how()}" if target == _IMAGES else ""
-        good, bad = _WORDS.get(target, ("ready", "missing"))
-        print(f"{target}: {f'{len(each)} {bad}' if each else good}{how}")
+        print(f"{target}: {_state(target, each)}{how}")
         for problem in each:
             print(f"  {problem.what}")
-            print(f"    try: {problem.remedy}")
+            print(f"    {'root' if _is_for_root(problem) else 'try'}: {problem.remedy}")
+
+
+def _state(target: str, problems: Sequence[Problem]) -> str:
+    """In a few words, whether it can be used."""
+    good, bad = _WORDS.get(target, ("ready", "missing"))
+    if not problems:
+        return good
+    for_root = sum(map(_is_for_root, problems))
+    if for_root and all(problem.is_partial for problem in problems):
+        return f"{good}, root would add {for_root}"
+    whose = f", root would add {for_root}" if for_root else ""
+    return f"{len(problems)} {bad}{whose}"
 
 
 def _how() -> str:

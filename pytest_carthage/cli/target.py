@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from pytest_carthage.cli.usage import Usage
+from pytest_carthage.cli.usage import Usage, similar
 from pytest_carthage.errors import CarthageError, StateError
 
 if TYPE_CHECKING:
@@ -58,16 +58,7 @@ def environment(name: str | None) -> Listed:
     try:
         return find_environment(name)
     except StateError as error:
-        raise Usage(f"{error}{_similar(name, alive)}") from error
-
-
-def _similar(name: str | None, alive: list[Listed]) -> str:
-    """Whom somebody may have meant who has mistyped a name, as the end of a message."""
-    import difflib
-
-    names = [environment.name for environment in alive]
-    near = difflib.get_close_matches(name or "", names, n=1, cutoff=0.8)
-    return f"; did you mean {near[0]!r}?" if near else ""
+        raise Usage(f"{error}{similar(name or '', (one.name for one in alive))}") from error
 
 
 def machine(text: str) -> tuple[Listed, str]:
@@ -94,15 +85,19 @@ def machine(text: str) -> tuple[Listed, str]:
         raise Usage(f"machine {name!r}: which one? there are: {several}")
     if len(alive) == 1:
         raise Usage(_unknown(name, alive[0]))
+    near = similar(name, (other for candidate in alive for other in candidate.machines))
     every = ", ".join(
         f"{candidate.name}/{other}" for candidate in alive for other in candidate.machines
     )
-    raise Usage(f"no machine {name!r} is alive; there are: {every}")
+    raise Usage(f"no machine {name!r} is alive; there are: {every}{near}")
 
 
 def _unknown(name: str, environment: Listed) -> str:
     names = ", ".join(environment.machines) or "none"
-    return f"environment {environment.name!r} has no machine {name!r}; its machines are: {names}"
+    near = similar(name, environment.machines)
+    return (
+        f"environment {environment.name!r} has no machine {name!r}; its machines are: {names}{near}"
+    )
 
 
 def connect(environment: Listed, machine: str) -> Client:

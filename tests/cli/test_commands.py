@@ -336,12 +336,6 @@ def test_gc_leaves_what_is_alive_and_removes_what_a_dead_run_left(
 # the whole
 
 
-def test_no_command_is_wrong_usage(capfd: Capture) -> None:
-    with pytest.raises(SystemExit) as exit_:
-        main([])
-    assert exit_.value.code == 2
-
-
 def test_reader_that_goes_away_is_no_traceback(up: Up, folder: Path) -> None:
     up()
     done = subprocess.run(

@@ -162,6 +162,31 @@ def test_fix_that_cannot_begin_says_why(
     assert message in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("traits", "state", "status"),
+    [
+        ({}, "1 missing, root would add 1", 1),
+        ({"is_partial": True}, "ready, root would add 1", 0),
+        ({"is_partial": True, "is_own": True}, "1 missing", 1),
+    ],
+)
+def test_without_root_counts_what_the_user_can_use_and_cure(
+    hut: Target,
+    capfd: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+    traits: dict[str, bool],
+    state: str,
+    status: int,
+) -> None:
+    monkeypatch.setattr(doctor, "is_privileged", lambda: False)
+    monkeypatch.setattr(doctor, "_missing_to_user", lambda name: [])
+    hut.problems = [Problem(who="hut", what="no hut", remedy="build it", **traits)]
+    assert cli.main(["doctor"]) == status
+    whose = "try" if "is_own" in traits else "root"
+    assert capfd.readouterr().out.startswith(f"hut: {state}\n  no hut\n    {whose}: build it\n")
+    assert cli.main(["doctor", "hut"]) == 1, "who names a target wants it to be ready"
+
+
 # limits of the kernel
 
 

@@ -66,12 +66,14 @@ def test_doctor_tells_a_user_what_root_gives_him(
     assert f"no 65536 subordinate ids for user {name} in {files}" in first.stdout
     ids = r"\d+-\d+"
     assert re.search(
-        rf"try: usermod --add-subuids {ids} --add-subgids {ids} {name}\n", first.stdout
+        rf"root: usermod --add-subuids {ids} --add-subgids {ids} {name}\n", first.stdout
     )
     assert "machines with systemd need a control group" in first.stdout
     assert main(["doctor", "user", "--user", name, "--fix"]) == 0, capfd.readouterr()
     second = asked()
-    assert "user: 1 needed without root" in second.stdout, second.stdout + second.stderr
+    assert "user: 1 needed without root, root would add 1" in second.stdout, (
+        second.stdout + second.stderr
+    )
     (recipe,) = re.findall(r"that pytest is started from: (.*)\n", second.stdout)
     assert recipe.endswith(f"su {name}")
     third = asked(recipe)
@@ -82,3 +84,28 @@ def test_doctor_tells_a_user_what_root_gives_him(
 def test_user_that_there_is_not_is_told_of(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "user", "--user", "no-such-user"]) == 1
     assert "--user: there is no user 'no-such-user' on this host" in capfd.readouterr().err
+
+
+def test_doctor_of_a_user_is_content_with_what_he_can_use(name: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="doctor-") as home:
+        argv = [sys.executable, "-m", "pytest_carthage", "doctor"]
+        done = [
+            subprocess.run(
+                as_user([*argv, *targets], home=Path(home), user=name),
+                cwd="/",
+                env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            for targets in ([], ["podman"])
+        ]
+    plain, named = done
+    assert plain.stdout.startswith("netns: ready"), plain.stdout + plain.stderr
+    assert re.search(r"^podman: 1 missing, root would add 1$", plain.stdout, re.MULTILINE)
+    assert re.search(
+        rf"^    root: usermod --add-subuids \S+ .* {name}$", plain.stdout, re.MULTILINE
+    )
+    assert plain.returncode == 0
+    assert named.returncode == 1, "who names a target wants it to be ready"

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import metadata
 
 import pytest
 
@@ -48,6 +49,43 @@ def raising(error: BaseException) -> Callable[[], object]:
         raise error
 
     return fail
+
+
+def test_without_a_command_all_are_listed(capfd: Capture) -> None:
+    assert main([]) == 0
+    printed = capfd.readouterr().out
+    for command in COMMANDS:
+        assert re.search(rf"^    {command}\b", printed, re.MULTILINE), command
+
+
+def test_without_a_verb_all_are_listed(capfd: Capture) -> None:
+    assert main(["images"]) == 0
+    assert re.search(r"^    build +build images$", capfd.readouterr().out, re.MULTILINE)
+
+
+def test_version_is_that_of_the_distribution(capfd: Capture) -> None:
+    with pytest.raises(SystemExit) as exited:
+        main(["--version"])
+    assert exited.value.code == 0
+    assert capfd.readouterr().out == f"pytest-carthage {metadata.version('pytest-carthage')}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("imges", "pytest-carthage: error: no command 'imges'; did you mean 'images'?"),
+        ("images bild", "pytest-carthage images: error: no verb 'bild'; did you mean 'build'?"),
+        ("qqqq", "pytest-carthage: error: no command 'qqqq'; there are: ls, shell, exec, "),
+        ("doctor --fxi", "unrecognized arguments: --fxi; did you mean '--fix'?"),
+        ("images build x --targt=y", "arguments: --targt=y; did you mean '--target'?"),
+        ("--verion", "pytest-carthage: error: unrecognized arguments: --verion; did you mean"),
+    ],
+)
+def test_a_mistyped_word_is_guessed(words: str, message: str, capfd: Capture) -> None:
+    with pytest.raises(SystemExit) as exited:
+        main(words.split())
+    assert exited.value.code == 2
+    assert message in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

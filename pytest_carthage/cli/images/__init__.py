@@ -22,6 +22,6 @@ def add(commands: Any) -> None:
         description="Images that were built on this host. NAME is an image's name, its tag, or "
         "the beginning of its key.",
     )
-    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    verbs = parser.add_subparsers(metavar="VERB")
     for verb in (ls, build, rm, gc, history, shell, save, push):
         verb.add(verbs)

@@ -29,6 +29,7 @@ def missing(who: str, programs: Mapping[str, str], purpose: str) -> list[Problem
             what=f"no {program}, which {purpose}",
             remedy=f"apt-get install {package}",
             packages=(package,),
+            is_partial=True,
         )
         for program, package in programs.items()
         if shutil.which(program, path=PATH) is None

@@ -155,6 +155,7 @@ class NetnsProvider:
                     what="no nft, which routers need that masquerade or forward ports",
                     remedy="apt-get install nftables",
                     packages=("nftables",),
+                    is_partial=True,
                 )
             )
         if plan is not None:

@@ -7,7 +7,7 @@ import json
 import os
 import resource
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,7 +105,8 @@ def check() -> list[Problem]:
     problems = []
 
     def lacks(*words: str) -> None:
-        problems.append(problem(*words))
+        lack = problem(*words)
+        problems.append(replace(lack, is_own=not lack.packages))
 
     if not privilege.is_privileged():
         problems += subids.forbidden("podman")
