@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -174,13 +175,13 @@ def test_without_root_counts_what_the_user_can_use_and_cure(
     hut: Target,
     capfd: Capture,
     monkeypatch: pytest.MonkeyPatch,
-    traits: dict[str, bool],
+    traits: dict[str, Any],
     state: str,
     status: int,
 ) -> None:
     monkeypatch.setattr(doctor, "is_privileged", lambda: False)
     monkeypatch.setattr(doctor, "_missing_to_user", lambda name: [])
-    hut.problems = [Problem(who="hut", what="no hut", remedy="build it", **traits)]
+    hut.problems = [replace(Problem(who="hut", what="no hut", remedy="build it"), **traits)]
     assert cli.main(["doctor"]) == status
     whose = "try" if "is_own" in traits else "root"
     assert capfd.readouterr().out.startswith(f"hut: {state}\n  no hut\n    {whose}: build it\n")

@@ -143,13 +143,6 @@ def test_help_lists_every_command(capfd: Capture) -> None:
     assert set(COMMANDS) == listed - {"exit"}
 
 
-def test_no_command_is_wrong_usage(capfd: Capture) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main([])
-    assert ended.value.code == 2
-    assert "COMMAND" in capfd.readouterr().err
-
-
 def test_output_is_tables_and_json(capfd: Capture) -> None:
     print_table(("NAME", "SIZE"), [("web", "1 MiB"), ("database", "")])
     print_json({"name": "web"})
