@@ -11,7 +11,7 @@ author = "The pytest-carthage authors"
 copyright = author  # noqa: A001
 release = version = version_of("pytest-carthage")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "told"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "faces", "told"]
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["_build", "_ext"]
 nitpicky = False

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         AnsibleModuleError,
         BlockedError,
         BuildError,
+        BundleError,
         CarthageError,
         CommandError,
         CreationError,
@@ -23,20 +24,45 @@ if TYPE_CHECKING:
         GateError,
         HostError,
         LayoutError,
+        LockError,
         OutputLimitError,
+        Problem,
         StateError,
         TaskError,
         TimeLimitError,
         UnsupportedError,
     )
+    from pytest_carthage.events import Event
     from pytest_carthage.handles.ansible_module import ModuleResult, ModuleResults
     from pytest_carthage.handles.ansible_options import PlaybookOptions
     from pytest_carthage.handles.drift import Drift
-    from pytest_carthage.handles.playbook import PlaybookResult
+    from pytest_carthage.handles.gates import GateConnection, GateRecord
+    from pytest_carthage.handles.network import (
+        Counters,
+        InterfaceAddress,
+        InterfaceState,
+        Neighbour,
+        NextHop,
+        Route,
+    )
+    from pytest_carthage.handles.playbook import HostResult, PlaybookResult, TaskResult
     from pytest_carthage.handles.result import Result
+    from pytest_carthage.images.exports.oci.history import HistoryEntry
+    from pytest_carthage.images.handle import ImageHandle
+    from pytest_carthage.labs.documents import Remark
+    from pytest_carthage.live.environment import AsyncLayout
+    from pytest_carthage.live.faults.disturbance import AsyncDisturbance, Disturbance
     from pytest_carthage.live.layout import Layout
+    from pytest_carthage.live.machines.link import AsyncLink, LinkHandle
     from pytest_carthage.live.machines.machine import AsyncMachine, MachineHandle
-    from pytest_carthage.live.resolved import LinkResolved, PublicAddressKnown
+    from pytest_carthage.live.machines.network import AsyncNetworkView, NetworkView
+    from pytest_carthage.live.openings.gate import AsyncGate, Gate
+    from pytest_carthage.live.openings.span import AsyncSpan, Span
+    from pytest_carthage.live.openings.station import Inside, Station
+    from pytest_carthage.live.packets.capture import AsyncCapture, Capture
+    from pytest_carthage.live.packets.packets import Arp, Packet
+    from pytest_carthage.live.packets.sealing import SealReport
+    from pytest_carthage.live.resolved import LinkResolved, NetworkEvent, PublicAddressKnown
     from pytest_carthage.model.addresses.ipconfig import LinkContext, V4Config, V6Config
     from pytest_carthage.model.file import File
     from pytest_carthage.model.forward import Forward
@@ -58,47 +84,89 @@ if TYPE_CHECKING:
     from pytest_carthage.model.role import Role
     from pytest_carthage.model.stage import stage
     from pytest_carthage.model.task import filesystem_task, machine_task
+    from pytest_carthage.store.layer import Layer, LayerMeta
+    from pytest_carthage.work.files.filesystem import AsyncFilesystem, Filesystem
 
 __all__ = [
     "AnsibleError",
     "AnsibleModuleError",
+    "Arp",
+    "AsyncCapture",
+    "AsyncDisturbance",
+    "AsyncFilesystem",
+    "AsyncGate",
+    "AsyncLayout",
+    "AsyncLink",
     "AsyncMachine",
+    "AsyncNetworkView",
+    "AsyncSpan",
     "BlockedError",
     "BuildError",
+    "BundleError",
+    "Capture",
     "CarthageError",
     "CommandError",
     "Condition",
+    "Counters",
     "CreationError",
+    "Disturbance",
     "Drift",
+    "Event",
     "FabricError",
     "FaultError",
     "File",
+    "Filesystem",
     "Forward",
+    "Gate",
+    "GateConnection",
     "GateError",
+    "GateRecord",
     "Healthcheck",
+    "HistoryEntry",
     "HostError",
+    "HostResult",
     "Image",
+    "ImageHandle",
+    "Inside",
+    "InterfaceAddress",
+    "InterfaceState",
+    "Layer",
+    "LayerMeta",
     "Layout",
     "LayoutError",
     "Limits",
     "LinkContext",
+    "LinkHandle",
     "LinkResolved",
+    "LockError",
     "Machine",
     "MachineHandle",
     "ModuleResult",
     "ModuleResults",
+    "Neighbour",
     "Network",
     "NetworkConfig",
+    "NetworkEvent",
     "NetworkLink",
+    "NetworkView",
+    "NextHop",
     "OutputLimitError",
     "Packages",
+    "Packet",
     "PlaybookOptions",
     "PlaybookResult",
+    "Problem",
     "PublicAddressKnown",
+    "Remark",
     "Result",
     "Role",
+    "Route",
+    "SealReport",
+    "Span",
     "StateError",
+    "Station",
     "TaskError",
+    "TaskResult",
     "TimeLimitError",
     "UnsupportedError",
     "V4Config",
@@ -116,51 +184,52 @@ __all__ = [
     "unit",
 ]
 
+#: module to the public names that it holds; errors are not listed
 _HOMES = {
-    "Condition": "model.machine",
-    "Drift": "handles.drift",
-    "File": "model.file",
-    "Forward": "model.forward",
-    "Healthcheck": "model.image",
-    "Image": "model.image",
-    "Layout": "live.layout",
-    "Limits": "model.machine",
-    "LinkContext": "model.addresses.ipconfig",
-    "LinkResolved": "live.resolved",
-    "AsyncMachine": "live.machines.machine",
-    "Machine": "model.machine",
-    "MachineHandle": "live.machines.machine",
-    "ModuleResult": "handles.ansible_module",
-    "ModuleResults": "handles.ansible_module",
-    "PlaybookOptions": "handles.ansible_options",
-    "PlaybookResult": "handles.playbook",
-    "Result": "handles.result",
-    "Network": "model.network",
-    "NetworkConfig": "model.network",
-    "NetworkLink": "model.network",
-    "Packages": "model.packages",
-    "PublicAddressKnown": "live.resolved",
-    "Role": "model.role",
-    "V4Config": "model.addresses.ipconfig",
-    "V6Config": "model.addresses.ipconfig",
-    "command": "model.machine",
-    "exited": "model.machine",
-    "file": "model.machine",
-    "filesystem_task": "model.task",
-    "log": "model.machine",
-    "machine_task": "model.task",
-    "port": "model.machine",
-    "rebooted": "model.machine",
-    "stage": "model.stage",
-    "trunk": "model.network",
-    "unit": "model.machine",
+    "events": "Event",
+    "handles.ansible_module": "ModuleResult ModuleResults",
+    "handles.ansible_options": "PlaybookOptions",
+    "handles.drift": "Drift",
+    "handles.gates": "GateConnection GateRecord",
+    "handles.network": "Counters InterfaceAddress InterfaceState Neighbour NextHop Route",
+    "handles.playbook": "HostResult PlaybookResult TaskResult",
+    "handles.result": "Result",
+    "images.exports.oci.history": "HistoryEntry",
+    "images.handle": "ImageHandle",
+    "labs.documents": "Remark",
+    "live.faults.disturbance": "AsyncDisturbance Disturbance",
+    "live.environment": "AsyncLayout",
+    "live.layout": "Layout",
+    "live.machines.link": "AsyncLink LinkHandle",
+    "live.machines.machine": "AsyncMachine MachineHandle",
+    "live.machines.network": "AsyncNetworkView NetworkView",
+    "live.openings.gate": "AsyncGate Gate",
+    "live.openings.span": "AsyncSpan Span",
+    "live.openings.station": "Inside Station",
+    "live.packets.capture": "AsyncCapture Capture",
+    "live.packets.packets": "Arp Packet",
+    "live.packets.sealing": "SealReport",
+    "live.resolved": "LinkResolved NetworkEvent PublicAddressKnown",
+    "model.addresses.ipconfig": "LinkContext V4Config V6Config",
+    "model.file": "File",
+    "model.forward": "Forward",
+    "model.image": "Healthcheck Image",
+    "model.machine": "Condition Limits Machine command exited file log port rebooted unit",
+    "model.network": "Network NetworkConfig NetworkLink trunk",
+    "model.packages": "Packages",
+    "model.role": "Role",
+    "model.stage": "stage",
+    "model.task": "filesystem_task machine_task",
+    "store.layer": "Layer LayerMeta",
+    "work.files.filesystem": "AsyncFilesystem Filesystem",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'errors')}"), name)
+    home = next((home for home, names in _HOMES.items() if name in names.split()), "errors")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
     globals()[name] = value
     return value
 

@@ -173,8 +173,8 @@ class operation(Generic[P, R_co]):  # noqa: N801  a decorator
     @overload
     def __get__(self, instance: object, owner: Any) -> Callable[P, Coroutine[Any, Any, R_co]]: ...
     def __get__(self, instance: Any, owner: Any) -> Any:
-        if instance is None:
-            return self._method  # with its signature and its words, for documentation
+        if instance is None:  # for help() and the reference
+            return self._wait if issubclass(owner, Blocks) else self._method
         face = self._wait if isinstance(instance, Blocks) else self._on_core
         return types.MethodType(face, instance)
 
@@ -204,7 +204,7 @@ class opening(Generic[P, C, S]):  # noqa: N801  a decorator
     def __get__(self, instance: object, owner: Any) -> Callable[P, Opening[C, S]]: ...
     def __get__(self, instance: Any, owner: Any) -> Any:
         if instance is None:
-            return self._method
+            return self._wait if issubclass(owner, Blocks) else self._method
         face = self._wait if isinstance(instance, Blocks) else self._method
         return types.MethodType(face, instance)
 
@@ -261,7 +261,7 @@ class block(Generic[P, R_co]):  # noqa: N801  a decorator
     ) -> Callable[P, contextlib.AbstractAsyncContextManager[R_co]]: ...
     def __get__(self, instance: Any, owner: Any) -> Any:
         if instance is None:
-            return self._method
+            return self._wait if issubclass(owner, Blocks) else self._method
         face = self._wait if isinstance(instance, Blocks) else self._on_portal
         return types.MethodType(face, instance)
 

@@ -152,6 +152,15 @@ def test_each_face_shows_its_name_its_object_and_its_words(lamp: BlockingLamp, n
     assert inspect.signature(lamp.brightness) == inspect.signature(lamp.aio.brightness)
 
 
+@pytest.mark.parametrize("name", ["brightness", "door", "lit"])
+def test_class_shows_its_own_face(name: str) -> None:
+    # what help() and the reference show
+    waiting = getattr(BlockingLamp, name)
+    assert not inspect.iscoroutinefunction(waiting)
+    assert inspect.signature(waiting) == inspect.signature(getattr(Lamp, name))
+    assert waiting.__doc__ == getattr(LampOperations, name).__doc__
+
+
 def test_member_that_is_no_operation_is_that_of_the_object(lamp: BlockingLamp) -> None:
     assert lamp.events is lamp.aio.events  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match="'Lamp' object has no attribute 'brigthness'"):

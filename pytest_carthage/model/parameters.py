@@ -16,10 +16,25 @@ from typing import Annotated, Any, Literal, Union
 from pytest_carthage.model.mistakes.mistake import Mistake
 from pytest_carthage.model.mistakes.place import Place
 
-__all__ = ["check_parameters", "inherit_annotations", "is_time_limit"]
+__all__ = ["Parameters", "check_parameters", "inherit_annotations", "is_time_limit"]
 
 _SIMPLE = (str, bytes, Path, PurePath, PurePosixPath)
 _UNKNOWN = object()
+
+
+class Parameters:
+    """What a role takes, as ``help()``, editors and the reference show it: by its fields.
+
+    ``inspect.signature`` would tell of ``Role.__new__``, which takes anything in order to check it.
+    """
+
+    def __get__(self, instance: object, owner: type) -> inspect.Signature:
+        if is_dataclass(owner):
+            whole = inspect.signature(owner.__init__)
+            hidden = {"self", *(each.name for each in fields(owner) if not each.compare)}
+            own = [each for each in whole.parameters.values() if each.name not in hidden]
+            return inspect.Signature(own)
+        return inspect.Signature()
 
 
 def inherit_annotations(cls: type) -> None:

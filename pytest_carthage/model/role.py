@@ -16,7 +16,7 @@ from pytest_carthage.model.mistakes.mistake import Mistake
 from pytest_carthage.model.mistakes.place import Place
 from pytest_carthage.model.names import interface_mistake, is_group, is_package
 from pytest_carthage.model.network import NetworkLink
-from pytest_carthage.model.parameters import check_parameters, inherit_annotations
+from pytest_carthage.model.parameters import Parameters, check_parameters, inherit_annotations
 from pytest_carthage.model.task import Step, Task
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class Role:
     __slots__ = ()
 
     if not TYPE_CHECKING:  # what it takes is told by the dataclass that a subclass is
+        __signature__ = Parameters()
 
         def __new__(cls, *given, **named):  # noqa: D102
             check_parameters(cls, given, named)

@@ -39,6 +39,7 @@ class OspfRouter(Role):
     packages = ("bird2",)
     programs = MappingProxyType({"bird": "bird2", "birdc": "bird2"})
 
+    #: whether it forwards packets between its links
     forward: bool = True
 
     #: interfaces that take part; empty: all

@@ -34,6 +34,7 @@ class Consul(Role):
 
     packages = ("consul",)
 
+    #: whether it is a server; agents need one
     server: bool = False
     #: agents and servers of another one do not know each other
     datacenter: str = "test"

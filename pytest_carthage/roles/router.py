@@ -22,4 +22,5 @@ class Router(Role):
     masquerade: str | tuple[str, ...] = ()
     #: its ports that lead to machines behind it
     forwards: Sequence[Forward] = ()
+    #: whether it forwards packets between its links
     forward: bool = True

@@ -43,6 +43,7 @@ class SshServer(Role):
     authorized_keys: tuple[str, ...] = ()
     #: whom they let in
     user: str = "root"
+    #: where it listens, TCP
     port: int = 22
 
     def __post_init__(self) -> None:

@@ -23,6 +23,7 @@ class Startup(Role):
     are run, whatever each of them gives: what was set in its network may be there still.
     """
 
+    #: each for ``/bin/sh -c``, one after the other
     commands: tuple[str, ...] = ()
 
     @machine_task("run the commands of its startup")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PurePosixPath
@@ -199,3 +200,18 @@ def test_time_limit_is_a_positive_number_or_none(value: object) -> None:
 @pytest.mark.parametrize("value", [0, -1, 0.0, True, "1", float("inf"), float("nan"), 1j])
 def test_time_limit_is_nothing_else(value: object) -> None:
     assert not is_time_limit(value)
+
+
+def test_signature_of_a_role_is_its_parameters() -> None:
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Cache(Role):
+        size_mib: int
+        port: int = 6379
+        mark: str = field(default="", compare=False)
+
+    class Plain(Role):
+        pass
+
+    assert str(inspect.signature(Cache)) == "(*, size_mib: 'int', port: 'int' = 6379)"
+    assert Cache.__doc__ == "Cache(*, size_mib: 'int', port: 'int' = 6379)"
+    assert str(inspect.signature(Plain)) == "()"

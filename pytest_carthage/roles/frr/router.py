@@ -81,6 +81,7 @@ class FrrRouter(Role):
 
     includes = (FrrPackage(),)
 
+    #: whether it forwards packets between its links
     forward: bool = True
 
     #: file or folder of configuration
