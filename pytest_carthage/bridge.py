@@ -99,6 +99,7 @@ def on_core(
         home: asyncio.AbstractEventLoop = self.portal.loop  # type: ignore[attr-defined]
         if asyncio.get_running_loop() is home:
             return await method(self, *args, **kwargs)
+        self.portal.refuse_forked(method.__name__)  # type: ignore[attr-defined]
         self.portal.catch_up()  # type: ignore[attr-defined]
         future = asyncio.run_coroutine_threadsafe(method(self, *args, **kwargs), home)
         return await asyncio.wrap_future(future)
@@ -272,4 +273,5 @@ async def _on(portal: Portal, function: Callable[..., Coroutine[Any, Any, R]], *
 
     if asyncio.get_running_loop() is portal.loop:
         return await function(*args)
+    portal.refuse_forked(function.__qualname__)
     return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(function(*args), portal.loop))

@@ -19,6 +19,7 @@
     ├── FaultError         a fault cannot begin now: another one is in force
     ├── GateError          a gate could not be opened
     ├── UnsupportedError   a machine was asked for what its target cannot do
+    ├── ForkedError        a handle was used in a process that was forked from the test's
     ├── FabricError        the fabric or a machine's agent refused a request
     └── StateError         a run or an environment on disk: missing, taken, damaged
 
@@ -27,6 +28,7 @@ A message says who, what was tried, what was seen and what to do.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -48,6 +50,7 @@ __all__ = [
     "CreationError",
     "FabricError",
     "FaultError",
+    "ForkedError",
     "GateError",
     "HostError",
     "LayoutError",
@@ -181,6 +184,17 @@ class GateError(CarthageError):
 
 class UnsupportedError(CarthageError):
     """A machine was asked for what its target cannot do; names the target, and those that can."""
+
+
+class ForkedError(CarthageError):
+    """A handle was used in a process that was forked from the test's, where nobody answers it."""
+
+    def __init__(self, name: str, owner: int) -> None:
+        super().__init__(
+            f"{name}() was called in process {os.getpid()}, which was forked from process {owner}; "
+            "its layout lives on an event loop there, and threads do not come along; try: call it "
+            "in the test's process and hand the outcome on, or use a thread"
+        )
 
 
 class FabricError(CarthageError):

@@ -7,12 +7,12 @@ whoever shows or keeps them (progress, the failure bundle, a test) is one.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Protocol
 
+from pytest_carthage import clock
 from pytest_carthage.handles.kept import Kept
 
 __all__ = ["Event", "Fanout", "Kind", "Recorder", "Reporter", "Silent", "Work"]
@@ -104,11 +104,11 @@ class Work:
         self._reporter = reporter
         self._subject = subject
         self._environment = environment
-        self._began = time.monotonic()
+        self._began = clock.monotonic_s()
 
     def start(self, text: str = "") -> None:
         """It begins."""
-        self._began = time.monotonic()
+        self._began = clock.monotonic_s()
         self._send("start", text)
 
     def note(self, text: str) -> None:
@@ -117,15 +117,15 @@ class Work:
 
     def done(self, text: str = "") -> None:
         """It has ended well."""
-        self._send("done", text, time.monotonic() - self._began)
+        self._send("done", text, clock.monotonic_s() - self._began)
 
     def cached(self, text: str = "") -> None:
         """It was done before."""
-        self._send("cached", text, time.monotonic() - self._began)
+        self._send("cached", text, clock.monotonic_s() - self._began)
 
     def failed(self, text: str) -> None:
         """It has failed; in a few words why."""
-        self._send("failed", text, time.monotonic() - self._began)
+        self._send("failed", text, clock.monotonic_s() - self._began)
 
     def __enter__(self) -> Work:
         """It begins with the block."""
@@ -147,7 +147,7 @@ class Work:
     def _send(self, kind: Kind, text: str, duration_s: float | None = None) -> None:
         self._reporter.event(
             Event(
-                at_s=time.time(),
+                at_s=clock.unix_s(),
                 environment=self._environment,
                 subject=self._subject,
                 kind=kind,

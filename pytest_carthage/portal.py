@@ -7,7 +7,6 @@ import concurrent.futures
 import contextlib
 import os
 import threading
-import time
 from concurrent.futures import wait
 from typing import (
     TYPE_CHECKING,
@@ -16,6 +15,9 @@ from typing import (
     ParamSpec,
     TypeVar,
 )
+
+from pytest_carthage import clock
+from pytest_carthage.errors import ForkedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -29,6 +31,14 @@ _END_S = 60.0
 _LOOK_S = 0.2
 
 
+class Loop(asyncio.SelectorEventLoop):
+    """An event loop that goes by the machine's clock, whatever a test makes of Python's."""
+
+    def time(self) -> float:
+        """Seconds, of no particular beginning."""
+        return clock.monotonic_s()
+
+
 class Portal:
     """An event loop in its own thread; :meth:`call` runs a coroutine there and waits for it."""
 
@@ -37,7 +47,9 @@ class Portal:
 
     def __init__(self) -> None:
         started = threading.Event()
-        self.loop = asyncio.new_event_loop()
+        self.loop = Loop()
+        #: of the process in which its thread is: one that is forked has no such thread
+        self._pid = os.getpid()
         self._thread = threading.Thread(
             target=self._run, args=(started,), name="carthage", daemon=True
         )
@@ -67,10 +79,13 @@ class Portal:
         A KeyboardInterrupt in the caller cancels it, and is raised once it has ended.
 
         :raises RuntimeError: called from the event loop itself, where it would wait for ever.
+        :raises ForkedError: called in a process that was forked from that of the event loop.
         """
+        name = getattr(function, "__qualname__", str(function))
+        self.refuse_forked(name)
         if threading.current_thread() is self._thread:
             raise RuntimeError(
-                f"{getattr(function, '__qualname__', function)} was called on the event loop "
+                f"{name} was called on the event loop "
                 "that has to carry it out; in async code use .aio and await"
             )
         self.catch_up()
@@ -80,11 +95,25 @@ class Portal:
         except BaseException:
             if not future.done():
                 future.cancel()
-                deadline = time.monotonic() + _END_S
+                deadline = clock.monotonic_s() + _END_S
                 # it is over when the task is, which is later than `done()`
-                while time.monotonic() < deadline and not wait([future], _LOOK_S).done:
+                while clock.monotonic_s() < deadline and not wait([future], _LOOK_S).done:
                     pass
             raise
+
+    def refuse_forked(self, name: str) -> None:
+        """Refuse what would wait for ever in a process that was forked: nobody works here.
+
+        :param name: of what was called.
+        :raises ForkedError: this is one.
+        """
+        if self.is_elsewhere:
+            raise ForkedError(name, self._pid)
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether its event loop is in another process, from which this one was forked."""
+        return os.getpid() != self._pid
 
     @classmethod
     def follow(cls, thread: int) -> None:
@@ -98,7 +127,7 @@ class Portal:
 
     def close(self) -> None:
         """Stop the event loop; tasks that are left are cancelled first."""
-        if not self._thread.is_alive():
+        if self.is_elsewhere or not self._thread.is_alive():
             return
 
         async def cancel_all() -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pytest_carthage import clock
 from pytest_carthage.fabric.wire import frames
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class _Reader:
 
     async def drain(self, deadline: float) -> None:
         """Wait for the end, until nothing more comes, or until ``deadline`` (monotonic)."""
-        while not self.done.is_set() and time.monotonic() < deadline:
+        while not self.done.is_set() and clock.monotonic_s() < deadline:
             self.grew.clear()
             waits = [asyncio.create_task(e.wait()) for e in (self.done, self.grew)]
             finished, pending = await asyncio.wait(
@@ -252,10 +252,10 @@ def _collected(reader: _Reader) -> bytes:
 
 async def _drain(readers: Sequence[_Reader]) -> None:
     """Take what has been printed, and what comes at once."""
-    deadline = time.monotonic() + _CHATTER_S
+    deadline = clock.monotonic_s() + _CHATTER_S
     for reader in readers:
         reader.left = _CHATTER_BYTES
-        while not reader.done.is_set() and time.monotonic() < deadline:
+        while not reader.done.is_set() and clock.monotonic_s() < deadline:
             before = len(reader.parts)
             reader.read()
             if len(reader.parts) == before:
@@ -274,12 +274,12 @@ async def _take_late(channel: Channel, readers: Sequence[_Reader]) -> tuple[str,
     if not open_:
         return ()
     operations = getattr(channel, "operations", None) or ()
-    deadline = time.monotonic() + _LATE_S
+    deadline = clock.monotonic_s() + _LATE_S
     holders: list[dict[str, object]] = []
     while open_ and "holders" in operations:
         reply, _ = await channel.request("holders", inodes=[reader.inode for reader in open_])
         holders = reply["holders"]
-        left_s = deadline - time.monotonic()
+        left_s = deadline - clock.monotonic_s()
         is_short = left_s > _LATE_S - _ENDING_S
         if left_s < 0 or not any(
             holder["is_piped"] or (holder["is_ending"] and is_short) for holder in holders

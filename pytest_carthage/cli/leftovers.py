@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
+
+from pytest_carthage import clock
 
 if TYPE_CHECKING:
     from pytest_carthage.state.leftovers import Leftover
@@ -22,7 +23,7 @@ def sentence(leftover: Leftover) -> str:
     if leftover.tried_at is None:
         return f"{leftover.name}: its run was killed (it was not tried to destroy it)"
     times = {1: "once", 2: "twice"}.get(leftover.tries, f"{leftover.tries} times")
-    ago = age(time.time() - leftover.tried_at)
+    ago = age(clock.unix_s() - leftover.tried_at)
     return f"{leftover.name}: {leftover.error} (tried {times}, the last time {ago} ago)"
 
 

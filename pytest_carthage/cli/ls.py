@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from pytest_carthage import clock
 from pytest_carthage.cli.leftovers import sentence
 from pytest_carthage.cli.listing import ended_records, has_owner, record
 from pytest_carthage.cli.output import add_json, print_json, print_table
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _print_alive(environments: Sequence[Listed]) -> None:
     from pytest_carthage.report.kept import age, expiry
 
-    now_s = time.time()
+    now_s = clock.unix_s()
     if not environments:
         print("no environment is alive")
         return

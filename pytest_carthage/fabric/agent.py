@@ -22,6 +22,7 @@ from pytest_carthage.fabric.jobs import Jobs
 from pytest_carthage.fabric.sftp import process as file_server
 from pytest_carthage.fabric.wire import frames
 from pytest_carthage.fabric.wire.server import Connection, Reply
+from pytest_carthage.handles.lines import lines_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -260,7 +261,7 @@ def address_of(host: str, hosts: str | None = None) -> str:
     if hosts is None:
         with open("/etc/hosts", encoding="utf-8", errors="replace") as file:
             hosts = file.read()
-    for line in hosts.splitlines():
+    for line in lines_of(hosts):
         address, *names = line.partition("#")[0].split() or [""]
         if host in names:
             return address

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from pytest_carthage import clock
 from pytest_carthage.fabric import netlink
 from pytest_carthage.fabric.pairs import Pairs
 from pytest_carthage.fabric.wire.steps import Steps, pause
@@ -18,9 +18,9 @@ _UP_S = 15.0
 
 def until_up(ports: Iterable[str], limit_s: float = _UP_S) -> Steps[None]:
     """Wait until packets pass these ports, whose other ends have been set up."""
-    deadline = time.monotonic() + limit_s
+    deadline = clock.monotonic_s() + limit_s
     waiting = netlink.not_yet_up(ports)
-    while waiting and time.monotonic() < deadline:
+    while waiting and clock.monotonic_s() < deadline:
         yield from pause(0.01)
         waiting = netlink.not_yet_up(waiting)
 

@@ -14,9 +14,9 @@ import faulthandler
 import os
 import signal
 import socket
-import time
 from typing import TYPE_CHECKING, NoReturn
 
+from pytest_carthage import clock
 from pytest_carthage.fabric import netlink, record, roots, taps, uppers
 from pytest_carthage.fabric import syscalls as sys_
 from pytest_carthage.fabric.agent import Agent, new_socket
@@ -315,7 +315,7 @@ class Fabric:
             },
             networks=self._bridges.names,
             faults=self._disturbances.all if self._disturbances is not None else [],
-            at_s=time.time(),
+            at_s=clock.unix_s(),
         )
 
 

@@ -6,6 +6,7 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
+from pytest_carthage import clock
 from pytest_carthage.fabric import guest, processes, record, shares
 from pytest_carthage.fabric.contact import Contact
 from pytest_carthage.fabric.container import groups
@@ -151,7 +152,7 @@ class Machine:
         except OSError:
             self._contact.close()
             if self._voice.is_init or self._container is not None:
-                self._server.work(self.turn.hold(self._join_again(time.time())))
+                self._server.work(self.turn.hold(self._join_again(clock.unix_s())))
             return
         frames.close_all(fds)
         if word.get("step") == "main":

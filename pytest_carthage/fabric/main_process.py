@@ -7,9 +7,9 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
+from pytest_carthage import clock
 from pytest_carthage.fabric import accounts, inheritance
 from pytest_carthage.fabric.restarting import Restarting
 
@@ -91,7 +91,7 @@ class MainProcess:
         finally:
             os.close(null)
         process.returncode = 0  # reaped by the agent's loop
-        self._pid, self._began = process.pid, time.monotonic()
+        self._pid, self._began = process.pid, clock.monotonic_s()
 
     def _refuse_what_ended(self) -> None:
         """Refuse a main process that fails at once: nobody meant that."""
@@ -111,7 +111,7 @@ class MainProcess:
             self._pid = None
             if self._is_ending:
                 os._exit(0)
-            self._take_in_end(os.waitstatus_to_exitcode(status), time.monotonic() - self._began)
+            self._take_in_end(os.waitstatus_to_exitcode(status), clock.monotonic_s() - self._began)
 
     def _take_in_end(self, status: int, lived_s: float) -> None:
         again_s = self._restarting.after(status, lived_s)
@@ -133,7 +133,7 @@ class MainProcess:
 
     def _tell(self, step: str, **fields: Any) -> None:
         try:
-            self._control.send({"step": step, "at_s": time.time(), **fields})
+            self._control.send({"step": step, "at_s": clock.unix_s(), **fields})
         except OSError as error:
             print(f"the fabric is not told of the main process: {error}", file=sys.stderr)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pytest_carthage import clock
 from pytest_carthage.fabric import refusals, rootfs, uppers
 from pytest_carthage.fabric.cabling import Cabling, clash
 from pytest_carthage.fabric.container import ending, settings
@@ -89,7 +89,7 @@ class Population:
                     return
                 machine.note_end(status)
                 if machine.is_mortal:
-                    work = self._take_in_end(machine, status, time.time())
+                    work = self._take_in_end(machine, status, clock.unix_s())
                     self._server.work(machine.turn.hold(work))
                 return
 
@@ -218,9 +218,9 @@ class Population:
 
     def _breathe(self) -> Steps[None]:
         """Serve the others, if they have been waiting for a while."""
-        if time.monotonic() - self._last_breath > _BREATH_S:
+        if clock.monotonic_s() - self._last_breath > _BREATH_S:
             yield from pause(0.0)
-            self._last_breath = time.monotonic()
+            self._last_breath = clock.monotonic_s()
 
     def _configure(self, machine: Machine) -> Steps[None]:
         """Configure a machine's network."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
-import time
 from collections.abc import Callable, Iterable
 
+from pytest_carthage import clock
 from pytest_carthage.fabric.wire.steps import Steps, gone, pause
 
 _NS_GET_PARENT = 0xB702
@@ -133,7 +133,7 @@ def freeze(pid: int) -> Steps[list[tuple[int, str]]]:
     members = _Members(pid)
     stopped: dict[int, str] = {}
     met: set[int] = set()
-    deadline = time.monotonic() + _STOP_S
+    deadline = clock.monotonic_s() + _STOP_S
     while True:
         running = []
         for member in members.pids():
@@ -159,7 +159,7 @@ def freeze(pid: int) -> Steps[list[tuple[int, str]]]:
                 continue
         if not running:
             return list(stopped.items())
-        if time.monotonic() > deadline:
+        if clock.monotonic_s() > deadline:
             thaw(list(stopped.items()))
             raise OSError(f"processes that do not stop within {_STOP_S:g} s: {running}")
         yield from pause(0.0005)
@@ -196,6 +196,6 @@ def kill_all(pid: int) -> Steps[None]:
                 process.signal(signal.SIGKILL)
         except (OSError, StopIteration):
             continue
-    deadline = time.monotonic() + _STOP_S
+    deadline = clock.monotonic_s() + _STOP_S
     for fd in ending:
-        yield from gone(fd, max(0.0, deadline - time.monotonic()))
+        yield from gone(fd, max(0.0, deadline - clock.monotonic_s()))

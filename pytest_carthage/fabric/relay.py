@@ -16,9 +16,9 @@ import random
 import select
 import socket
 import struct
-import time
 from typing import Any, NoReturn
 
+from pytest_carthage import clock
 from pytest_carthage.fabric.qdisc import queue_bytes
 
 _SOL_PACKET = 263
@@ -110,7 +110,7 @@ class _Way:
                     self._queue(frame)
 
     def _queue(self, frame: bytes) -> None:
-        due = now = time.monotonic()
+        due = now = clock.monotonic_s()
         if self._rate_bps:
             begin = max(now, self._free)
             if (begin - now) * self._rate_bps / 8 > queue_bytes(self._rate_bps):
@@ -275,7 +275,7 @@ def serve(control: socket.socket, port: socket.socket, splice: socket.socket) ->
     began = False
     watched: list[socket.socket] = [control]
     while True:
-        now = time.monotonic()
+        now = clock.monotonic_s()
         due = min((way.waiting[0][0] for way in (to, from_) if way.waiting), default=None)
         # select(2), since the others wait for whole milliseconds
         ready, _, _ = select.select(
@@ -299,6 +299,6 @@ def serve(control: socket.socket, port: socket.socket, splice: socket.socket) ->
         if port in ready:
             from_.carry()
         if to.waiting or from_.waiting:
-            now = time.monotonic()
+            now = clock.monotonic_s()
             to.send_due(now)
             from_.send_due(now)

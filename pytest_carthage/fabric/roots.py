@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import time
 
+from pytest_carthage import clock
 from pytest_carthage.fabric import syscalls as sys_
 from pytest_carthage.fabric.wire.steps import Steps, pause
 
@@ -104,13 +104,13 @@ class Roots:
 def _shared(folder: str) -> Steps[int]:
     """A descriptor of a folder that nobody may remove while it is open."""
     fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    deadline = time.monotonic() + _LOCK_S
+    deadline = clock.monotonic_s() + _LOCK_S
     try:
         while True:
             try:
                 fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                if time.monotonic() > deadline:
+                if clock.monotonic_s() > deadline:
                     raise OSError(
                         errno.EAGAIN, f"{folder} is locked by somebody else since {_LOCK_S:g} s"
                     ) from None

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 import os
 import re
-import time
 import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from pytest_carthage import clock
 from pytest_carthage.fabric import fuse, limits
 from pytest_carthage.fabric import syscalls as sys_
 
@@ -85,7 +85,7 @@ class Shares:
     def __init__(self, spec: MachineSpec, server: Server) -> None:
         root = spec.get("root")
         # who has an uptime of his own is started now
-        files = _files(spec, int(time.time()) if root is not None else None)
+        files = _files(spec, int(clock.unix_s()) if root is not None else None)
         #: what they are shown in place of
         self._paths = tuple(files)
         self._folder = f"{_FOLDER}/{spec['name']}"

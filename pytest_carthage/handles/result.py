@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from pytest_carthage.handles.encoding import DEFAULT
 from pytest_carthage.handles.kept import shortened
+from pytest_carthage.handles.lines import lines_of
 
 #: characters that a record keeps of the beginning and of the end of what was printed
 _HEAD, _TAIL = 8 << 10, 24 << 10
@@ -57,8 +58,8 @@ class Result:
 
     @property
     def lines(self) -> list[str]:
-        """Standard output, line by line, without the ends of lines."""
-        return self.stdout.splitlines()
+        """Standard output, line by line; a newline ends one, or a carriage return and a newline."""
+        return lines_of(self.stdout)
 
     @property
     def text(self) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pytest_carthage import clock
 from pytest_carthage.errors import BuildError
 from pytest_carthage.images.building.base import base_layer
 from pytest_carthage.images.building.build import Build, space_advice
@@ -57,7 +57,7 @@ async def ensure(
         build.let_go()
     config = image.config.over(config_of(layers[0].meta.config))
     built = Built(image=image, layers=tuple(layers), config=config, store=store)
-    store.records.keep(built.record(time.time()))
+    store.records.keep(built.record(clock.unix_s()))
     if image.tag is not None:
         from pytest_carthage.images.exports.oci.tagging import tag
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Collection, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from pytest_carthage import clock
 from pytest_carthage.errors import BlockedError, CarthageError, CreationError
 from pytest_carthage.images.policy import Policy
 from pytest_carthage.live.machines.machine import AsyncMachine
@@ -121,7 +121,7 @@ class Creation:
         :param skip: phases whose work is done, as for a machine whose files were restored.
         :raises CreationError: it could not be created.
         """
-        tell, begin = self._surroundings.tell, time.monotonic()
+        tell, begin = self._surroundings.tell, clock.monotonic_s()
         tell(planned.name, "start", planned.target)
         try:
             provider = self._providers[planned.target]
@@ -129,7 +129,7 @@ class Creation:
                 await asyncio.gather(self._root(planned, provider), self._prepare(provider))
             else:
                 await self._prepare(provider)
-            begin = time.monotonic()  # an image is told of by itself
+            begin = clock.monotonic_s()  # an image is told of by itself
             machine = await self._start(planned, provider)
             try:
                 await self.mirror.furnish(machine)

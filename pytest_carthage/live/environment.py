@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_carthage import clock
 from pytest_carthage.bridge import on_core
 from pytest_carthage.errors import CarthageError
 from pytest_carthage.events import Event, Kind, Reporter, Silent
@@ -142,7 +142,7 @@ class AsyncLayout(LayoutOperations):
         :raises CreationError: with the first cause; what waited for it is not told of.
         """
         reporter = reporter or Silent()
-        begin = time.monotonic()
+        begin = clock.monotonic_s()
         problems = ground.look(plan, providers)
         folder, fabric = await ground.begin(run, name, plan)
         environment = cls(
@@ -215,12 +215,12 @@ class AsyncLayout(LayoutOperations):
         """Report an event; ``begin`` (monotonic) gives its duration."""
         self.reporter.event(
             Event(
-                at_s=time.time(),
+                at_s=clock.unix_s(),
                 environment=self.name,
                 subject=subject,
                 kind=kind,
                 text=text,
-                duration_s=None if begin is None else time.monotonic() - begin,
+                duration_s=None if begin is None else clock.monotonic_s() - begin,
             )
         )
 
@@ -309,7 +309,7 @@ class AsyncLayout(LayoutOperations):
         if self.closed:
             return
         self.closed = True
-        begin = time.monotonic()
+        begin = clock.monotonic_s()
         self.tell("", "start", "teardown")
         # first: their channels are closed with it
         await asyncio.gather(*(machine.tell_settings() for machine in self.handles()))

@@ -9,6 +9,7 @@ import zlib
 
 import pytest
 
+from pytest_carthage import clock
 from pytest_carthage.state import places
 
 __all__ = ["claim"]
@@ -47,7 +48,7 @@ def claim(config: pytest.Config, name: str) -> None:
 def _refuse_what_lives(name: str) -> None:
     from pytest_carthage.state import listing
 
-    deadline = time.monotonic() + _ENDING_S
+    deadline = clock.monotonic_s() + _ENDING_S
     while listing.alive_run(name):
         there = [
             environment.name
@@ -59,7 +60,7 @@ def _refuse_what_lives(name: str) -> None:
                 f"--carthage-name={name}: the run of this name still has: {', '.join(there)}; "
                 f"choose another name, or remove it with: pytest-carthage rm {there[0]}"
             )
-        if time.monotonic() > deadline:
+        if clock.monotonic_s() > deadline:
             raise pytest.UsageError(
                 f"--carthage-name={name}: the supervisor of the run of this name does not end "
                 f"({_ENDING_S:g} s waited); choose another name"

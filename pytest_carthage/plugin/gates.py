@@ -6,12 +6,13 @@ The reports of tests carry the news, so that those of pytest-xdist's workers arr
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import pytest
+
+from pytest_carthage import clock
 
 __all__ = ["GateNews", "remember", "write"]
 
@@ -41,7 +42,7 @@ class GateNews:
             key = totals["environment"], totals["number"]
             if self._sent.get(key) != totals:
                 self._sent[key] = totals
-                news.append({**totals, "at_s": time.time()})
+                news.append({**totals, "at_s": clock.unix_s()})
         return news
 
     @pytest.hookimpl(wrapper=True)

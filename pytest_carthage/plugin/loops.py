@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from pytest_carthage.portal import outcome
+from pytest_carthage.portal import Loop, outcome
 
 __all__ = ["run_async"]
 
@@ -42,7 +42,7 @@ def _run(
     function: Callable[[], Awaitable[Any]], timeout_s: float | None, late: BaseException
 ) -> Any:
     # not Runner.run(): its handler lets code that blocks go on after Ctrl-C
-    with asyncio.Runner() as runner:
+    with asyncio.Runner(loop_factory=Loop) as runner:
         _look_up(runner.get_loop())
         return runner.get_loop().run_until_complete(_limited(function, timeout_s, late))
 

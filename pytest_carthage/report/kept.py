@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from pytest_carthage import clock
+
 __all__ = ["age", "expiry"]
 
 
@@ -16,7 +18,7 @@ def expiry(*, kept: bool, expires_at: float | None, now_s: float | None = None) 
         return "ends with its owner"
     if expires_at is None:
         return "stays until it is removed"
-    left_s = max(0.0, expires_at - (time.time() if now_s is None else now_s))
+    left_s = max(0.0, expires_at - (clock.unix_s() if now_s is None else now_s))
     until = time.strftime("%a %H:%M", time.localtime(expires_at))
     return f"stays for {age(left_s)} (until {until})"
 

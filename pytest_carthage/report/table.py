@@ -6,9 +6,9 @@ Rich is imported when there is something to draw, and something that takes long.
 from __future__ import annotations
 
 import threading
-import time
 from typing import TYPE_CHECKING, TextIO
 
+from pytest_carthage import clock
 from pytest_carthage.events import Event, Kind
 from pytest_carthage.report.board import Board
 from pytest_carthage.report.sentences import WORDS
@@ -109,7 +109,7 @@ class Table:
         table.add_column(no_wrap=True)
         table.add_column(no_wrap=True, ratio=1, overflow="ellipsis")
         table.add_column(justify="right", no_wrap=True)
-        now_s = time.time()
+        now_s = clock.unix_s()
         with self._lock:
             done = self._board.count("done") + self._board.count("cached")
             total = len(self._board.rows)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 
+from pytest_carthage import clock
 from pytest_carthage.fabric.container import groups
 from pytest_carthage.fabric.host.namespaces import as_root_of_files
 
@@ -36,7 +37,7 @@ def remove(path: str, timeout_s: float = 5.0) -> bool:
     Processes that are still in it are killed: it is ours alone by its name, which holds the
     environment's name.
     """
-    deadline = time.monotonic() + timeout_s
+    deadline = clock.monotonic_s() + timeout_s
     while True:
         left = False
         for top in find(path):
@@ -52,7 +53,7 @@ def remove(path: str, timeout_s: float = 5.0) -> bool:
                 except OSError:
                     left = True
                     _kill(folder)
-        if not left or time.monotonic() > deadline:
+        if not left or clock.monotonic_s() > deadline:
             return not left
         time.sleep(0.01)  # the kernel tells nobody when a v1 group has become empty
 

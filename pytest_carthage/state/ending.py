@@ -10,9 +10,9 @@ import os
 import select
 import shutil
 import subprocess
-import time
 from typing import TYPE_CHECKING, Any
 
+from pytest_carthage import clock
 from pytest_carthage.fabric import limits
 from pytest_carthage.fabric.host.namespaces import as_root_of_files
 from pytest_carthage.state import cgroups, journal
@@ -29,14 +29,14 @@ _END_S = 10.0
 
 def await_end(processes: Iterable[int]) -> str:
     """Wait for the end of processes that were killed; returns what is wrong if one stays."""
-    deadline = time.monotonic() + _END_S
+    deadline = clock.monotonic_s() + _END_S
     for pid in processes:
         try:
             fd = os.pidfd_open(pid)
         except ProcessLookupError:
             continue
         try:
-            if not select.select([fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            if not select.select([fd], [], [], max(0.0, deadline - clock.monotonic_s()))[0]:
                 return f"process {pid} was killed, and has not ended in {_END_S:g} s"
         finally:
             os.close(fd)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_carthage import clock
 from pytest_carthage.fabric.wire import client, frames
 from pytest_carthage.state import ending, journal, places, starting
 from pytest_carthage.state.entries import from_entry
@@ -198,6 +198,6 @@ def _note(path: Path, left: Sequence[journal.Entry], failed: Sequence[Failed]) -
         for identity, error in failed:
             if journal.thing(identity) not in things:
                 book.write("intent", identity)
-            book.write("failed", identity, error=error, at=time.time())
+            book.write("failed", identity, error=error, at=clock.unix_s())
     finally:
         book.close()

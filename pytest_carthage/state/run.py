@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_carthage import clock
 from pytest_carthage.errors import FabricError, StateError
 from pytest_carthage.fabric.wire import channel
 from pytest_carthage.state import journal, places, starting
@@ -184,7 +184,7 @@ class Run:
 
     async def keep(self, environment: str, *, for_s: float | None) -> None:
         """Have an environment stay when its owner ends; for ever where ``for_s`` is None."""
-        expires_at = None if for_s is None else time.time() + for_s
+        expires_at = None if for_s is None else clock.unix_s() + for_s
         await self._ask("keep", environment=environment, expires_at=expires_at)
         await self._ask("release", environment=environment)
 

@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_carthage import clock
 from pytest_carthage.errors import StateError
 from pytest_carthage.fabric.container import delegation
 from pytest_carthage.state import places, sweeping
@@ -96,12 +97,12 @@ def _lock(folder: Path) -> int | None:
         fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    deadline = time.monotonic() + _LOOK_S
+    deadline = clock.monotonic_s() + _LOOK_S
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() > deadline:
+            if clock.monotonic_s() > deadline:
                 os.close(fd)
                 return None
             time.sleep(_POLL_S)

@@ -33,6 +33,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_carthage import clock
 from pytest_carthage.fabric import syscalls as sys_
 from pytest_carthage.fabric.wire import frames
 from pytest_carthage.fabric.wire.server import Connection, Reply, Server
@@ -63,7 +64,7 @@ class Supervisor:
         #: what the clients of this run have in common, and the process that came first
         self._token: str | None = None
         self._first_pid = 0
-        self._idle_since = time.monotonic()
+        self._idle_since = clock.monotonic_s()
         #: whether it was told to end
         self._is_leaving = False
         #: those who wait for another try at what could not be destroyed
@@ -99,18 +100,18 @@ class Supervisor:
         self._is_leaving = True
 
     def _tick(self) -> None:
-        now = time.time()
+        now = clock.unix_s()
         for environment in list(self._environments.values()):
             is_over = environment.expires_at is not None and now >= environment.expires_at
             if is_over or self._is_leaving:
                 self._end(environment)
         if self._environments or self._retrying is not None:
-            self._idle_since = time.monotonic()
+            self._idle_since = clock.monotonic_s()
         elif self._is_leaving:
             self.server.stop()
         elif self._clients:
-            self._idle_since = time.monotonic()
-        elif self._token is not None or time.monotonic() - self._idle_since >= _LINGER_S:
+            self._idle_since = clock.monotonic_s()
+        elif self._token is not None or clock.monotonic_s() - self._idle_since >= _LINGER_S:
             self.server.stop()
 
     def _outstanding(self) -> list[journal.Entry]:
@@ -172,7 +173,7 @@ class Supervisor:
             self._journal.write("intent", journal.fabric(self._run, name))
             (folder / "logs").mkdir(mode=0o700, parents=True)
             environment.describe(
-                {**message["description"], "name": name, "created_at": time.time()}
+                {**message["description"], "name": name, "created_at": clock.unix_s()}
             )
             environment.start(
                 unprivileged=message["unprivileged"], close=self._private_descriptors()
@@ -243,7 +244,7 @@ class Supervisor:
         for environment in list(self._environments.values()):
             was_fabric = pid == environment.pid
             if (message := environment.child_ended(pid, status)) is not None:
-                at = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
+                at = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(clock.unix_s()))
                 print(f"{at} UTC {message}", file=sys.stderr, flush=True)
             if was_fabric and environment.owner is None:  # else that ends it
                 self._end(environment)
@@ -345,7 +346,7 @@ class Supervisor:
                 if journal.thing(identity) not in left:
                     self._journal.write("destroyed", identity)
             for identity, error in failed:
-                self._journal.write("failed", identity, error=error, at=time.time())
+                self._journal.write("failed", identity, error=error, at=clock.unix_s())
         except OSError:  # what is not told as destroyed is destroyed again
             traceback.print_exc()
 

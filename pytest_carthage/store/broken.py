@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_carthage import clock
 from pytest_carthage.store import disk
 
 __all__ = ["BrokenBuild", "BrokenBuilds"]
@@ -67,7 +67,7 @@ class BrokenBuilds:
             "title": title,
             "layers": list(layers),
             "error": error,
-            "at": time.time(),
+            "at": clock.unix_s(),
         }
         (work / _NAME).write_text(json.dumps(record))
         disk.delete(self.folder / name)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from pytest_carthage import clock
 from pytest_carthage.fabric.host.claim import take
 from pytest_carthage.store.disk import disk_usage
 from pytest_carthage.store.removed import GRACE_S, Removed
@@ -17,7 +17,7 @@ __all__ = ["old_packages"]
 
 def old_packages(store: Store, before: float, dry_run: bool) -> Iterator[Removed]:
     """Remove package lists and archives that were not used since a time."""
-    before = min(before, time.time() - GRACE_S)
+    before = min(before, clock.unix_s() - GRACE_S)
     for folder in sorted(store.folder("apt").iterdir()):
         if not folder.is_dir():
             continue

@@ -7,9 +7,9 @@ So whatever is decided here is looked at once more under a claim before it goes.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator, Mapping, Sequence
 
+from pytest_carthage import clock
 from pytest_carthage.store.broken import BrokenBuild
 from pytest_carthage.store.built import SHORT
 from pytest_carthage.store.disk import disk_usage
@@ -31,7 +31,7 @@ def collect(store: Store, *, older_than_s: float, dry_run: bool = False) -> list
     :param dry_run: only tell what would be removed.
     """
     store.prepare()
-    before = time.time() - older_than_s
+    before = clock.unix_s() - older_than_s
     broken = list(_old_broken(store, before, dry_run))
     forgotten = list(_forget(store, before, dry_run))
     removed = [*broken, *map(_image_row, forgotten)]

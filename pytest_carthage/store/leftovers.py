@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from pytest_carthage import clock
 from pytest_carthage.fabric.host.claim import is_free
 from pytest_carthage.store import disk
 from pytest_carthage.store.disk import disk_usage
@@ -34,7 +34,7 @@ def leftovers(store: Store, dry_run: bool) -> Iterator[Removed]:
 def _work(store: Store, dry_run: bool) -> Iterator[Removed]:
     for path in sorted(store.folder("work").iterdir()):
         try:
-            age_s = time.time() - path.stat().st_mtime
+            age_s = clock.unix_s() - path.stat().st_mtime
         except FileNotFoundError:
             continue
         size = disk_usage(path)
@@ -81,5 +81,5 @@ def _prune_outcomes(store: Store) -> None:
 def _remove_half_written(folder: Path) -> None:
     for path in folder.glob("*.new"):
         with contextlib.suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > GRACE_S:
+            if clock.unix_s() - path.stat().st_mtime > GRACE_S:
                 path.unlink()

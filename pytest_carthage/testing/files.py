@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TypeAlias, TypeVar
+
+from pytest_carthage import clock
 
 __all__ = ["Accounts", "Tree"]
 
@@ -68,7 +69,7 @@ class _Node:
     mode: int
     uid: int = 0
     gid: int = 0
-    mtime_s: float = field(default_factory=time.time)
+    mtime_s: float = field(default_factory=clock.unix_s)
 
     @property
     def kind(self) -> int:
@@ -168,7 +169,7 @@ class Tree:
         if mode is not None and flags & os.O_CREAT:
             node.mode = mode
         if flags & os.O_ACCMODE != os.O_RDONLY:
-            node.mtime_s = time.time()
+            node.mtime_s = clock.unix_s()
         return node.content.open(flags)
 
     def stat(self, path: str) -> dict[str, int | float]:

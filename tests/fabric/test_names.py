@@ -47,3 +47,10 @@ def test_newcomer_is_told_of_at_the_end_of_a_file_without_the_block() -> None:
 def test_line_that_somebody_has_written_already_is_not_repeated() -> None:
     text = TEXT + "10.0.0.3 c\n"
     assert merged(text, BEFORE, [*BEFORE, "10.0.0.3 c"]) == text
+
+
+def test_line_of_others_with_odd_characters_is_one_line_and_stays() -> None:
+    odd = "192.0.2.1 odd # a\fb\x85c\u2028d\r\n"
+    assert merged(odd + TEXT, BEFORE, BEFORE) == odd + TEXT
+    assert merged(odd + TEXT, BEFORE, BEFORE[:3]) == (odd + TEXT).replace("10.0.0.2 b\n", "")
+    assert merged("", [], ["10.0.0.1 a"]) == "10.0.0.1 a\n"

@@ -44,10 +44,20 @@ def test_result_with_status_zero_is_true_although_it_printed_nothing() -> None:
         ("one\n\ntwo", ["one", "", "two"]),
         ("one\r\ntwo\r\n", ["one", "two"]),
         ("  indented \n", ["  indented "]),
+        ("a\fb\vc\x1cd\x85e\u2028f\rg\n", ["a\fb\vc\x1cd\x85e\u2028f\rg"]),
+        ("\n", [""]),
+        ("\r\n\r", ["", "\r"]),
     ],
 )
 def test_lines_are_those_of_the_output_without_their_ends(stdout: str, lines: list[str]) -> None:
     assert replace(PLAIN, stdout=stdout).lines == lines
+
+
+@given(text=st.text())
+def test_lines_are_as_many_as_newlines_and_a_rest(text: str) -> None:
+    lines = replace(PLAIN, stdout=text).lines
+    assert len(lines) == text.count("\n") + (not text.endswith("\n") and text != "")
+    assert "\n".join(lines).replace("\r", "") == text.removesuffix("\n").replace("\r", "")
 
 
 def test_lines_and_text_are_of_standard_output_alone() -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from pytest_carthage import clock
 from pytest_carthage.cli.output import add_json, count, print_json, size
 from pytest_carthage.cli.policy import add_policy, policy
 from pytest_carthage.cli.usage import Usage
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     images = reference.images(arguments.reference, arguments.target)
     allowed = replace(_allowed(arguments), keep_broken=arguments.keep_on_fail)
-    began_at = time.time()
+    began_at = clock.unix_s()
     portal = Portal()
     try:
         with showing(quiet=arguments.quiet) as reporter:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import time
 from typing import TYPE_CHECKING, Any
 
+from pytest_carthage import clock
 from pytest_carthage.cli.images.selection import inventory
 from pytest_carthage.cli.output import add_json, count, print_json, print_table, size
 
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _print_images(inventory: Inventory, users: Mapping[str, Sequence[User]]) -> None:
     from pytest_carthage.report.kept import age
 
-    now_s = time.time()
+    now_s = clock.unix_s()
     print_table(
         ("NAME", "TAG", "KEY", "LAYERS", "OWN", "SHARED", "BUILT", "USED", "STATE"),
         [
@@ -108,7 +108,7 @@ def _print_images(inventory: Inventory, users: Mapping[str, Sequence[User]]) -> 
 def _print_broken(broken: Sequence[tuple[BrokenBuild, int]]) -> None:
     from pytest_carthage.report.kept import age
 
-    now_s = time.time()
+    now_s = clock.unix_s()
     print()
     print_table(
         ("BROKEN BUILD", "IMAGE", "TASK THAT FAILED", "SIZE", "WHEN"),

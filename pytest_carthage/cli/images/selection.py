@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
+from pytest_carthage import clock
 from pytest_carthage.cli.output import count
 from pytest_carthage.cli.usage import Usage
 
@@ -45,7 +45,7 @@ def several(name: str, matches: Sequence[Kept]) -> str:
     """What to tell where more than one may be meant."""
     from pytest_carthage.report.kept import age
 
-    now_s = time.time()
+    now_s = clock.unix_s()
     rows = [
         f"  {kept.short}  {kept.record.name}, {count(len(kept.record.layers), 'layer')}, "
         f"used {age(now_s - kept.record.used_at)} ago"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pytest_carthage import clock
 from pytest_carthage.cli.images.selection import NAME, absent, inventory, select
 from pytest_carthage.cli.usage import Usage
 from pytest_carthage.errors import CarthageError
@@ -93,7 +93,7 @@ def _of_broken(store: Store, build: BrokenBuild) -> _Sight:
         )
     print(
         f"broken build of image {build.image!r}: task {build.title!r} failed "
-        f"{age(time.time() - build.at)} ago",
+        f"{age(clock.unix_s() - build.at)} ago",
         file=sys.stderr,
     )
     return _Sight(

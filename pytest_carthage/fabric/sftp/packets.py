@@ -9,6 +9,7 @@ import struct
 import time
 from typing import NamedTuple
 
+from pytest_carthage import clock
 from pytest_carthage.fabric import accounts
 
 __all__ = ["Attributes", "Malformed", "Reader", "attributes", "long_name", "status_of", "text"]
@@ -103,7 +104,7 @@ def attributes(info: os.stat_result) -> bytes:
 def long_name(name: bytes, info: os.stat_result) -> bytes:
     """A line of ``ls -l``, which clients show as it is."""
     moment = time.localtime(info.st_mtime)
-    is_recent = abs(time.time() - info.st_mtime) < 180 * 86400
+    is_recent = abs(clock.unix_s() - info.st_mtime) < 180 * 86400
     day = time.strftime("%b %e %H:%M" if is_recent else "%b %e  %Y", moment)
     user = accounts.name_of(info.st_uid, "/etc/passwd")
     group = accounts.name_of(info.st_gid, "/etc/group")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING, Any
 
 from pytest_carthage.errors import FabricError
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
     Answer = asyncio.Future[tuple[dict[str, Any], list[int]]]
 
+#: channels of this process that are open
+_open: set[AsyncChannel] = set()
 #: the longest that a fabric or an agent may take to say that it is there
 _CONNECT_S = 60.0
 
@@ -47,6 +50,7 @@ class AsyncChannel:
         #: operations that the other end says it has; None: it was not asked
         self.operations: frozenset[str] | None = None
         self._loop.add_reader(sock.fileno(), self._readable)
+        _open.add(self)
 
     @property
     def closed(self) -> bool:
@@ -61,6 +65,7 @@ class AsyncChannel:
         if self._closed is not None:
             return
         self._closed = reason
+        _open.discard(self)
         self._loop.remove_reader(self._sock.fileno())
         self._loop.remove_writer(self._sock.fileno())
         self._sock.close()
@@ -200,6 +205,21 @@ class AsyncChannel:
             return
         if not self._outbox:
             self._loop.remove_writer(self._sock.fileno())
+
+
+def _leave_to_parent() -> None:
+    """In a process that was forked: hold none of the parent's connections open.
+
+    Its environments end when the other ends see that it is gone; and a descriptor that is watched
+    is watched for both, so that nothing is said to the event loop.
+    """
+    for channel in _open:
+        channel._closed = "it is the parent's of this process, which was forked"
+        channel._sock.close()
+    _open.clear()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 async def connect(path: str, who: str, machine: str | None = None) -> AsyncChannel:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import selectors
 import signal
-import time
 from typing import TYPE_CHECKING, Any
 
+from pytest_carthage import clock
 from pytest_carthage.fabric.wire import frames, replies
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class Client:
 
         :raises TimeoutError: it did not end in time; it was killed.
         """
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        deadline = None if timeout_s is None else clock.monotonic_s() + timeout_s
         in_read, in_write = os.pipe()
         out_read, out_write = os.pipe()
         err_read, err_write = os.pipe()
@@ -180,7 +180,7 @@ class Client:
                     # left behind may still print is not waited for
                     wait: float | None = 0.05
                 else:
-                    wait = None if deadline is None else max(0.0, deadline - time.monotonic())
+                    wait = None if deadline is None else max(0.0, deadline - clock.monotonic_s())
                 ready = selector.select(wait)
                 if not ready and status is None:
                     self.request("kill", job=job, signal=int(signal.SIGKILL))

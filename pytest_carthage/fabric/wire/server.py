@@ -7,12 +7,12 @@ import heapq
 import os
 import selectors
 import signal
-import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pytest_carthage import clock
 from pytest_carthage.fabric.wire import frames
 from pytest_carthage.fabric.wire.steps import Steps, Wait
 
@@ -200,7 +200,7 @@ class Server:
     def later(self, seconds: float, call: Callable[[], None]) -> None:
         """Call a function after some time."""
         self._order += 1
-        heapq.heappush(self._later, (time.monotonic() + seconds, self._order, call))
+        heapq.heappush(self._later, (clock.monotonic_s() + seconds, self._order, call))
 
     def work(
         self, steps: Steps[T], done: Callable[[T | None, Exception | None], None] | None = None
@@ -351,7 +351,7 @@ class Server:
             for key, _ in self.selector.select(self._until_next()):
                 if key.fd in self.selector.get_map():
                     self._call(key.data)
-            now = time.monotonic()
+            now = clock.monotonic_s()
             while self._later and self._later[0][0] <= now:
                 self._call(heapq.heappop(self._later)[2])
             while self._soon:
@@ -363,7 +363,7 @@ class Server:
         """Seconds until something is to be done even if nothing happens."""
         times = [] if self.tick_s is None else [self.tick_s]
         if self._later:
-            times.append(max(0.0, self._later[0][0] - time.monotonic()))
+            times.append(max(0.0, self._later[0][0] - clock.monotonic_s()))
         return min(times, default=None)
 
     def _call(self, call: Callable[[], None]) -> None:

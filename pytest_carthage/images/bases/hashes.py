@@ -7,10 +7,10 @@ import hashlib
 import json
 import os
 import stat
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from pytest_carthage import clock
 from pytest_carthage.errors import BuildError
 from pytest_carthage.store.disk import write_atomically
 from pytest_carthage.store.root import images_root
@@ -33,7 +33,7 @@ def content_hash(path: Path, who: str) -> str:
         entries = list(_entries(path))
         size = sum(entry.st_size for _, entry in entries)
         state = _state(entries)
-        is_settled = max(entry.st_ctime for _, entry in entries) < time.time() - _SETTLED_S
+        is_settled = max(entry.st_ctime for _, entry in entries) < clock.unix_s() - _SETTLED_S
         if size < _WORTH_KEEPING and len(entries) < 100:
             return _hash(path, entries)
         remembered = _load()

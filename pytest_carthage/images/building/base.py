@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from pytest_carthage import clock
 from pytest_carthage.fabric.host import privilege
 from pytest_carthage.images import recipe
 from pytest_carthage.images.bases.making import make_base
@@ -45,7 +45,7 @@ async def base_layer(build: Build) -> Layer:
 async def _make(build: Build, key: str, inputs: Mapping[str, str], claim: Claim) -> Layer:
     image, store = build.image, build.store
     work = await emptied(store.work(key))
-    begin = time.monotonic()
+    begin = clock.monotonic_s()
     tools = BaseTools(
         note=lambda text: build.tell(claim, text),
         offline=build.policy.offline,
@@ -62,8 +62,8 @@ async def _make(build: Build, key: str, inputs: Mapping[str, str], claim: Claim)
             command=image.origin,
             inputs=inputs,
             declared=image.base_key,
-            made_at=time.time(),
-            seconds=time.monotonic() - begin,
+            made_at=clock.unix_s(),
+            seconds=clock.monotonic_s() - begin,
             size=await asyncio.to_thread(disk.disk_usage, work / "tree"),
             packages=await asyncio.to_thread(packages_of, work / "tree"),
             config=made.config,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_carthage import clock
 from pytest_carthage.errors import BuildError, HostError
 from pytest_carthage.images import recipe
 from pytest_carthage.images.building import outside
@@ -94,7 +94,7 @@ class _Making:
         build, step = self.build, self.step
         build.tell(self.claim, f"{step.title} ({self.position})")
         self._refuse_network_offline()
-        begin = time.monotonic()
+        begin = clock.monotonic_s()
         try:
             inputs = await self._do(python=False)
         except NeedsPython:
@@ -111,8 +111,8 @@ class _Making:
                 command=_command(step),
                 inputs=inputs,
                 declared=self.declared,
-                made_at=time.time(),
-                seconds=time.monotonic() - begin,
+                made_at=clock.unix_s(),
+                seconds=clock.monotonic_s() - begin,
                 size=await asyncio.to_thread(disk.disk_usage, work / "tree"),
                 packages=await asyncio.to_thread(packages_of, work / "tree"),
             )

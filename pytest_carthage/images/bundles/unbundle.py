@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_carthage import clock
 from pytest_carthage.errors import BundleError
 from pytest_carthage.images.bundles.manifest import Manifest
 from pytest_carthage.images.bundles.reading import check, read_manifest
@@ -102,7 +102,7 @@ def _refuse_small(
 
 
 def _records(manifest: Manifest) -> Iterator[ImageRecord]:
-    now = time.time()
+    now = clock.unix_s()
     for image in manifest.images:
         yield ImageRecord(
             key=image["key"],

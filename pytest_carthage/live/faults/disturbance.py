@@ -7,11 +7,11 @@ by the end of its ``with`` block, or at the end of the test or fixture that bega
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Coroutine, Set
 from contextvars import ContextVar
 from typing import Any, Literal, Self
 
+from pytest_carthage import clock
 from pytest_carthage.bridge import Blocks, Opening, operation
 from pytest_carthage.errors import CarthageError
 from pytest_carthage.live.surroundings import Tells
@@ -45,7 +45,7 @@ class DisturbanceOperations:
         #: name of the environment
         self.environment = tells.name
         #: UNIX time at which it was in force
-        self.began_s = time.time()
+        self.began_s = clock.unix_s()
         #: UNIX time at which it was healed; None: it is in force
         self.healed_s: float | None = None
         #: more about it, for the record
@@ -55,7 +55,7 @@ class DisturbanceOperations:
         #: what no other fault may have at the same time
         self.keys = keys
         self._tells = tells
-        self._begin = time.monotonic()
+        self._begin = clock.monotonic_s()
         #: ends it, and tells nobody
         self.undo = heal
         self._healing: asyncio.Task[None] | None = None
@@ -84,13 +84,13 @@ class DisturbanceOperations:
         except CarthageError as error:
             self._tell("failed", f"not healed: {str(error).splitlines()[0]}")
             raise
-        self.healed_s = time.time()
+        self.healed_s = clock.unix_s()
         self._tell("done", "healed")
 
     def ended(self) -> None:
         """Take in that it is over, as what it was on is no more."""
         if self.healed_s is None:
-            self.healed_s = time.time()
+            self.healed_s = clock.unix_s()
             self._tell("done", "over, as its machine is no more")
 
     def _tell(self, kind: Literal["done", "failed"], text: str) -> None:

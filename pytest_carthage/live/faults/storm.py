@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from pytest_carthage import clock
 from pytest_carthage.bridge import Opening, on_core, operation
 from pytest_carthage.errors import CarthageError, FaultError, HostError
 from pytest_carthage.live.faults.cuts import partition
@@ -77,14 +77,14 @@ class AsyncStorm(AsyncDisturbance, StormOperations):
         self._task = asyncio.create_task(self._blow())
 
     async def _blow(self) -> None:
-        begin = time.monotonic()
+        begin = clock.monotonic_s()
         within.set(self)
         async with asyncio.TaskGroup() as group:
             for fault in self.schedule.faults:
                 group.create_task(self._carry_out(fault, begin))
 
     async def _carry_out(self, fault: ScheduledFault, begin: float) -> None:
-        await asyncio.sleep(max(0.0, begin + fault.at_s - time.monotonic()))
+        await asyncio.sleep(max(0.0, begin + fault.at_s - clock.monotonic_s()))
         try:
             begun = await self._opening(fault)
         except (CarthageError, LookupError) as error:
@@ -92,7 +92,7 @@ class AsyncStorm(AsyncDisturbance, StormOperations):
             self.failures.append(f"{fault}: {str(error).splitlines()[0]}")
             return
         self.done.append(begun)
-        await asyncio.sleep(max(0.0, begin + fault.ends_s - time.monotonic()))
+        await asyncio.sleep(max(0.0, begin + fault.ends_s - clock.monotonic_s()))
         try:
             await begun.heal()
         except CarthageError as error:

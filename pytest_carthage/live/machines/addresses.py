@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pytest_carthage.bridge import operation
 from pytest_carthage.errors import FabricError
 from pytest_carthage.fabric import names
+from pytest_carthage.handles.lines import lines_of
 from pytest_carthage.live.machines.core import MachineCore
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class AddressOperations(MachineCore):
         :param hosts: what the layout says now; None: nothing new.
         """
         if hosts is not None:
-            self._hosts = hosts.splitlines()
+            self._hosts = lines_of(hosts)
         now = [*self._hosts, *(f"{value} {name}" for name, value in self.aliases.items())]
         # written in place and never empty: programs may be reading it, and a container's
         # cannot be replaced

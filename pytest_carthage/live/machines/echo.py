@@ -6,7 +6,8 @@ import asyncio
 import os
 import socket
 import struct
-import time
+
+from pytest_carthage import clock
 
 __all__ = ["echo", "wanted"]
 
@@ -33,7 +34,7 @@ async def echo(sock: socket.socket, address: str) -> float:
     reply = _REPLY_6 if six else _REPLY_4
     sock.setblocking(False)
     loop = asyncio.get_running_loop()
-    begin = time.monotonic()
+    begin = clock.monotonic_s()
     await loop.sock_sendto(sock, request, _target(address))
     while True:
         received = await loop.sock_recv(sock, 2048)
@@ -41,7 +42,7 @@ async def echo(sock: socket.socket, address: str) -> float:
             received = received[4 * (received[0] & 0x0F) :]  # without the IP header, raw(7)
         # the socket hears all replies on the machine; ours has our random content
         if received[:1] == bytes([reply]) and received[4:] == request[4:]:
-            return time.monotonic() - begin
+            return clock.monotonic_s() - begin
 
 
 def _target(address: str) -> tuple[str, int] | tuple[str, int, int, int]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_interface
 from typing import TYPE_CHECKING
 
+from pytest_carthage import clock
 from pytest_carthage.errors import TimeLimitError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ async def wait_for_expected(machine: MachineCore, deadline: float) -> None:
         ]
         if not waiting:
             return
-        if time.monotonic() + pause_s > deadline:
+        if clock.monotonic_s() + pause_s > deadline:
             link, address = waiting[0]
             last = ", ".join(map(str, having.get(link.interface, ()))) or "none"
             raise TimeLimitError(

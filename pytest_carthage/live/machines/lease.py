@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import time
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_interface
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pytest_carthage import clock
 from pytest_carthage.errors import FabricError, TimeLimitError
 from pytest_carthage.fabric.host.programs import PATH
 
@@ -127,7 +127,7 @@ async def wait_for_prefixes(planned: PlannedMachine, layout: str, read: Reads) -
         for own in link.addressings
         if own.slaac and link.required and link.admin_up
     ]
-    deadline, pause_s = time.monotonic() + planned.ready_timeout_s, 0.005
+    deadline, pause_s = clock.monotonic_s() + planned.ready_timeout_s, 0.005
     while True:
         # proc(5): address, index, prefix length, scope, flags, interface; in hexadecimal
         rows = [row.split() for row in (await read("/proc/net/if_inet6")).splitlines()]
@@ -139,7 +139,7 @@ async def wait_for_prefixes(planned: PlannedMachine, layout: str, read: Reads) -
         ]
         if not waiting:
             return
-        if time.monotonic() + pause_s > deadline:
+        if clock.monotonic_s() + pause_s > deadline:
             link, network = waiting[0]
             has = ", ".join(str(one) for name, one in having if name == link.interface)
             raise TimeLimitError(
@@ -187,7 +187,7 @@ class Leases:
             _Client(self._planned, link, own, self._surroundings, self._changed)
             for link, own in _asking(self._planned)
         ]
-        deadline = time.monotonic() + self._planned.ready_timeout_s
+        deadline = clock.monotonic_s() + self._planned.ready_timeout_s
         try:
             for client in self._clients:
                 client.start()
@@ -309,7 +309,7 @@ class _Client:
         :raises TimeLimitError: it has none by then, or it has ended.
         """
         try:
-            async with asyncio.timeout(max(deadline - time.monotonic(), 0)):
+            async with asyncio.timeout(max(deadline - clock.monotonic_s(), 0)):
                 while self.lease is None and self._ended is None:
                     self._news.clear()
                     await self._news.wait()

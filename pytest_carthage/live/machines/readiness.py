@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from typing import TYPE_CHECKING, Any
 
+from pytest_carthage import clock
 from pytest_carthage.bridge import operation
 from pytest_carthage.channels.agent import Interrupted, execute
 from pytest_carthage.errors import CarthageError, FabricError, TimeLimitError
@@ -36,18 +36,18 @@ class ReadinessOperations(MachineCore):
         :raises TimeLimitError: it did not hold in time, with what was seen last.
         """
         self.require(ASKS[condition.kind], f"wait_for({condition.kind}({condition.value!r}))")
-        deadline = time.monotonic() + timeout_s
+        deadline = clock.monotonic_s() + timeout_s
         pause_s = 0.005
         before = ""
         while True:
-            held, last = await self._holds(condition, deadline - time.monotonic())
+            held, last = await self._holds(condition, deadline - clock.monotonic_s())
             if held:
                 return
             if last == _CUT_OFF and before:  # there was no time left for it
                 last = f"{before}; then {_CUT_OFF}"
             else:
                 before = last
-            if time.monotonic() + pause_s > deadline:
+            if clock.monotonic_s() + pause_s > deadline:
                 raise TimeLimitError(
                     f"{self._who}: no {condition} after {timeout_s:.3g} s (last: {last}); "
                     f"log: {self._log}; try: pytest-carthage logs {self.name}"
@@ -133,10 +133,10 @@ class ReadinessOperations(MachineCore):
 
         :raises TimeLimitError: an address was not there in time, or a condition did not hold.
         """
-        deadline = time.monotonic() + self.planned.ready_timeout_s
+        deadline = clock.monotonic_s() + self.planned.ready_timeout_s
         await wait_for_expected(self, deadline)
         for condition in self.planned.wait_for:
-            await self.wait_for(condition, timeout_s=max(deadline - time.monotonic(), 0.1))
+            await self.wait_for(condition, timeout_s=max(deadline - clock.monotonic_s(), 0.1))
 
     @operation
     async def logs(self) -> str:

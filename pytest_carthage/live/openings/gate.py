@@ -14,10 +14,10 @@ import os
 import re
 import socket
 import struct
-import time
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pytest_carthage import clock
 from pytest_carthage.bridge import Opening, on_core
 from pytest_carthage.errors import CarthageError, FabricError, GateError
 from pytest_carthage.handles.gates import CUT, Ending, GateConnection, GateRecord
@@ -101,7 +101,7 @@ class _Relay:
     )
 
     def __init__(self) -> None:
-        self.began_at = time.time()
+        self.began_at = clock.unix_s()
         self.ended_at: float | None = None
         #: set when ``ended_at`` is
         self.ended = asyncio.Event()
@@ -362,7 +362,7 @@ class AsyncGate:
         high, low = divmod(len(taken), 254)
         self.address = self._at or taken.get(self.host, f"127.86.{high}.{low + 1}")
         self._number = max((gate._number for gate in others), default=0) + 1
-        self._opened_at, self._begin = time.time(), time.monotonic()
+        self._opened_at, self._begin = clock.unix_s(), clock.monotonic_s()
         others.append(self)
 
     async def _listen(self, machine: GatedMachine) -> socket.socket:
@@ -473,7 +473,7 @@ class AsyncGate:
         except* asyncio.CancelledError:
             relay.error = CUT
         finally:
-            relay.ended_at = time.time()
+            relay.ended_at = clock.unix_s()
             relay.ended.set()
             for one in writers:
                 _reset(one)
@@ -530,7 +530,7 @@ class AsyncGate:
             for task in cut:
                 task.cancel()
             await asyncio.gather(*cut, return_exceptions=True)
-            self._closed_at, self._closed_by = time.time(), by
+            self._closed_at, self._closed_by = clock.unix_s(), by
             with contextlib.suppress(CarthageError, OSError, KeyError):  # it is stopped, or gone
                 await self._name(self._gates.handle(self.machine))
             await self._lead_nowhere()  # not before: what is cut is told by the same way

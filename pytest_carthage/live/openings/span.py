@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import time
 import zlib
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
 
+from pytest_carthage import clock
 from pytest_carthage.bridge import Opening, on_core
 from pytest_carthage.errors import FabricError, HostError, LayoutError, Problem
 
@@ -95,7 +95,7 @@ class AsyncSpan:
         first, second = self._sides
         planned = _check(self.network, first, second)
         await _check_host(self.network)
-        self._begin = time.monotonic()
+        self._begin = clock.monotonic_s()
         self.vni = planned.vni or zlib.crc32(self.network.encode()) % (2**24 - 1) + 1
         mtu = planned.mtu or _USUAL_MTU
         _join(self.network, first.fabric, second.fabric)

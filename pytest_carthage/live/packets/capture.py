@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from pytest_carthage import clock
 from pytest_carthage.bridge import Opening, on_core
 from pytest_carthage.errors import TimeLimitError
 from pytest_carthage.live.packets import pcapng
@@ -231,7 +231,7 @@ class AsyncCapture(Sequence[Packet]):
     async def _wait_for(
         self, wanted: int | Callable[[Packet], object], timeout_s: float
     ) -> Packet | Sequence[Packet]:
-        begin = time.monotonic()
+        begin = clock.monotonic_s()
         looked = 0
         try:
             async with asyncio.timeout(timeout_s):
@@ -253,7 +253,7 @@ class AsyncCapture(Sequence[Packet]):
             pass
         wish = f"{wanted} packets" if isinstance(wanted, int) else "packet as wanted"
         raise TimeLimitError(
-            f"{self._where}: no {wish} after {time.monotonic() - begin:.3g} s; "
+            f"{self._where}: no {wish} after {clock.monotonic_s() - begin:.3g} s; "
             f"seen: {_shown(self.packets)}"
         )
 

@@ -7,16 +7,17 @@ import functools
 import inspect
 import linecache
 import textwrap
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import CodeType
 from typing import Any
 
+from pytest_carthage import clock
+
 __all__ = ["source_of"]
 
 #: files that were written since may no longer be what was imported
-_BEGIN_NS = time.time_ns()
+_BEGIN_NS = clock.unix_ns()
 _CONSTANTS = ("LOAD_CONST", "LOAD_SMALL_INT", "RETURN_CONST")
 _WITH_NAMES = frozenset((*dis.hasname, *dis.haslocal, *dis.hasfree))
 _OF_PYTHON = ("__firstlineno__", "__static_attributes__")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import platform
 import shutil
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_carthage import clock
 from pytest_carthage.errors import CreationError, FabricError, Problem
 from pytest_carthage.fabric.container import delegation
 from pytest_carthage.fabric.host import privilege, programs
@@ -61,7 +61,7 @@ class NetnsMachine:
         if self._planned.init is None:
             return
         limit_s = self._planned.ready_timeout_s
-        begin = time.monotonic()
+        begin = clock.monotonic_s()
         reply, _ = await systemd.booted(
             self._context.fabric.request("booted", machine=self._planned.name, timeout_s=limit_s),
             self._printed,
@@ -69,7 +69,7 @@ class NetnsMachine:
         if reply["booted"]:
             return
         seen = await container.state_of_init(self.channel)
-        how = f"start in {limit_s:g} s" if time.monotonic() - begin >= limit_s else "start up"
+        how = f"start in {limit_s:g} s" if clock.monotonic_s() - begin >= limit_s else "start up"
         raise FabricError(f"systemd did not {how} (last: {seen})")
 
     def _mark(self) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_carthage import clock
 from pytest_carthage.errors import FabricError
 from pytest_carthage.fabric.restarting import Restarting
 from pytest_carthage.provider import Channel, Context, End, Identity
@@ -37,7 +37,7 @@ class PodmanMachine:
     _service: Service
     _log: Path
     _restarting: Restarting
-    #: when its main process was started, as time.monotonic() tells
+    #: when its main process was started, as clock.monotonic_s() tells
     _began: float
     #: one at a time starts and stops it
     _switching: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -50,7 +50,7 @@ class PodmanMachine:
 
     def __post_init__(self) -> None:
         if count := self._restarting.count:  # before anybody listened
-            self._untold = End(how="again", status=0, at_s=time.time(), last="", restarts=count)
+            self._untold = End(how="again", status=0, at_s=clock.unix_s(), last="", restarts=count)
 
     async def start(self) -> None:
         """Start the container again, with its files and links, and enter it.
@@ -113,7 +113,7 @@ class PodmanMachine:
 
     async def _take_in_end(self, status: int, at_s: float) -> End:
         """What comes of an end that nobody had asked for."""
-        again_s = self._restarting.after(status, time.monotonic() - self._began)
+        again_s = self._restarting.after(status, clock.monotonic_s() - self._began)
         is_systemd = self._planned.init == "systemd"
         if again_s is None or is_systemd:
             again_s = None
@@ -151,10 +151,10 @@ class PodmanMachine:
                 self.channel = await running.start(
                     self._planned, self._context, self._service, self._log, None
                 )
-                self._began = time.monotonic()  # what podman takes is no life
+                self._began = clock.monotonic_s()  # what podman takes is no life
             except running.EndedAtOnce as error:
-                self._began = time.monotonic()
-                self._untold = await self._take_in_end(error.status, time.time())
+                self._began = clock.monotonic_s()
+                self._untold = await self._take_in_end(error.status, clock.unix_s())
 
     async def logs(self) -> str:
         """What its first process printed; with systemd, the journal, too."""

@@ -6,11 +6,11 @@ import asyncio
 import errno
 import os
 import shutil
-import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_carthage import clock
 from pytest_carthage.channels.agent import Interrupted, execute
 from pytest_carthage.errors import CreationError, FabricError
 from pytest_carthage.placing import systemd
@@ -91,14 +91,14 @@ async def begin(
 
     :raises CreationError: it does not start, or has not in the time that it has to be ready.
     """
-    deadline = time.monotonic() + planned.ready_timeout_s
+    deadline = clock.monotonic_s() + planned.ready_timeout_s
     while True:
         try:
             channel = await start(planned, context, service, log, spec)
-            return channel, time.monotonic()
+            return channel, clock.monotonic_s()
         except EndedAtOnce as error:
             again_s = restarting.after(error.status, 0.0)
-            if again_s is None or time.monotonic() + again_s > deadline:
+            if again_s is None or clock.monotonic_s() + again_s > deadline:
                 raise
             context.note(planned.name, f"{error.what}, and is started again in {again_s:g} s")
             spec = None

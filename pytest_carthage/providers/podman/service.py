@@ -12,10 +12,10 @@ import importlib
 import json
 import os
 import shlex
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from pytest_carthage import clock
 from pytest_carthage.errors import CarthageError, HostError
 from pytest_carthage.fabric.host.programs import PATH
 from pytest_carthage.fabric.wire import frames
@@ -113,7 +113,7 @@ class Service:
         (self.folder / "containers.conf").write_text(engine.configuration())
 
     async def _wait_until_it_listens(self, log: Path) -> None:
-        deadline = time.monotonic() + _START_S
+        deadline = clock.monotonic_s() + _START_S
         while True:
             try:
                 frames.connect(str(self.folder / _SOCKET)).close()
@@ -123,7 +123,7 @@ class Service:
                 return
             if self._has_ended():
                 raise HostError([_failure("ended", log)])
-            if time.monotonic() > deadline:
+            if clock.monotonic_s() > deadline:
                 raise HostError([_failure(f"does not answer after {_START_S:g} s ({seen})", log)])
             # a socket tells nobody that it begins to listen
             await asyncio.sleep(_POLL_S)

@@ -8,12 +8,12 @@ import hashlib
 import json
 import re
 import shutil
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pytest_carthage.clock import unix_s
 from pytest_carthage.events import Recorder
 from pytest_carthage.report.bundle.environment import write_environment
 from pytest_carthage.report.bundle.observable import Observable
@@ -62,7 +62,7 @@ def prune(base: Path, *, keep: int, younger_than_s: float = 3600.0) -> None:
     with contextlib.suppress(OSError):
         folders = [(path.stat().st_mtime, path) for path in base.iterdir() if path.is_dir()]
         for changed_s, path in sorted(folders, reverse=True)[keep:]:
-            if time.time() - changed_s > younger_than_s:
+            if unix_s() - changed_s > younger_than_s:
                 shutil.rmtree(path, ignore_errors=True)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import collections
 import json
 import os
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from pytest_carthage import clock
 from pytest_carthage.events import Event, Kind
 from pytest_carthage.handles.playbook import HostResult, PlaybookResult, Status, TaskResult
 from pytest_carthage.work.ansible.failure import last_lines
@@ -30,7 +30,7 @@ class Hearing:
         self.log = log
         #: the callback writes there what was opened for reading
         self.reads = environment.folder / "ansible" / f"{log.stem}.reads"
-        self._began = time.monotonic()
+        self._began = clock.monotonic_s()
         self.subject = subject
         self._task = ""
         self._running: dict[str, str] = {}
@@ -44,12 +44,12 @@ class Hearing:
         closing = kind in ("done", "failed")
         self._environment.reporter.event(
             Event(
-                at_s=time.time(),
+                at_s=clock.unix_s(),
                 environment=self._environment.name,
                 subject=self.subject,
                 kind=kind,
                 text=text,
-                duration_s=time.monotonic() - self._began if closing else None,
+                duration_s=clock.monotonic_s() - self._began if closing else None,
             )
         )
 
@@ -132,7 +132,7 @@ class Hearing:
             unmatched=tuple(self._unmatched),
             absent=tuple(self._absent),
             log=self.log,
-            duration_s=time.monotonic() - self._began,
+            duration_s=clock.monotonic_s() - self._began,
             reads=self._reads_told(),
         )
 

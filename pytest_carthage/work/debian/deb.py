@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+from pytest_carthage.handles.lines import lines_of
+
 __all__ = ["Deb", "printed_debs", "versions_of"]
 
 #: a line of ``apt-get --print-uris``
@@ -40,7 +42,7 @@ class Deb:
 
 def printed_debs(output: str) -> Iterator[Deb]:
     """The packages that ``apt-get --print-uris`` has printed."""
-    for line in output.splitlines():
+    for line in lines_of(output):
         match = _URI.match(line)
         if match is None:
             continue

@@ -8,12 +8,12 @@ import os
 import re
 import secrets
 import shutil
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
+from pytest_carthage import clock
 from pytest_carthage.errors import BuildError
 from pytest_carthage.fabric.host.claim import claimed
 from pytest_carthage.fabric.host.execution import Ended
@@ -91,7 +91,7 @@ class Downloads:
     async def _download(self, debs: Sequence[Deb], note: Note) -> None:
         ended = await self._download_once(debs, note)
         if ended.status and _GONE.search("\n".join(ended.lines)):
-            now = time.time()
+            now = clock.unix_s()
             await self.lists.fresh(b"", [deb.request for deb in debs], note, since=now)
             ended = await self._download_once(self._lacking(debs), note)
             gone = [deb.request for deb in self._lacking(debs)]

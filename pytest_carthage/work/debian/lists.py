@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_carthage import clock
 from pytest_carthage.errors import BuildError
 from pytest_carthage.fabric.host.claim import claimed
 from pytest_carthage.fabric.host.execution import Ended
@@ -76,7 +76,7 @@ class Lists:
             return False
         if self.cache.offline:
             return True
-        return updated_at >= max(since, time.time() - _FRESH_S)
+        return updated_at >= max(since, clock.unix_s() - _FRESH_S)
 
     async def _update(self, index: Path, note: Note) -> None:
         note(f"updating package lists of Debian {self.cache.archive.suite}")

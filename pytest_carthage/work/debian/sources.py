@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from pytest_carthage.fabric.host.programs import PATH
+from pytest_carthage.handles.lines import lines_of
 
 __all__ = [
     "addresses",
@@ -106,7 +107,7 @@ def _stanzas(apt: Path) -> Iterator[Stanza]:
 
 
 def _one_line_entries(text: str) -> Iterator[Stanza]:
-    for line in text.splitlines():
+    for line in lines_of(text):
         match = _ONE_LINE.match(line.strip())
         if match is None:
             continue
@@ -130,11 +131,11 @@ def addresses(*, apt: Path = _APT) -> list[str]:
 
 def deb822_entries(text: str) -> Iterator[Stanza]:
     """Entries in deb822 form that are enabled; names of fields in lower case."""
-    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    lines = [line for line in lines_of(text) if not line.startswith("#")]
     for block in re.split(r"\n\s*\n", "\n".join(lines)):
         stanza: dict[str, str] = {}
         last = ""
-        for line in block.splitlines():
+        for line in lines_of(block):
             if line[:1].isspace() and last:
                 stanza[last] += f"\n{line}"
             elif ":" in line:
@@ -158,7 +159,7 @@ def apt_options(*, apt: Path = _APT) -> str:
         ).stdout
     except (OSError, subprocess.CalledProcessError):
         return ""  # no apt here: mmdebstrap says what it needs
-    options = [line for line in dump.splitlines() if _PASSED_ON.fullmatch(line)]
+    options = [line for line in lines_of(dump) if _PASSED_ON.fullmatch(line)]
     if (apt / "auth.conf").exists():
         options.append(f'Dir::Etc::netrc "{apt}/auth.conf";')
     if (apt / "auth.conf.d").is_dir():

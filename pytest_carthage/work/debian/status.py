@@ -6,6 +6,8 @@ import hashlib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
+from pytest_carthage.handles.lines import lines_of
+
 __all__ = [
     "STATUS",
     "architecture_of",
@@ -27,7 +29,7 @@ Paragraph = Mapping[str, str]
 def _paragraphs(status: str) -> Iterator[Paragraph]:
     for block in status.split("\n\n"):
         row: dict[str, str] = {}
-        for line in block.splitlines():
+        for line in lines_of(block):
             name, colon, value = line.partition(":")
             if colon and not line[0].isspace():
                 row[name.lower()] = value.strip()
@@ -112,7 +114,7 @@ def digest(status: bytes) -> str:
 
 def suite_of(release: str) -> str:
     """The suite of Debian that an ``os-release`` names; empty: none. See os-release(5)."""
-    fields = dict(line.split("=", 1) for line in release.splitlines() if "=" in line)
+    fields = dict(line.split("=", 1) for line in lines_of(release) if "=" in line)
     suite = fields.get("VERSION_CODENAME", "").strip().strip("\"'")
     if suite:
         return suite

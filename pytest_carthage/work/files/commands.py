@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import time
 from typing import TYPE_CHECKING
 
+from pytest_carthage import clock
 from pytest_carthage.bridge import operation
 from pytest_carthage.channels.agent import MOST_OUTPUT_BYTES, Interrupted, Overflowed, execute
 from pytest_carthage.errors import CommandError, FabricError, OutputLimitError, TimeLimitError
@@ -71,7 +71,7 @@ class CommandOperations(Subject):
             raise ValueError(f"{self._who}: an empty sequence is no command")
         kept = command if isinstance(command, str) else tuple(argv)
         data = input.encode() if isinstance(input, str) else input
-        started_at, begin = time.time(), time.monotonic()
+        started_at, begin = clock.unix_s(), clock.monotonic_s()
 
         def result(
             status: int, stdout: bytes, stderr: bytes, *, left_running: tuple[str, ...] = ()
@@ -85,7 +85,7 @@ class CommandOperations(Subject):
                 stderr=texts[1],
                 encoding=encoding,
                 started_at=started_at,
-                duration_s=time.monotonic() - begin,
+                duration_s=clock.monotonic_s() - begin,
                 user=user,
                 secret=secret,
                 left_running=left_running,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import (
     Awaitable,
     Callable,
@@ -12,6 +11,7 @@ from collections.abc import (
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
+from pytest_carthage import clock
 from pytest_carthage.errors import TimeLimitError, UnsupportedError
 from pytest_carthage.live.packets.sealing.report import Neighbour, SealReport
 from pytest_carthage.live.packets.sealing.sending import Sending
@@ -66,7 +66,7 @@ class Trial(Targets, Watching, Sending):
         :raises AssertionError: something leaves the layout or enters it.
         :raises UnsupportedError: none of its machines can be observed.
         """
-        begin = time.monotonic()
+        begin = clock.monotonic_s()
         self._find_destinations(neighbours)
         interfaces = await self._look_inside()
         if self._unobserved and len(self._unobserved) == len(self._plan.machines):
@@ -111,6 +111,6 @@ class Trial(Targets, Watching, Sending):
             watched=self._watched,
             frames=sum(watch.frames for watch in self._watches),
             silent=tuple(sorted(f"{name}.{interface}" for name, interface in silent | mute)),
-            duration_s=time.monotonic() - begin,
+            duration_s=clock.monotonic_s() - begin,
             unobserved=dict(self._unobserved),
         )

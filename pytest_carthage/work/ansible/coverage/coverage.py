@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pytest_carthage.handles.lines import lines_of
+
 __all__ = ["Condition", "Coverage", "Part", "Source", "Sum", "Task", "Template", "read"]
 
 #: *skipped*: it came to its turn, and each time a condition was false
@@ -287,7 +289,7 @@ def _source(
 
 def _records(folder: Path) -> Iterator[dict[str, Any]]:
     for file in sorted(folder.glob("*.jsonl")):
-        for line in file.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+        for line in lines_of(file.read_text(encoding="utf-8", errors="surrogateescape")):
             try:
                 yield json.loads(line)
             except ValueError:  # it was killed while it wrote
