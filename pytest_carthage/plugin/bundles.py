@@ -45,7 +45,7 @@ class Bundles:
         self._causes = causes
         self._environments = environments
         self._shelf = shelf
-        self._full_trace: bool = workplace.config.getoption("fulltrace")
+        self._full_trace: bool = workplace.config.getoption("fulltrace", default=False)
         #: the test that is run to when its setup began, UNIX time
         self._began: dict[str, float] = {}
 

@@ -13,7 +13,7 @@ from typing import NoReturn
 import pytest
 
 from pytest_carthage.errors import CarthageError, HostError, first_line
-from pytest_carthage.plugin import tracebacks
+from pytest_carthage.plugin import blocked, tracebacks
 from pytest_carthage.plugin.settings import settings_of
 
 __all__ = ["Cause", "Causes", "current_test", "reason"]
@@ -33,13 +33,18 @@ class Cause:
     #: environment that is gone by now, and was looked at before
     former: str | None = None
 
+    @property
+    def record(self) -> dict[str, str]:
+        """What a report says of it."""
+        return {"subject": self.subject, "test": self.test, "line": self.line}
+
 
 class Causes:
-    """Shows each failure once: to the test that met it first; the others are skipped."""
+    """Shows each failure once: to the test that met it first; it blocks the others."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._strict = settings_of(config).strict
-        self._full_trace: bool = config.getoption("fulltrace")
+        self._full_trace: bool = config.getoption("fulltrace", default=False)
         self._causes: dict[int, Cause] = {}
 
     def of(self, error: BaseException) -> Cause | None:
@@ -125,27 +130,48 @@ class Causes:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, None, None]:
-        """Skip a test whose layout or stage failed before, with the cause's first line."""
+        """Block a test whose layout or stage failed before; skip what this host lacks."""
         __tracebackhide__ = True
         try:
             return (yield)
         except HostError as error:
             self._skip(error)
         except BaseException as error:
-            cause = self.of(error)
-            if cause is None or cause.test == item.nodeid:
+            blocking = self._blocking(error, item)
+            if blocking is None:
                 raise
-            message = f"blocked by {cause.subject}, which failed in {cause.test}: {cause.line}"
-        # the place to show is the test, not this line
-        raise pytest.skip.Exception(message, _use_item_location=True)
+        raise blocking
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_call(self) -> Generator[None, object, object]:
-        """Skip a test that wants what this host lacks, once it asks for it."""
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Do the same for what a test asks for once it runs."""
+        __tracebackhide__ = True
         try:
             return (yield)
         except HostError as error:
             self._skip(error)
+        except BaseException as error:
+            blocking = self._blocking(error, item)
+            if blocking is None:
+                raise
+        raise blocking
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(
+        self, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Have the report say what the test is blocked by, or what its failure blocks."""
+        report = yield
+        if call.excinfo is not None:
+            error = call.excinfo.value
+            cause = self.of(error)
+            blocked.mark(report, error, cause.record if cause is not None else None)
+        return report
+
+    def _blocking(self, error: BaseException, item: pytest.Item) -> blocked.Blocked | None:
+        """What a test gets that meets the failure of another one; None: it has its own."""
+        cause = self.of(error)
+        return None if cause is None or cause.test == item.nodeid else blocked.Blocked(cause.record)
 
     def _skip(self, error: HostError) -> NoReturn:
         if self._strict:

@@ -82,6 +82,8 @@ class Environments:
         self._run: Run | None = None
         self._names: set[str] = set()
         self.live: list[Live] = []
+        #: environments that stay for the sake of failed tests, each with those
+        self._kept: dict[str, set[str]] = {}
         #: stages that were looked at, and why they are refused, if they are
         self._refused: dict[tuple[Stage, type[Layout]], BaseException | None] = {}
         #: gates of each environment that there was
@@ -162,6 +164,20 @@ class Environments:
         self._gates.append(environment.rooms.gates.opened)
         return live
 
+    def runs_again(self, test: str) -> None:
+        """Forget that a test failed: it is run again, and what becomes of it now counts.
+
+        What stays up for the sake of it alone is destroyed.
+        """
+        for live in self.live:
+            live.failed = [failed for failed in live.failed if failed != test]
+        for name, tests in list(self._kept.items()):
+            tests.discard(test)
+            if not tests and self._run is not None:
+                del self._kept[name]
+                with self._workplace.closing(), contextlib.suppress(CarthageError):
+                    self._workplace.portal.call(self._run.destroy, name)
+
     def end(self, live: Live) -> None:
         """Tear a layout down, or keep it, as the options and its tests' outcomes say.
 
@@ -175,6 +191,8 @@ class Environments:
             with self._workplace.closing():
                 try:
                     self._workplace.portal.call(self._end, live.environment, keep)
+                    if keep and not settings.keep:
+                        self._kept[name] = set(live.failed)
                 finally:
                     self.live.remove(live)
                     del self._workplace.standing[name]

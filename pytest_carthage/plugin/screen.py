@@ -125,7 +125,7 @@ class Screen:
         if (
             not getattr(self._terminal, "isatty", False)
             # what tests print goes to the same terminal, and would tear the table
-            or self._config.getoption("capture") == "no"
+            or self._config.getoption("capture", default="no") == "no"
             or os.environ.get("TERM", "dumb") == "dumb"
         ):
             return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_carthage.plugin import blocked
 from pytest_carthage.plugin.bundles import Bundles, shelf_of
 from pytest_carthage.plugin.causes import Causes
 from pytest_carthage.plugin.environments import Environments
@@ -15,6 +16,7 @@ from pytest_carthage.plugin.gates import GateNews
 from pytest_carthage.plugin.images import Images
 from pytest_carthage.plugin.options import SESSION
 from pytest_carthage.plugin.policies import Policies
+from pytest_carthage.plugin.reruns import Reruns
 from pytest_carthage.plugin.scopes import Scopes
 from pytest_carthage.plugin.stages import Stages
 from pytest_carthage.plugin.workplace import Workplace
@@ -40,6 +42,7 @@ class Session:
             "carthage-gates": GateNews(
                 config, lambda: (gate.record.totals for gate in environments.gates)
             ),
+            "carthage-reruns": Reruns(environments.runs_again),
             "carthage-scopes": Scopes(lambda: [live.environment for live in environments.live]),
         }
 
@@ -50,6 +53,7 @@ class Session:
         if session is None:
             session = cls(config)
             config.pluginmanager.register(session, SESSION)
+            blocked.register(config)
             for name, plugin in session.plugins.items():
                 config.pluginmanager.register(plugin, name)
             config.add_cleanup(session.close)

@@ -1,5 +1,5 @@
-"""The end of pytest's output: what could not be built, what gates there were, what of
-Ansible's code was reached, what stays up.
+"""The end of pytest's output: what was blocked, what could not be built, what gates there
+were, what of Ansible's code was reached, what stays up.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_carthage.plugin import coverage, gates
+from pytest_carthage.plugin import blocked, coverage, gates
 from pytest_carthage.plugin.settings import settings_of
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ __all__ = ["run_exists", "write"]
 
 def write(terminal: pytest.TerminalReporter) -> None:
     """Write our sections; nothing where there is nothing to say."""
+    blocked.write(terminal)
     _write_lacks(terminal)
     gates.write(terminal)
     coverage.write(terminal)

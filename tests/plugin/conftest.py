@@ -21,7 +21,15 @@ from pytest_carthage.state.listing import Listed, destroy_environment, list_envi
 from tests.support.host import netns_lacks
 
 #: plugins of others that these tests have no use for; each costs time at every start
-_OTHERS = ("asyncio", "hypothesispytest", "pytest11.testinfra", "testinfra", "timeout")
+_OTHERS = (
+    "asyncio",
+    "hypothesispytest",
+    "pytest11.testinfra",
+    "rerunfailures",
+    "testinfra",
+    "time_machine",
+    "timeout",
+)
 
 PAIR = '''
 from pytest_carthage import Layout, Machine, Network, stage

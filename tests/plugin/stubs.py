@@ -35,8 +35,8 @@ class _Config:
         self.stash = pytest.Stash()
         self._options = options
 
-    def getoption(self, name: str) -> Any:
-        return self._options[name]
+    def getoption(self, name: str, default: Any = None) -> Any:
+        return self._options.get(name, default)
 
 
 def config(*, full_trace: bool = False, **settings: Any) -> Any:

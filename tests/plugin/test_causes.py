@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pytest_carthage.errors import CreationError, HostError, Problem
+from pytest_carthage.plugin.blocked import Blocked
 from pytest_carthage.plugin.causes import Causes, current_test, reason
 from tests.plugin.stubs import Item, config, through
 
@@ -74,9 +75,9 @@ def test_failure_is_raised_for_its_first_test_and_blocks_the_others(
     assert cause is not None
     assert (cause.subject, cause.former) == ("layout 'Shop'", "run-shop")
     assert set_up(causes, "t.py::test_a[x (y)]", failure) is failure
-    skipped = set_up(causes, "t.py::test_b", failure)
-    assert isinstance(skipped, pytest.skip.Exception)
-    assert str(skipped) == (
+    blocked = set_up(causes, "t.py::test_b", failure)
+    assert isinstance(blocked, Blocked)
+    assert str(blocked) == (
         "blocked by layout 'Shop', which failed in t.py::test_a[x (y)]: "
         "layout 'Shop': machine 'web': no disk"
     )
@@ -125,7 +126,7 @@ def test_lack_that_shows_itself_later_skips_or_fails(phase: str) -> None:
 
         if phase == "setup":
             return raised(lambda: through(causes.pytest_runtest_setup(Item("t.py::a")), inner))
-        return raised(lambda: through(causes.pytest_runtest_call(), inner))
+        return raised(lambda: through(causes.pytest_runtest_call(Item("t.py::a")), inner))
 
     skipped = run(Causes(config()))
     assert isinstance(skipped, pytest.skip.Exception)
@@ -136,7 +137,7 @@ def test_lack_that_shows_itself_later_skips_or_fails(phase: str) -> None:
 def test_test_that_passes_is_left_alone() -> None:
     causes: Any = Causes(config())
     assert through(causes.pytest_runtest_setup(Item("t.py::test_a")), lambda: "set up") == "set up"
-    assert through(causes.pytest_runtest_call(), lambda: "called") == "called"
+    assert through(causes.pytest_runtest_call(Item("a")), lambda: "called") == "called"
 
 
 @pytest.mark.parametrize(
