@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     from pytest_carthage.reference import names
     from pytest_carthage.reference.durations import duration_s
     from pytest_carthage.report.kept import expiry
-    from pytest_carthage.state.listing import alive_run, find_environment
+    from pytest_carthage.state.listing import find_environment, living_run
     from pytest_carthage.state.timings import Stopwatch, machine_id
 
     try:
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     run_name = arguments.name or names.new()
     if complaint := names.complaint(run_name):
         raise Usage(f"--name {run_name}: {complaint}")
-    if alive_run(run_name):
+    if living_run(run_name) is not None:
         raise Usage(f"--name {run_name}: a run of this name is alive; see: pytest-carthage ls")
     plan = reference.planned(arguments.layout, arguments.target)
     cls = reference.layout(arguments.layout)

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-import time
 import zlib
 
 import pytest
 
-from pytest_carthage import clock
 from pytest_carthage.state import places
 
 __all__ = ["claim"]
-
-_ENDING_S = 15.0
 
 
 def claim(config: pytest.Config, name: str) -> None:
@@ -48,21 +44,14 @@ def claim(config: pytest.Config, name: str) -> None:
 def _refuse_what_lives(name: str) -> None:
     from pytest_carthage.state import listing
 
-    deadline = clock.monotonic_s() + _ENDING_S
-    while listing.alive_run(name):
-        there = [
-            environment.name
-            for environment in listing.list_environments()
-            if environment.run == name
-        ]
-        if there:
-            raise pytest.UsageError(
-                f"--carthage-name={name}: the run of this name still has: {', '.join(there)}; "
-                f"choose another name, or remove it with: pytest-carthage rm {there[0]}"
-            )
-        if clock.monotonic_s() > deadline:
-            raise pytest.UsageError(
-                f"--carthage-name={name}: the supervisor of the run of this name does not end "
-                f"({_ENDING_S:g} s waited); choose another name"
-            )
-        time.sleep(0.05)  # a session has just ended: its supervisor is about to
+    there = listing.living_run(name)
+    if there:
+        raise pytest.UsageError(
+            f"--carthage-name={name}: the run of this name still has: {', '.join(there)}; "
+            f"choose another name, or remove it with: pytest-carthage rm {there[0]}"
+        )
+    if there is not None:
+        raise pytest.UsageError(
+            f"--carthage-name={name}: the supervisor of the run of this name does not end "
+            f"({listing.ENDING_S:g} s waited); choose another name"
+        )

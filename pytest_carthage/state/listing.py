@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pytest_carthage import clock
 from pytest_carthage.errors import StateError
 from pytest_carthage.fabric.wire import client, frames
 from pytest_carthage.state import places, starting
@@ -20,11 +22,15 @@ __all__ = [
     "destroy_environment",
     "find_environment",
     "list_environments",
+    "living_run",
     "look",
 ]
 
 #: how long a supervisor may take to say what it has
 _ANSWER_S = 5.0
+#: how long a run that has nothing any more may take to end
+ENDING_S = 15.0
+_POLL_S = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,3 +198,18 @@ def alive_run(name: str) -> bool:
     """Whether a run of this name has a living supervisor."""
     root = places.state_root() / "runs"
     return any(map(starting.is_alive, places.run_folders(root, name)))
+
+
+def living_run(name: str) -> Sequence[str] | None:
+    """Environments of a run of this name; None: there is none, or it has ended by now.
+
+    A run whose last environment is gone is waited for: its supervisor is about to end. One
+    that has none and does not end in :data:`ENDING_S` seconds gives an empty sequence.
+    """
+    deadline = clock.monotonic_s() + ENDING_S
+    while alive_run(name):
+        there = [each.name for each in list_environments() if each.run == name]
+        if there or clock.monotonic_s() > deadline:
+            return there
+        time.sleep(_POLL_S)
+    return None

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,9 @@ import pytest
 
 from pytest_carthage.cli import main
 from pytest_carthage.errors import Problem
+from pytest_carthage.portal import Portal
 from pytest_carthage.providers.netns import NetnsProvider
+from pytest_carthage.state import run as runs
 from pytest_carthage.state.listing import list_environments
 from tests.cli.conftest import Run
 
@@ -62,6 +65,22 @@ def test_up_refuses_a_name_that_is_taken(up: Up, capfd: Capture) -> None:
     assert complaint(capfd, "up", "layouts.py:Pair", "--name=test") == (
         "--name test: a run of this name is alive; see: pytest-carthage ls"
     )
+
+
+def test_up_waits_for_a_run_of_its_name_that_is_ending(up: Up, folder: Path) -> None:
+    portal = Portal()
+    run = portal.call(runs.Run.join, "test")
+
+    async def leave() -> None:
+        run.close()
+
+    leaving = threading.Timer(0.3, lambda: portal.call(leave))
+    leaving.start()  # nothing of it is left, and its supervisor is still there
+    try:
+        up()
+    finally:
+        leaving.join()
+        portal.close()
 
 
 def test_up_refuses_what_makes_no_sense(folder: Path, capfd: Capture) -> None:
