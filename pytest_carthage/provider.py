@@ -215,7 +215,7 @@ class Freezes(Protocol):
 
 @runtime_checkable
 class Logs(Protocol):
-    """Keeps what the machine's main process and init printed."""
+    """Keeps what the machine's main process and init printed elsewhere than in its log file."""
 
     async def logs(self) -> str:
         """All that was printed so far."""
@@ -224,10 +224,10 @@ class Logs(Protocol):
 
 @runtime_checkable
 class PrintsLogs(Protocol):
-    """A provider whose machines' log files hold more than what was printed."""
+    """Machines whose log files hold more than what was printed; their provider says so, too."""
 
     def printed(self, log: bytes) -> bytes:
-        """What a machine printed, of what is in its log file."""
+        """What a machine printed, of whole lines of its log file."""
         ...
 
 

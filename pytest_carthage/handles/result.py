@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from dataclasses import dataclass, replace
 
 from pytest_carthage.handles.encoding import DEFAULT
@@ -81,6 +82,11 @@ class Result:
             stdout=shortened(self.stdout, head=_HEAD, tail=_TAIL),
             stderr=shortened(self.stderr, head=_HEAD, tail=_TAIL),
         )
+
+    def size(self) -> int:
+        """What it takes of memory, in bytes."""
+        words = (self.command,) if isinstance(self.command, str) else self.command
+        return sum(map(sys.getsizeof, (self, self.stdout, self.stderr, *words)))
 
     def __repr__(self) -> str:
         printed = "secret" if self.secret else f"stdout={self.stdout!r}, stderr={self.stderr!r}"

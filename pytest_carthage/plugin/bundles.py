@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
 
 import pytest
 
+from pytest_carthage.channels.log import size_of_logs
 from pytest_carthage.errors import HostError
 from pytest_carthage.plugin import tracebacks
 from pytest_carthage.plugin.causes import Causes, reason
@@ -48,6 +49,14 @@ class Bundles:
         self._full_trace: bool = workplace.config.getoption("fulltrace", default=False)
         #: the test that is run to when its setup began, UNIX time
         self._began: dict[str, float] = {}
+        #: environments that were there then to the sizes of their logs
+        self._logs: dict[str, Mapping[str, int]] = {}
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self) -> None:
+        """Note where the logs of the test begin."""
+        environments = [live.environment for live in self._environments.live]
+        self._logs = {each.name: size_of_logs(each.logs) for each in environments}
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -87,6 +96,7 @@ class Bundles:
             ended_s=call.stop,
             error=report.longreprtext,
             run=self._workplace.settings.run,
+            logs=self._logs,
         )
         try:
             folder = self._workplace.portal.call(

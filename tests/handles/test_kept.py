@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_carthage.events import Event, Recorder
 from pytest_carthage.handles.kept import Kept, shortened
 from pytest_carthage.handles.result import Result
+from pytest_carthage.portal import Portal
+from pytest_carthage.work.files.subject import Subject
 
 
 @given(count=st.integers(0, 40), head=st.integers(0, 9), tail=st.integers(0, 9))
@@ -26,6 +30,35 @@ def test_kept_has_the_first_and_the_last_and_counts_the_rest(
     assert kept[:] == expected
     if expected:
         assert kept[-1] == expected[-1]
+
+
+@given(sizes=st.lists(st.integers(0, 20), max_size=40), most=st.integers(0, 60))
+def test_kept_of_so_many_bytes_has_the_newest(sizes: list[int], most: int) -> None:
+    kept = Kept[int](head=0, tail=100, most_bytes=most, weigh=lambda size: size)
+    for size in sizes:
+        kept.append(size)
+    assert sum(kept) <= most or len(kept) == 1
+    assert list(kept) == sizes[len(sizes) - len(kept) :]
+    assert kept.left_out == len(sizes) - len(kept)
+    if kept.left_out:
+        assert kept.last_left_out == sizes[kept.left_out - 1]
+        assert sum(sizes[kept.left_out - 1 :]) > most, "no more than had to"
+
+
+def test_kept_of_the_newest_alone_says_so() -> None:
+    kept = Kept[int](head=0, tail=2)
+    for number in range(5):
+        kept.append(number)
+    assert kept.remark("commands") == "[the oldest 3 commands are left out]\n"
+
+
+def test_commands_of_a_session_take_no_more_than_so_much() -> None:
+    commands = Subject("web", who="machine 'web'", portal=cast("Portal", None)).commands
+    for number in range(900):
+        commands.append(result(f"{number} " + "ä" * 30_000).record)
+    assert sum(map(Result.size, commands)) <= 8 << 20
+    assert commands[-1].stdout.startswith("899 ")
+    assert commands.left_out == 900 - len(commands) > 600
 
 
 def test_kept_says_what_it_left_out() -> None:

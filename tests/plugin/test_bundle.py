@@ -64,6 +64,28 @@ def test_bundle_has_the_commands_of_this_test_only(suite: Suite) -> None:
     assert command["duration_s"] > 0
 
 
+def test_log_of_a_machine_is_cut_to_the_test(suite: Suite) -> None:
+    suite.write(
+        test_it="""
+        import pytest
+
+        @pytest.mark.parametrize("word", ["early", "late"])
+        def test_it(pair, word):
+            pair.one.run(f"echo {word} >> /proc/1/fd/1")
+            assert word == "neither"
+        """
+    )
+    suite.run("--carthage-artifacts=out", "--carthage-name=cut").assert_outcomes(failed=2)
+    out = suite.path / "out"
+    inside = "cut-pair/one/log.txt"
+    assert (out / "test_it.py.test_it[early]" / inside).read_text() == "early\n"
+    assert (out / "test_it.py.test_it[late]" / inside).read_text() == (
+        f"[6 bytes of before the test are left out; all of it: {out}/cut-pair.logs/one.log]\nlate\n"
+    )
+    assert (out / "cut-pair.logs/one.log").read_text() == "early\nlate\n"
+    assert [path.name for path in out.glob("*.logs/*")] == ["one.log"]
+
+
 def test_artifacts_option_chooses_the_folder(suite: Suite) -> None:
     suite.write(test_it=FAILS)
     for _ in range(2):  # the second run takes the place of the first

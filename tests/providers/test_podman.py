@@ -18,7 +18,7 @@ from pytest_carthage.fabric.host import privilege, subids
 from pytest_carthage.images.bases import tools
 from pytest_carthage.model.image import ImageConfig
 from pytest_carthage.planning import make_plan
-from pytest_carthage.provider import Context, Identity, Logs, Powered, StartsFromImages
+from pytest_carthage.provider import Context, Identity, Powered, PrintsLogs, StartsFromImages
 from pytest_carthage.providers.podman import PodmanMachine, PodmanProvider, host, running
 from pytest_carthage.providers.podman.container import command_of, specification
 from pytest_carthage.state.places import state_root
@@ -190,7 +190,7 @@ def test_check_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_provider_and_machine_have_the_capabilities_that_handles_look_for() -> None:
     assert isinstance(PodmanProvider(), StartsFromImages)
-    for capability in (Powered, Logs):
+    for capability in (Powered, PrintsLogs):
         assert issubclass(PodmanMachine, capability)
 
 
@@ -288,8 +288,8 @@ def test_log_is_what_was_printed_without_conmons_stamps(tmp_path: Path) -> None:
         "2026-01-01T00:00:00.000000000+00:00 stdout F \n"
         "a line of something else\n"
     )
-    assert running.read_log(log) == ("first\nhalf and half\n\na line of something else\n")
-    assert running.read_log(tmp_path / "missing") == ""
+    assert running.log_of(log).text() == ("first\nhalf and half\n\na line of something else\n")
+    assert running.log_of(tmp_path / "missing").text() == ""
 
 
 def test_planned_machine_without_a_command_waits_in_a_shell_that_reaps() -> None:

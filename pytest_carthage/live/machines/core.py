@@ -7,10 +7,11 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
+from pytest_carthage.channels.log import Log
 from pytest_carthage.errors import FabricError
 from pytest_carthage.live.machines.abilities import Asked, lacks
 from pytest_carthage.planning.refusal import refusal
-from pytest_carthage.provider import Channel, End, Ends, Means
+from pytest_carthage.provider import Channel, End, Ends, Means, PrintsLogs
 from pytest_carthage.work.files.filesystem import FilesystemOperations
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ class MachineCore(FilesystemOperations):
         self._means = means
         # looked up once: it takes longer than the rest of a request's way
         self._goes_off = isinstance(means, Ends)
-        self._log = log
+        printed = means.printed if isinstance(means, PrintsLogs) else None
+        self._log = Log(log, printed)
         self._stopped = False
         #: whether it is being destroyed: nobody tells it anything any more
         self.is_leaving = False

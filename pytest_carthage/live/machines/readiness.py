@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_carthage import clock
 from pytest_carthage.bridge import operation
-from pytest_carthage.channels.agent import Interrupted, execute
-from pytest_carthage.errors import CarthageError, FabricError, TimeLimitError
-from pytest_carthage.live.machines.core import MachineCore
+from pytest_carthage.errors import CarthageError, TimeLimitError
+from pytest_carthage.live.machines.conditions import ConditionOperations
 from pytest_carthage.live.machines.expectation import wait_for_expected
 from pytest_carthage.planning.targets import ASKS
-from pytest_carthage.provider import Ends, Logs
 
 if TYPE_CHECKING:
     from pytest_carthage.model.machine import Condition
@@ -22,110 +20,51 @@ __all__ = ["ReadinessOperations"]
 
 #: the longest that a machine which is about to end may take to tell of its settings
 _SETTINGS_S = 2.0
-#: what is seen of a command that takes longer than there is time
-_CUT_OFF = "it did not end"
 
 
-class ReadinessOperations(MachineCore):
+class ReadinessOperations(ConditionOperations):
     """When a machine is ready, and what it looks like."""
 
     @operation
     async def wait_for(self, condition: Condition, *, timeout_s: float = 60.0) -> None:
         """Wait until a condition holds.
 
-        :raises TimeLimitError: it did not hold in time, with what was seen last.
+        It is looked at again and again; one look may take half of the time that is left.
+
+        :raises TimeLimitError: it did not hold in time, with what was seen last; or at once, where
+            it cannot hold any more: there is no such unit, or it is masked or has failed; the
+            machine is off; its main process has failed, and nothing else runs in it.
         """
         self.require(ASKS[condition.kind], f"wait_for({condition.kind}({condition.value!r}))")
         deadline = clock.monotonic_s() + timeout_s
         pause_s = 0.005
+        search = self._search(condition)
         before = ""
         while True:
-            held, last = await self._holds(condition, deadline - clock.monotonic_s())
-            if held:
+            left_s = max(deadline - clock.monotonic_s(), 0.1)
+            look = await self._look(condition, max(left_s / 2, min(left_s, 1.0)), search)
+            if look.held:
                 return
-            if last == _CUT_OFF and before:  # there was no time left for it
-                last = f"{before}; then {_CUT_OFF}"
-            else:
+            if look.hopeless:
+                raise TimeLimitError(
+                    f"{self._who}: {look.hopeless}; waited for {condition}; {await self._whence()}"
+                )
+            last = f"{before}; then {look.last}" if look.is_cut_off and before else look.last
+            if not look.is_cut_off:
                 before = last
             if clock.monotonic_s() + pause_s > deadline:
                 raise TimeLimitError(
                     f"{self._who}: no {condition} after {timeout_s:.3g} s (last: {last}); "
-                    f"log: {self._log}; try: pytest-carthage logs {self.name}"
-                    f"{await self._last_words()}"
+                    f"{await self._whence()}"
                 )
             # nothing tells of a port or a file in another machine: only polling is possible
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 1.5, 0.2)
 
-    async def _last_words(self, lines: int = 5) -> str:
-        """The end of its log, for a message: the log may soon be gone."""
-        with contextlib.suppress(CarthageError, OSError):
-            kept = (await self.logs()).rstrip().splitlines()[-lines:]
-            if kept:
-                return "; it printed last:\n" + "\n".join(f"  {line}" for line in kept)
-        return ""
-
-    async def _holds(self, condition: Condition, left_s: float) -> tuple[bool, str]:
-        value = condition.value
-        match condition.kind:
-            case "port":
-                reply, _ = await self.channel.request("listening")
-                ports = sorted(
-                    {row["port"] for row in reply["listening"] if row["protocol"][:3] == "tcp"}
-                )
-                return int(value) in ports, f"listening on {ports or 'nothing'}"
-            case "rebooted":
-                if self._reboots == self._reboots_seen:
-                    return False, str(self._end) if self._end is not None else "it is up"
-                self._reboots_seen = self._reboots
-                return True, ""
-            case "exited":
-                if self._main_end is None:
-                    tells = isinstance(self._means, Ends)
-                    return False, "it runs" if tells else "nobody tells on its target"
-                last = self._main_end
-                held = value in ("", str(last.status))
-                if held and last.again_s is not None:
-                    self._main_end = None
-                return held, str(last)
-            case "asked":
-                assert condition.ask is not None
-                try:
-                    async with asyncio.timeout(max(left_s, 0.1)):
-                        missing = await condition.ask(self)
-                except TimeoutError:
-                    return False, _CUT_OFF
-                except (CarthageError, OSError) as error:
-                    return False, str(error)
-                return not missing, missing
-            case "file":
-                try:
-                    await self.channel.request("stat", path=value)
-                except FabricError as error:
-                    return False, str(error)
-                return True, ""
-            case "log":
-                return value in await self.logs(), "not in its log"
-            case "unit":
-                argv = ["systemctl", "is-active", value]
-            case "command":
-                argv = ["/bin/sh", "-c", value]
-        try:
-            status, out, err = await execute(
-                self.channel,
-                argv,
-                user=condition.user,
-                cwd=None,
-                env={},
-                input=None,
-                timeout_s=max(left_s, 0.1),
-            )
-        except Interrupted:
-            return False, _CUT_OFF
-        except FabricError as error:
-            return False, str(error)
-        text = (err or out).decode(errors="replace").strip()
-        return status == 0, f"status {status}: {text or 'no output'}"
+    async def _whence(self) -> str:
+        """Where more is to be seen, and the end of that."""
+        words = await self._last_words()
+        return f"log: {self._log.path}; try: pytest-carthage logs {self.name}{words}"
 
     @operation
     async def wait_until_ready(self) -> None:
@@ -137,19 +76,6 @@ class ReadinessOperations(MachineCore):
         await wait_for_expected(self, deadline)
         for condition in self.planned.wait_for:
             await self.wait_for(condition, timeout_s=max(deadline - clock.monotonic_s(), 0.1))
-
-    @operation
-    async def logs(self) -> str:
-        """What the machine's main process and its init have printed.
-
-        :raises UnsupportedError: nobody keeps that on its target.
-        """
-        self.require("logs", "logs()")
-        if isinstance(self._means, Logs):
-            return await self._means.logs()
-        with contextlib.suppress(FileNotFoundError):
-            return self._log.read_text(errors="replace")
-        return ""
 
     @operation
     async def observe(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_carthage import clock
+from pytest_carthage.channels.log import Log
 from pytest_carthage.errors import CreationError, FabricError, Problem
 from pytest_carthage.fabric.container import delegation
 from pytest_carthage.fabric.host import privilege, programs
@@ -21,12 +22,12 @@ from pytest_carthage.providers.netns import container
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
     from pytest_carthage.model.role import Role
     from pytest_carthage.planning.plan import Plan, PlannedMachine
 
 _OLDEST_KERNEL = (5, 12)  # mount_setattr(2)
+_LAST_LINES = 5
 
 
 @dataclass(slots=True)
@@ -37,7 +38,7 @@ class NetnsMachine:
     channel: Channel
     _context: Context
     _planned: PlannedMachine
-    _log: Path
+    _log: Log
     #: where in its log its present life begins
     _born: int = 0
 
@@ -74,15 +75,11 @@ class NetnsMachine:
 
     def _mark(self) -> None:
         """Whatever is printed from now on is of a new life."""
-        self._born = _size(self._log)
+        self._born = self._log.size
 
     def _printed(self) -> str:
-        """What it has printed in its present life."""
-        return _read(self._log, self._born)
-
-    async def logs(self) -> str:
-        """What its main process printed."""
-        return _read(self._log)
+        """The end of what it has printed in its present life."""
+        return self._log.tail(self._born)
 
 
 class EndingMachine(NetnsMachine):
@@ -210,11 +207,11 @@ class NetnsProvider:
 
         :raises CreationError: with the last lines that it printed.
         """
-        log = context.logs / f"{planned.name}.log"
-        born = _size(log)  # of a machine of this name that was removed
+        log = Log(context.logs / f"{planned.name}.log")
+        born = log.size  # of a machine of this name that was removed
         who = f"machine {planned.name!r} of layout {context.plan.layout!r}"
         try:
-            with systemd.explained(lambda: _read(log, born)):
+            with systemd.explained(lambda: log.tail(born)):
                 if planned.image is None:
                     await context.place(planned, "process")
                 else:
@@ -239,20 +236,7 @@ class NetnsProvider:
         return ()
 
 
-def _last_lines(log: Path, lines: int = 5) -> str:
+def _last_lines(log: Log) -> str:
     """The end of a log, for a message."""
-    kept = _read(log).rstrip().splitlines()[-lines:]
-    return "".join(f"\n  {line}" for line in ("it printed last:", *kept)) if kept else ""
-
-
-def _size(log: Path) -> int:
-    return log.stat().st_size if log.exists() else 0
-
-
-def _read(log: Path, offset: int = 0) -> str:
-    """What a machine has printed, from a byte of its log on."""
-    if not log.exists():
-        return ""
-    with log.open("rb") as file:
-        file.seek(offset)
-        return file.read().decode(errors="replace")
+    lines = log.last_lines(_LAST_LINES)
+    return "".join(f"\n  {line}" for line in ("it printed last:", *lines)) if lines else ""

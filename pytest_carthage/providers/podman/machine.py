@@ -13,6 +13,7 @@ from pytest_carthage.errors import FabricError
 from pytest_carthage.fabric.restarting import Restarting
 from pytest_carthage.provider import Channel, Context, End, Identity
 from pytest_carthage.providers.podman import running
+from pytest_carthage.providers.podman.printed import printed
 from pytest_carthage.providers.podman.service import Service
 
 if TYPE_CHECKING:
@@ -118,12 +119,12 @@ class PodmanMachine:
         if again_s is None or is_systemd:
             again_s = None
             await self._context.fabric.request("plug", machine=self._planned.name, up=False)
-        lines = (await self.logs()).split("\n")
+        lines = running.log_of(self._log).last_lines(1)
         end = End(
             how="exit" if is_systemd else "over",
             status=status,
             at_s=at_s,
-            last=next((line.strip() for line in reversed(lines) if line.strip()), ""),
+            last=lines[0].strip() if lines else "",
             again_s=again_s,
         )
         self._end = end if again_s is not None else None
@@ -156,6 +157,6 @@ class PodmanMachine:
                 self._began = clock.monotonic_s()
                 self._untold = await self._take_in_end(error.status, clock.unix_s())
 
-    async def logs(self) -> str:
+    def printed(self, log: bytes) -> bytes:
         """What its first process printed; with systemd, the journal, too."""
-        return await asyncio.to_thread(running.read_log, self._log)
+        return printed(log)

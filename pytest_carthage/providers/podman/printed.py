@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["without_stamps"]
+__all__ = ["printed", "without_stamps"]
 
 # see conmon's src/ctr_logging.c: time, stream, whole or partial
 _STAMP = re.compile(r"^\S+ (?:stdout|stderr) ([FP]) ?(.*)$")
@@ -18,3 +18,8 @@ def without_stamps(text: str) -> str:
         said, is_whole = (match[2], match[1] == "F") if match else (line, True)
         parts.append(said.rstrip("\r") + ("\n" if is_whole else ""))
     return "".join(parts)
+
+
+def printed(log: bytes) -> bytes:
+    """What a machine printed, of whole lines of its log file."""
+    return without_stamps(log.decode(errors="replace")).encode()

@@ -18,7 +18,7 @@ from pytest_carthage.provider import Channel, Context, Identity, Traits
 from pytest_carthage.providers.podman import host, running
 from pytest_carthage.providers.podman.container import specification
 from pytest_carthage.providers.podman.machine import PodmanMachine
-from pytest_carthage.providers.podman.printed import without_stamps
+from pytest_carthage.providers.podman.printed import printed
 from pytest_carthage.providers.podman.service import Refused, Service, load
 from pytest_carthage.store import disk
 
@@ -155,7 +155,7 @@ class PodmanProvider:
 
     def printed(self, log: bytes) -> bytes:
         """What a machine printed, of its log file: conmon writes a stamp before each line."""
-        return without_stamps(log.decode(errors="replace")).encode()
+        return printed(log)
 
     async def leftovers(self, run: str) -> Sequence[Identity]:
         """None: nothing of it outlives its fabric."""

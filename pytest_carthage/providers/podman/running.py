@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_carthage import clock
 from pytest_carthage.channels.agent import Interrupted, execute
+from pytest_carthage.channels.log import Log
 from pytest_carthage.errors import CreationError, FabricError
 from pytest_carthage.placing import systemd
-from pytest_carthage.providers.podman.printed import without_stamps
+from pytest_carthage.providers.podman.printed import printed
 from pytest_carthage.providers.podman.service import Refused, Requests, Service
 from pytest_carthage.state.places import state_root
 
@@ -29,7 +30,7 @@ __all__ = [
     "EndedAtOnce",
     "advice",
     "begin",
-    "read_log",
+    "log_of",
     "start",
     "status_of_ended",
     "subject",
@@ -116,10 +117,10 @@ async def start(
 ) -> Channel:
     """Start a container (create it first, from ``spec``) and enter it."""
     who = subject(planned, context)
-    born = len(read_log(log))
+    born = log_of(log).size
 
-    def printed() -> str:
-        return read_log(log)[born:]
+    def seen() -> str:
+        return log_of(log).tail(born)
 
     def steps(podman: Requests) -> dict[str, Any]:
         if spec is not None:
@@ -140,12 +141,12 @@ async def start(
             what = f"its first process {argv!r} ended at once with status {status}"
             if planned.init != "systemd":
                 raise EndedAtOnce(f"{who}: {what}; {_last_lines(log)}", what, status) from error
-            with systemd.explained(printed):
+            with systemd.explained(seen):
                 raise FabricError(what) from error
     except (Refused, FabricError) as error:
         raise CreationError(f"{who}: {error}{advice(error)}; {_last_lines(log)}") from error
     if planned.init == "systemd":
-        await _wait_for_systemd(planned, who, channel, log, printed)
+        await _wait_for_systemd(planned, who, channel, log, seen)
     check = found["Config"].get("Healthcheck") or {}
     if check.get("Test", ["NONE"]) != ["NONE"]:
         await _wait_for_health(planned, who, service, log, check)
@@ -295,15 +296,12 @@ def _check_health(podman: Requests, *, name: str, limit_s: float) -> dict[str, A
     return log[-1]
 
 
-def read_log(log: Path) -> str:
-    """What a machine printed."""
-    try:
-        return without_stamps(log.read_text(errors="replace"))
-    except FileNotFoundError:
-        return ""
+def log_of(path: Path) -> Log:
+    """What a machine printed, of which conmon writes down each line behind a stamp."""
+    return Log(path, printed)
 
 
 def _last_lines(log: Path) -> str:
-    lines = read_log(log).strip().splitlines()[-_LAST_LINES:]
+    lines = log_of(log).last_lines(_LAST_LINES)
     said = "\n".join(f"  {line}" for line in lines) or "  nothing"
     return f"log: {log}, which ends:\n{said}"

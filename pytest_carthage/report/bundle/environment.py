@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from pytest_carthage.channels.log import Log
 from pytest_carthage.report import drawing
 from pytest_carthage.report.bundle.machine import write_machine
 from pytest_carthage.report.bundle.pages import Pages
+from pytest_carthage.report.bundle.whole import WholeLogs
 
 if TYPE_CHECKING:
     from pytest_carthage.planning.plan import Plan
@@ -21,19 +25,27 @@ _PACKETS = "packets.pcapng"
 
 
 async def write_environment(
-    environment: Observable, folder: Path, *, since_s: float, until_s: float | None = None
+    environment: Observable,
+    folder: Path,
+    *,
+    since_s: float,
+    until_s: float | None = None,
+    since: Mapping[str, int] = MappingProxyType({}),
+    whole: WholeLogs | None = None,
 ) -> dict[str, Any]:
     """Write everything about one environment; returns its part of the summary.
 
     :param folder: of the bundle; the environment has one of its own in it.
     :param since_s: UNIX time; what was over by then is of no interest.
     :param until_s: UNIX time; packets that came later are of no interest.
+    :param since: name of a log to the bytes that it had at ``since_s``; none: it was not there.
+    :param whole: keeps what of logs is left out.
     """
+    whole = WholeLogs(folder.parent) if whole is None else whole
     pages = Pages(folder / environment.name)
     plan = environment.plan
     _write_drawings(pages, plan)
-    for log in (*sorted(environment.logs.glob("ansible-*.log")), *_words(environment.logs)):
-        pages.text(log.name, partial(log.read_text, errors="replace"))
+    earlier = _write_logs(pages, environment, since_s, whole)
     packets: dict[str, Any] = {}
     if environment.recording is not None:
         packets = await _write_packets(
@@ -53,9 +65,30 @@ async def write_environment(
         "layout": plan.layout,
         "files": pages.files,
         "missing": pages.missing,
+        **({"earlier": earlier} if earlier else {}),
         **({"packets": packets} if packets else {}),
-        "machines": await _write_machines(environment, pages.folder, since_s=since_s),
+        "machines": await _write_machines(
+            environment, pages.folder, since_s=since_s, since=since, whole=whole
+        ),
     }
+
+
+def _write_logs(
+    pages: Pages, environment: Observable, since_s: float, whole: WholeLogs
+) -> list[str]:
+    """Write what Ansible and others have logged; returns where the logs of earlier plays are."""
+    earlier: list[str] = []
+    for log in sorted(environment.logs.glob("ansible-*.log")):
+        if log.stat().st_mtime >= since_s:
+            pages.text(log.name, partial(log.read_text, errors="replace"))
+            continue
+        try:
+            earlier.append(str(whole.keep(environment.name, log)))
+        except OSError as error:
+            pages.lacks(log.name, error)
+    for log in _words(environment.logs):
+        pages.text(log.name, lambda log=log: Log(log).tail())  # type: ignore[misc]
+    return earlier
 
 
 def _words(logs: Path) -> list[Path]:
@@ -92,7 +125,12 @@ async def _write_packets(
 
 
 async def _write_machines(
-    environment: Observable, folder: Path, *, since_s: float
+    environment: Observable,
+    folder: Path,
+    *,
+    since_s: float,
+    since: Mapping[str, int],
+    whole: WholeLogs,
 ) -> dict[str, Any]:
     machines = environment.plan.machines
     live = {machine.name: machine for machine in environment.handles()}
@@ -104,6 +142,8 @@ async def _write_machines(
                 environment.logs / f"{name}.log",
                 has_journal=planned.init == "systemd",
                 since_s=since_s,
+                since=since.get(f"{name}.log", 0),
+                remark=partial(whole.remark, environment.name, environment.logs / f"{name}.log"),
             )
             for name, planned in machines.items()
         )
@@ -113,8 +153,10 @@ async def _write_machines(
             "target": planned.target,
             "hostname": planned.hostname,
             "live": name in live,
-            "files": pages.files,
-            "missing": pages.missing,
+            "files": own.pages.files,
+            "missing": own.pages.missing,
+            "last_command": own.last_command,
+            "last_lines": own.last_lines,
         }
-        for (name, planned), pages in zip(machines.items(), written, strict=True)
+        for (name, planned), own in zip(machines.items(), written, strict=True)
     }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from pytest_carthage.handles.gates import GateRecord
     from pytest_carthage.handles.kept import Kept
+    from pytest_carthage.handles.printed import Printed
     from pytest_carthage.handles.result import Result
     from pytest_carthage.planning.plan import Plan
     from pytest_carthage.provider import Channel
@@ -34,8 +35,8 @@ class ObservableMachine(Protocol):
         """Commands that tests ran in it."""
         ...
 
-    async def logs(self) -> str:
-        """What its main process has printed."""
+    async def printed(self, since: int = 0) -> Printed:
+        """What its main process has printed from a byte of its log on."""
         ...
 
     async def observe(self) -> Mapping[str, Any]:

@@ -8,8 +8,8 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from pytest_carthage.report.bundle.environment import write_environment
 from pytest_carthage.report.bundle.observable import Observable
 from pytest_carthage.report.bundle.pages import reason, write_text
 from pytest_carthage.report.bundle.texts import summary_line
+from pytest_carthage.report.bundle.whole import WholeLogs
 from pytest_carthage.report.sentences import sentence
 from pytest_carthage.report.times import clock, iso
 
@@ -45,6 +46,9 @@ class Failure:
     #: what pytest shows
     error: str
     run: str
+    #: name of an environment to what :func:`~pytest_carthage.channels.log.size_of_logs` gave when
+    #: the test began; none: it was not there
+    logs: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 def folder_name(test: str) -> str:
@@ -72,6 +76,7 @@ class Shelf:
     def __init__(self, base: Path) -> None:
         self._base = base
         self._cleared: set[Path] = set()
+        self._whole = WholeLogs(base)
         #: environments that are gone, as they were before: name to their part of a summary
         self._former: dict[str, dict[str, Any]] = {}
 
@@ -92,7 +97,7 @@ class Shelf:
         """Look at an environment that is about to be destroyed, for a bundle to come."""
         folder = self.folder(test)
         self._former[environment.name] = await write_environment(
-            environment, folder, since_s=since_s
+            environment, folder, since_s=since_s, whole=self._whole
         )
 
     async def collect(
@@ -111,7 +116,7 @@ class Shelf:
         """
         folder = self.folder(failure.test)
         parts = {name: self._former[name] for name in former if name in self._former}
-        parts |= await _write_environments(failure, environments, folder, timeout_s)
+        parts |= await self._write_environments(failure, environments, folder, timeout_s)
         write_text(folder / "error.txt", failure.error + "\n")
         events = [event for event in list(recorder.events) if event.environment in parts]
         write_text(
@@ -132,26 +137,32 @@ class Shelf:
         write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
         return folder
 
-
-async def _write_environments(
-    failure: Failure, environments: Sequence[Observable], folder: Path, timeout_s: float
-) -> dict[str, dict[str, Any]]:
-    """Write what there is of each environment; returns their parts of the summary."""
-    tasks = {
-        environment.name: asyncio.create_task(
-            write_environment(environment, folder, since_s=failure.began_s, until_s=failure.ended_s)
-        )
-        for environment in environments
-    }
-    if tasks:
-        await asyncio.wait(tasks.values(), timeout=timeout_s)
-    parts: dict[str, dict[str, Any]] = {}
-    for name, task in tasks.items():
-        if not task.done():
-            task.cancel()
-            parts[name] = {"missing": f"not all could be collected in {timeout_s:g} s"}
-        elif (error := task.exception()) is not None:
-            parts[name] = {"missing": reason(error)}
-        else:
-            parts[name] = task.result()
-    return parts
+    async def _write_environments(
+        self, failure: Failure, environments: Sequence[Observable], folder: Path, timeout_s: float
+    ) -> dict[str, dict[str, Any]]:
+        """Write what there is of each environment; returns their parts of the summary."""
+        tasks = {
+            environment.name: asyncio.create_task(
+                write_environment(
+                    environment,
+                    folder,
+                    since_s=failure.began_s,
+                    until_s=failure.ended_s,
+                    since=failure.logs.get(environment.name, {}),
+                    whole=self._whole,
+                )
+            )
+            for environment in environments
+        }
+        if tasks:
+            await asyncio.wait(tasks.values(), timeout=timeout_s)
+        parts: dict[str, dict[str, Any]] = {}
+        for name, task in tasks.items():
+            if not task.done():
+                task.cancel()
+                parts[name] = {"missing": f"not all could be collected in {timeout_s:g} s"}
+            elif (error := task.exception()) is not None:
+                parts[name] = {"missing": reason(error)}
+            else:
+                parts[name] = task.result()
+        return parts

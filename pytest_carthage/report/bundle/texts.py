@@ -11,7 +11,10 @@ from pytest_carthage.report.times import clock, iso
 if TYPE_CHECKING:
     from pytest_carthage.handles.result import Result
 
-__all__ = ["record", "summary_line", "table", "transcript"]
+__all__ = ["headline", "record", "summary_line", "table", "transcript"]
+
+#: characters of a command that one line shows
+_COMMAND = 300
 
 
 def summary_line(text: str) -> str:
@@ -40,6 +43,15 @@ def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)
+
+
+def headline(result: Result) -> str:
+    """A command in one line: when and by whom it was run, and how it ended."""
+    user = f" (as {result.user})" if result.user else ""
+    text = result.text if len(result.text) <= _COMMAND else f"{result.text[:_COMMAND]} ..."
+    line = printable(text).replace("\n", "\\n")
+    ended = f"status {result.status} after {result.duration_s:.3f} s"
+    return f"[{clock(result.started_at)}] $ {line}{user}: {ended}"
 
 
 def transcript(result: Result) -> str:

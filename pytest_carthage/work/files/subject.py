@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Subject"]
 
-#: commands that are kept: the first, and the last
-_HEAD, _TAIL = 200, 800
+#: commands that are kept: the last ones, as many as that, and with no more output than this
+_MOST_COMMANDS, _MOST_BYTES = 1000, 8 << 20
 
 
 class Subject:
@@ -43,10 +43,12 @@ class Subject:
         self._who = who
         self._channel = channel
         self.portal = portal
-        #: commands that were run through this handle, in the order of their ends: of very many
-        #: the first and the last, and of what they printed the beginning and the end; of secret
-        #: ones without their output
-        self.commands: Kept[Result] = Kept(head=_HEAD, tail=_TAIL)
+        #: commands that were run through this handle, in the order of their ends: the last
+        #: thousand of them, fewer where that would be more than 8 MiB of output; of a long output
+        #: the beginning and the end, of secret ones nothing
+        self.commands: Kept[Result] = Kept(
+            head=0, tail=_MOST_COMMANDS, most_bytes=_MOST_BYTES, weigh=Result.size
+        )
         #: what a task has read of the host, where that counts
         self.inputs: Inputs | None = None
         #: whether nothing may be fetched

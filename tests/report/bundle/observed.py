@@ -10,6 +10,7 @@ from typing import Any
 from pytest_carthage import Layout, Machine, Network
 from pytest_carthage.errors import FabricError
 from pytest_carthage.handles.kept import Kept
+from pytest_carthage.handles.printed import Printed
 from pytest_carthage.handles.result import Result
 from pytest_carthage.planning import make_plan
 
@@ -39,10 +40,10 @@ class ObservedMachine:
     error: Exception | None = None
     channel: Channel = field(default_factory=Channel)
 
-    async def logs(self) -> str:
+    async def printed(self, since: int = 0) -> Printed:
         if self.error is not None:
             raise self.error
-        return self.log
+        return Printed(text=self.log[since:], before=since)
 
     async def observe(self) -> Mapping[str, Any]:
         if self.error is not None:

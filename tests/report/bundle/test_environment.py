@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,11 @@ import pytest
 from pytest_carthage.errors import FabricError
 from pytest_carthage.handles.kept import Kept
 from pytest_carthage.handles.result import Result
+from pytest_carthage.report.bundle import whole as whole_logs
 from pytest_carthage.report.bundle.environment import write_environment
 from pytest_carthage.report.bundle.machine import write_machine
+from pytest_carthage.report.bundle.whole import WholeLogs
+from pytest_carthage.report.times import clock
 from tests.report.bundle.observed import Fault, Gate, Observed, ObservedMachine, Recording, Slice
 
 
@@ -82,6 +87,8 @@ def test_environment_is_drawn_and_its_machines_are_looked_at(logs: Path, folder:
             "commands.json",
         ],
         "missing": {},
+        "last_command": f"[{clock(101.0)}] $ during: status 0 after 0.100 s",
+        "last_lines": ["started"],
     }
     assert (inside / "web/log.txt").read_text() == "started\n"
     assert (inside / "web/addresses.txt").read_text().splitlines()[1] == "eth0       10.0.0.1/24"
@@ -106,7 +113,7 @@ def test_machine_that_was_never_ready_has_its_log(logs: Path, folder: Path) -> N
     assert part["db"]["live"] is False
     assert part["db"]["files"] == ["log.txt"]
     assert (folder / "run-shop/db/log.txt").read_text() == "no disk\n"
-    assert list(part["web"]["missing"]) == ["log.txt"], "it has printed nothing"
+    assert part["web"]["missing"] == {"log.txt": "it has printed nothing"}
 
 
 def test_machine_that_does_not_answer_costs_its_own_files_alone(logs: Path, folder: Path) -> None:
@@ -121,8 +128,81 @@ def test_machine_that_does_not_answer_costs_its_own_files_alone(logs: Path, fold
     assert part["db"]["missing"] == {}
 
 
+def test_log_is_that_of_the_test_and_the_whole_one_stays(logs: Path, folder: Path) -> None:
+    log = logs / "db.log"
+    log.write_text("of before\nof the test\n")
+    environment = Observed(logs, ObservedMachine("web", log="of before\nof the test\n"))
+    (logs / "web.log").write_text("of before\nof the test\n")
+    sizes = {"web.log": 10, "db.log": 10}
+    whole = folder.parent / "run-shop.logs"
+    asyncio.run(write_environment(environment, folder, since_s=100.0, since=sizes))
+    for name in ("web", "db"):
+        assert (folder / f"run-shop/{name}/log.txt").read_text() == (
+            f"[10 bytes of before the test are left out; all of it: {whole}/{name}.log]\n"
+            "of the test\n"
+        )
+    with log.open("a") as file:
+        file.write("of later\n")
+    log.unlink()  # the environment is gone
+    assert (whole / "db.log").read_text() == "of before\nof the test\nof later\n"
+
+
+def test_long_log_of_a_test_has_its_beginning_and_its_end(logs: Path, folder: Path) -> None:
+    (logs / "db.log").write_text("first\n" + "much\n" * 1_000_000 + "last\n")
+    written(Observed(logs), folder)
+    text = (folder / "run-shop/db/log.txt").read_text()
+    assert len(text) < 1_400_000
+    remark, first = text.splitlines()[:2]
+    assert "bytes of the test itself are left out; all of it: " in remark
+    assert first == "first"
+    assert text.endswith("much\nlast\n")
+    assert "much\n[... " in text
+
+
+def test_log_that_cannot_be_linked_is_copied_once(
+    logs: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, target: Path) -> None:
+        raise OSError(errno.EXDEV, "another file system")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    monkeypatch.setattr(whole_logs, "_MOST_COPIED", 4)
+    whole = WholeLogs(folder)
+    path = whole.keep("run-shop", logs / "db.log")
+    assert path.read_text() == "isk\n"
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.write_text("as it was")
+    assert whole.keep("run-shop", logs / "db.log").read_text() == "as it was"
+
+
+def test_logs_of_earlier_plays_stay_once(logs: Path, folder: Path) -> None:
+    for name, at_s in (("ansible-site.log", 99.0), ("ansible-more.log", 101.0)):
+        (logs / name).write_text(name)
+        os.utime(logs / name, (at_s, at_s))
+    part = written(Observed(logs), folder)
+    assert part["files"][-1] == "ansible-more.log"
+    assert part["earlier"] == [str(folder.parent / "run-shop.logs/ansible-site.log")]
+    assert not (folder / "run-shop/ansible-site.log").exists()
+    assert Path(part["earlier"][0]).read_text() == "ansible-site.log"
+
+
+def test_commands_that_are_left_out_are_told_where_they_were_of_the_test(
+    logs: Path, folder: Path
+) -> None:
+    commands = Kept[Result](head=0, tail=1)
+    for number in (99.0, 101.0, 102.0):
+        commands.append(result(f"at {number:g}", number))
+    web = ObservedMachine("web", commands=commands)
+    path = folder / "run-shop/web/commands.txt"
+    written(Observed(logs, web), folder)
+    assert path.read_text().startswith("[the oldest 2 commands are left out]\n")
+    written(Observed(logs, web), folder, since_s=101.5)
+    assert path.read_text().startswith("["), "its first line is the time of a command"
+    assert "left out" not in path.read_text()
+
+
 def test_journal_that_cannot_be_asked_for_is_missing(logs: Path, folder: Path) -> None:
-    pages = asyncio.run(
+    own = asyncio.run(
         write_machine(
             ObservedMachine("web"),
             folder / "web",
@@ -131,7 +211,7 @@ def test_journal_that_cannot_be_asked_for_is_missing(logs: Path, folder: Path) -
             since_s=0.0,
         )
     )
-    assert pages.missing == {"journal.txt": "FabricError: no run here"}
+    assert own.pages.missing == {"journal.txt": "FabricError: no run here"}
 
 
 def test_faults_and_gates_are_written_where_there_were_any(logs: Path, folder: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from pytest_carthage.events import Event, Recorder
+from pytest_carthage.handles.printed import Printed
 from pytest_carthage.report.bundle import Failure, Shelf, folder_name, prune
 from tests.report.bundle.observed import Observed, ObservedMachine
 
@@ -140,13 +141,13 @@ def test_environment_that_takes_too_long_is_named_as_missing(tmp_path: Path) -> 
     stopped: list[str] = []
 
     class Stuck(ObservedMachine):
-        async def logs(self) -> str:
+        async def printed(self, since: int = 0) -> Printed:
             try:
                 await asyncio.sleep(60)
             except asyncio.CancelledError:
                 stopped.append(self.name)
                 raise
-            return ""
+            return Printed(text="")
 
     began = time.monotonic()
     environment = Observed(tmp_path / "logs", Stuck("web"))
