@@ -19,7 +19,6 @@ from pytest_carthage.errors import BuildError
 from pytest_carthage.fabric.host.execution import run
 from pytest_carthage.fabric.host.namespaces import apart
 from pytest_carthage.fabric.host.programs import PATH
-from pytest_carthage.images.bases import unpack
 from pytest_carthage.images.bases.hashes import content_hash
 from pytest_carthage.images.bases.values import BaseResult
 from pytest_carthage.images.host_store import image_ids
@@ -35,6 +34,11 @@ __all__ = ["inputs", "make", "take"]
 _LOCAL = ("oci-archive", "docker-archive", "oci", "dir")
 _REMOTE = ("docker", "atomic", "docker-daemon", "tarball")
 _LONGEST_S = 60.0
+_ROOT = Path(__file__).resolve().parents[3]
+_UNPACK = (
+    f"import sys; sys.path.insert(0, {str(_ROOT)!r});"
+    "from pytest_carthage.images.bases.unpack import main; main()"
+)
 
 
 async def inputs(image: Image) -> dict[str, str]:
@@ -83,9 +87,10 @@ async def take(
     # beside it, on the same disk; gone with the caller's folder if this is killed
     work = tree.with_name(f"{tree.name}.image")
     shutil.rmtree(work, ignore_errors=True)
-    blobs, temporary = work / "blobs", work / "tmp"
+    blobs, temporary, room = work / "blobs", work / "tmp", work / "room"
     try:
         temporary.mkdir(parents=True)
+        room.mkdir()
         ended = await run(
             [*before, "skopeo", "copy", "--quiet", "--dest-decompress", source, f"dir:{blobs}"],
             env={"TMPDIR": str(temporary)},
@@ -99,7 +104,7 @@ async def take(
             ended = await run(
                 [
                     *apart(privileged=tools.privileged, network=False),
-                    *(sys.executable, "-I", "-S", str(unpack.__file__), str(tree)),
+                    *(sys.executable, "-I", "-S", "-c", _UNPACK, str(tree), str(room)),
                     *map(str, fds),
                 ],
                 keep_fds=fds,

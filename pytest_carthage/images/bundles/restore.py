@@ -1,21 +1,27 @@
 """Write a layer's tar back as the upper directory of an overlay that it was made of.
 
-A program of its own, perhaps as root of a user namespace. It enters the folder by chroot(2)
-first, so that no symbolic link of a layer leads out of it. Standard library only. Arguments: the
-folder, and the prefix of the attributes by which overlayfs knows opaque folders there; the tar is
-on standard input. See the OCI image specification (layer.md) and the kernel's overlayfs document.
+A program of its own, perhaps as root of a user namespace. All is done by descriptors, so that no
+symbolic link of a layer leads out of it. Standard library only. Arguments: the folder, and the
+prefix of the attributes by which overlayfs knows opaque folders there; the tar is on standard
+input. See the OCI image specification (layer.md) and the kernel's overlayfs document.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import stat
 import sys
 import tarfile
 
+from pytest_carthage.images.folders import members
+from pytest_carthage.images.folders.beneath import FOLDER, Beneath, Outside, Path, steps
+
+__all__ = ["main"]
+
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
-_XATTR = "SCHILY.xattr."
 _CHUNK = 1 << 20
 
 
@@ -23,104 +29,78 @@ class Damaged(Exception):
     """The tar has what no layer has."""
 
 
-def main(arguments: list[str]) -> int:
-    """Write it; returns the exit status."""
-    tree, prefix = arguments
+def main() -> None:
+    """Write it; ends with the exit status."""
+    tree, prefix = sys.argv[1:]
     os.umask(0)
-    # what these load on first use would be looked for inside
-    "".encode("idna")
-    b"".decode("latin-1")
-    os.chroot(tree)
-    os.chdir("/")
+    sys.setrecursionlimit(20_000)  # a path may have 2,000 folders
+    status = 1
     try:
+        root = Beneath(os.open(tree, FOLDER))
         with tarfile.open(fileobj=sys.stdin.buffer, mode="r|", errors="surrogateescape") as tar:
-            restore(tar, prefix)
+            restore(tar, root, prefix)
         while sys.stdin.buffer.read(_CHUNK):
             pass
+        status = 0
+    except Outside as error:
+        print(f"damaged: {error} is nowhere", file=sys.stderr)
+    except members.UnknownKind as error:
+        print(f"damaged: {error} is of an unknown kind", file=sys.stderr)
     except (Damaged, tarfile.TarError) as error:
         print(f"damaged: {error}", file=sys.stderr)
-        return 1
     except OSError as error:
         print(f"{error.strerror}: {error.filename or 'a file of it'}", file=sys.stderr)
-        return 1
-    return 0
+    sys.exit(status)
 
 
-def restore(tar: tarfile.TarFile, prefix: str) -> None:
-    """Write what is in a tar below the root."""
-    folders: list[tuple[str, float]] = []
+def restore(tar: tarfile.TarFile, root: Beneath, prefix: str) -> None:
+    """Write what is in a tar into a folder."""
+    folders: dict[Path, tarfile.TarInfo] = {}
     for member in tar:
-        path = _clean(member.name)
-        folder, _, name = path.rpartition("/")
-        if folder and not stat.S_ISDIR(os.lstat(f"/{folder}").st_mode):
-            raise Damaged(f"/{folder} is no folder")
+        path = steps(member.name)
+        folder = _folder(root, path[:-1])
+        name = path[-1] if path else ""
         if name == _OPAQUE:
-            os.setxattr(f"/{folder}", f"{prefix}.overlay.opaque", b"y")
+            os.setxattr(folder, f"{prefix}.overlay.opaque", b"y")
         elif name.startswith(_WHITEOUT):
-            gone = f"/{folder}/{name.removeprefix(_WHITEOUT)}"
-            os.mknod(gone, stat.S_IFCHR, os.makedev(0, 0))
+            gone = name.removeprefix(_WHITEOUT)
+            os.mknod(gone, stat.S_IFCHR, os.makedev(0, 0), dir_fd=folder)
+        elif member.islnk():
+            _link(root, member, path)
         else:
-            _extract(tar, member, f"/{path}")
+            if path and root.status(path) is not None:
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), f"/{'/'.join(path)}")
+            members.write(tar, member, root, path, is_wanted=_is_kept, must=True)
             if member.isdir():
-                folders.append((f"/{path}", member.mtime))
-    for path, mtime in reversed(folders):
-        os.utime(path, (mtime, mtime))
+                folders[path] = member
+    for path, member in reversed(folders.items()):
+        members.finish(root, path, member, is_wanted=_is_kept, must=True)
 
 
-def _clean(name: str) -> str:
-    parts = [part for part in name.split("/") if part not in ("", ".")]
-    if ".." in parts:
-        raise Damaged(f"{name} is nowhere")
-    return "/".join(parts)
-
-
-def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, target: str) -> None:
-    if member.islnk():
-        os.link(f"/{_clean(member.linkname)}", target, follow_symlinks=False)
-        return
-    if member.isdir():
-        if target != "/":
-            os.mkdir(target)
-    elif member.issym():
-        os.symlink(member.linkname, target)
-    elif member.isfile():
-        _write(tar, member, target)
-    elif member.isfifo():
-        os.mkfifo(target)
-    elif member.ischr() or member.isblk():
-        kind = stat.S_IFCHR if member.ischr() else stat.S_IFBLK
-        try:
-            os.mknod(target, kind, os.makedev(member.devmajor, member.devminor))
-        except PermissionError:  # no user namespace may; a machine gets its own /dev
-            return
-    else:
-        raise Damaged(f"{target} is of an unknown kind")
-    os.chown(target, member.uid, member.gid, follow_symlinks=False)
-    if not member.issym():
-        os.chmod(target, member.mode & 0o7777)
-        for key, value in member.pax_headers.items():
-            if key.startswith(_XATTR):
-                _attribute(target, key.removeprefix(_XATTR), value)
-    os.utime(target, (member.mtime, member.mtime), follow_symlinks=False)
-
-
-def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, target: str) -> None:
-    source = tar.extractfile(member)
-    assert source is not None
-    fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+def _folder(root: Beneath, path: Path) -> int:
     try:
-        while data := source.read(_CHUNK):
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
-    finally:
-        os.close(fd)
+        return root.folder(path)
+    except OSError as error:
+        if error.errno in (errno.ENOTDIR, errno.ELOOP):
+            raise Damaged(f"/{'/'.join(path)} is no folder") from None
+        raise
 
 
-def _attribute(target: str, name: str, value: str) -> None:
-    if name.startswith(("user.", "system.posix_acl_")) or name == "security.capability":
-        os.setxattr(target, name, value.encode("utf-8", "surrogateescape"), follow_symlinks=False)
+def _link(root: Beneath, member: tarfile.TarInfo, path: Path) -> None:
+    target = steps(member.linkname)
+    if not path or not target:
+        raise Damaged(f"{member.name} is a hard link to a folder")
+    with contextlib.ExitStack() as stack:
+        source = os.dup(_folder(root, target[:-1]))
+        stack.callback(os.close, source)
+        here = _folder(root, path[:-1])
+        os.link(target[-1], path[-1], src_dir_fd=source, dst_dir_fd=here, follow_symlinks=False)
 
 
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+def _is_kept(attribute: str) -> bool:
+    """Whether an attribute is of the file; what an overlay reads is no bundle's to say."""
+    if attribute.startswith("user.overlay."):
+        return False
+    return attribute.startswith(("user.", "system.posix_acl_")) or attribute == (
+        "security.capability"
+    )

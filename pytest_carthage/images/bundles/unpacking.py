@@ -28,7 +28,11 @@ from pytest_carthage.store.root import Store
 
 __all__ = ["Unpacking", "new_folder", "unpack_suite"]
 
-_RESTORE = Path(__file__).with_name("restore.py")
+_ROOT = Path(__file__).resolve().parents[3]
+_RESTORE = (
+    f"import sys; sys.path.insert(0, {str(_ROOT)!r});"
+    "from pytest_carthage.images.bundles.restore import main; main()"
+)
 _CHUNK = 1 << 20
 
 
@@ -148,7 +152,7 @@ class Unpacking:
 async def _restore(file: IO[bytes], member: Member, tree: Path, doing: str) -> None:
     """Write a layer's tar back as files, by a program of its own."""
     prefix = "trusted" if privilege.is_privileged() else "user"
-    argv = [sys.executable, "-I", "-S", str(_RESTORE), str(tree), prefix]
+    argv = [sys.executable, "-I", "-S", "-c", _RESTORE, str(tree), prefix]
     process = await asyncio.create_subprocess_exec(
         *tied(as_root_of_files(argv)),
         stdin=asyncio.subprocess.PIPE,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_carthage.images.bundles import restore
+from pytest_carthage.images.bundles import unpacking
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root enters a folder by chroot(2)")
 
@@ -48,7 +48,7 @@ class Restored:
         self.beside.mkdir()
 
     def run(self, data: bytes) -> tuple[int, str]:
-        argv = [sys.executable, "-I", "-S", restore.__file__, str(self.tree), "trusted"]
+        argv = [sys.executable, "-I", "-S", "-c", unpacking._RESTORE, str(self.tree), "trusted"]
         done = subprocess.run(argv, input=data, capture_output=True, check=False)
         assert b"Traceback" not in done.stderr
         return done.returncode, done.stderr.decode().strip()
