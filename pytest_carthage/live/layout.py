@@ -14,6 +14,8 @@ from pytest_carthage.live.operations import LayoutOperations, unknown
 from pytest_carthage.live.searches import OFFERING, WITH_ROLE
 from pytest_carthage.model.mistakes.mistake import Mistake
 from pytest_carthage.model.mistakes.place import Place
+from pytest_carthage.model.scope import ATTRIBUTE as SCOPE
+from pytest_carthage.model.scope import Scope, Scoped, check_scope
 from pytest_carthage.planning.declaration import ATTRIBUTE, Declaration
 
 if TYPE_CHECKING:
@@ -70,12 +72,18 @@ class Layout(Blocks, LayoutOperations, Declaration, machinery=True):
     # The declaration.
 
     @classmethod
-    def fixture(cls, *, name: str | None = None) -> Any:
-        """A session-scoped fixture that builds this layout, yields it and tears it down.
+    def fixture(cls, *, name: str | None = None, scope: Scope = "session") -> Any:
+        """A fixture that builds this layout, yields it and tears it down.
 
         :param name: name of the fixture, by default the variable's to which it is assigned.
+        :param scope: how long an environment lasts: the whole ``"session"``, or a ``"package"``,
+            ``"module"``, ``"class"`` or ``"function"``; the next one gets an environment of its
+            own. Stages follow.
+        :raises LayoutError: there is no such scope.
         """
         import pytest
+
+        check_scope(scope, f"layout {cls.__name__!r}", f"{cls.__name__}.fixture(scope={{}})")
 
         def layout(request: pytest.FixtureRequest) -> Iterator[Layout]:
             __tracebackhide__ = True
@@ -86,8 +94,11 @@ class Layout(Blocks, LayoutOperations, Declaration, machinery=True):
         layout.__doc__ = cls.__doc__
         layout.__module__ = cls.__module__
         setattr(layout, ATTRIBUTE, cls)
-        fixture: Any = pytest.fixture(scope="session", name=name)(layout)
+        scoped = Scoped(name=name, scope=scope)
+        setattr(layout, SCOPE, scoped)
+        fixture: Any = pytest.fixture(scope=scope, name=name)(layout)
         setattr(fixture, ATTRIBUTE, cls)
+        setattr(fixture, SCOPE, scoped)
         return fixture
 
     # Labs.

@@ -12,6 +12,8 @@ from pytest_carthage.model.keys.key import function_key
 from pytest_carthage.model.mistakes.mistake import Mistake
 from pytest_carthage.model.mistakes.place import Place
 from pytest_carthage.model.parameters import is_time_limit
+from pytest_carthage.model.scope import ATTRIBUTE as SCOPE
+from pytest_carthage.model.scope import Follows, Scope, Scoped, check_scope
 
 __all__ = ["Stage", "stage"]
 
@@ -23,10 +25,12 @@ ATTRIBUTE = "__carthage_stage__"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """A function whose parameters are fixtures, run once per session."""
+    """A function whose parameters are fixtures, run once for each environment that it is given."""
 
     name: str
     function: Callable[..., Any]
+    #: None: that of the layouts which it is given, the narrowest of them
+    scope: Scope | None = None
     #: None: as long as it takes
     timeout_s: float | None = None
     place: Place
@@ -53,7 +57,7 @@ def stage(function: AnyFunction, /) -> AnyFunction: ...
 
 @overload
 def stage(
-    *, timeout_s: float | None = None, name: str | None = None
+    *, timeout_s: float | None = None, name: str | None = None, scope: Scope | None = None
 ) -> Callable[[AnyFunction], AnyFunction]: ...
 
 
@@ -63,30 +67,40 @@ def stage(
     *,
     timeout_s: float | None = None,
     name: str | None = None,
+    scope: Scope | None = None,
 ) -> Any:
-    """Make a function (async or not) a stage: a session-scoped fixture with name and time limit.
+    """Make a function (async or not) a stage: a fixture with name and time limit.
 
     Its parameters are fixtures. What it returns is the fixture's value. An async function runs
     on the loop on which the layouts live.
 
     :param timeout_s: time limit; None: as long as it takes.
     :param name: name of the fixture, by default the function's.
+    :param scope: of the fixture; None: that of the layouts which it is given, and where they
+        differ, the narrowest. It cannot be wider than theirs.
     :raises LayoutError: the function cannot be a stage.
     """
     place = Place.of_author()
     if function is None:
-        return lambda decorated: _fixture(decorated, timeout_s, name, place)
-    return _fixture(function, timeout_s, name, place)
+        return lambda decorated: _fixture(decorated, timeout_s, name, scope, place)
+    return _fixture(function, timeout_s, name, scope, place)
 
 
 def _fixture(
-    function: Callable[..., Any], timeout_s: float | None, name: str | None, place: Place
+    function: Callable[..., Any],
+    timeout_s: float | None,
+    name: str | None,
+    scope: Scope | None,
+    place: Place,
 ) -> Any:
     _refuse_what_is_no_stage(function, timeout_s, place)
+    if scope is not None:
+        check_scope(scope, f"stage {function.__name__!r}", "@stage(scope={})")
     code = inspect.unwrap(function).__code__
     made = Stage(
         name=name or function.__name__,
         function=function,
+        scope=scope,
         timeout_s=timeout_s,
         place=Place(file=code.co_filename, line=code.co_firstlineno),
     )
@@ -112,8 +126,12 @@ def _fixture(
 
     import pytest
 
-    fixture: Any = pytest.fixture(scope="session", name=name)(run)
+    chosen: Any = scope or Follows(function)
+    scoped = Scoped(name=made.name, scope=chosen)
+    setattr(run, SCOPE, scoped)
+    fixture: Any = pytest.fixture(scope=chosen, name=name)(run)
     setattr(fixture, ATTRIBUTE, made)
+    setattr(fixture, SCOPE, scoped)
     return fixture
 
 

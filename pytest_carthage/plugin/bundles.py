@@ -71,7 +71,7 @@ class Bundles:
         if call.excinfo is not None and isinstance(call.excinfo.value.__context__, HostError):
             vars(report)["carthage_lacks"] = str(call.excinfo.value)
         if report.failed:
-            used = [live for live in self._environments.live if live.is_used_by(item)]
+            used = self._environments.used_by(item)
             for live in used:
                 live.failed.append(item.nodeid)
             if report.when != "teardown":

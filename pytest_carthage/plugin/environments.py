@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_carthage.errors import CarthageError, StateError, TimeLimitError
-from pytest_carthage.events import Work
+from pytest_carthage.events import Fanout, Reporter, Work
 from pytest_carthage.live.environment import AsyncLayout
 from pytest_carthage.live.layout import Layout
 from pytest_carthage.planning import make_plan
 from pytest_carthage.planning.refusal import refusal_of
 from pytest_carthage.plugin import choice
+from pytest_carthage.plugin.askers import Askers
+from pytest_carthage.plugin.brief import Brief
 from pytest_carthage.plugin.causes import Causes, current_test
 from pytest_carthage.plugin.policies import Policies
+from pytest_carthage.plugin.tally import Tally
 from pytest_carthage.plugin.workplace import Workplace
 from pytest_carthage.providing import Providers
 from pytest_carthage.reference import names
@@ -50,19 +53,9 @@ class Live:
     environment: AsyncLayout
     #: pytest's definition of the fixture that yields it
     definition: Any
+    #: of that fixture
+    scope: str
     failed: list[str] = field(default_factory=list)
-
-    def is_used_by(self, item: pytest.Item) -> bool:
-        """Whether a test uses it, be it by way of other fixtures."""
-        request = getattr(item, "_request", None)
-        fixtures = getattr(request, "fixturenames", getattr(item, "fixturenames", ()))
-        if self.definition is None or self.definition.argname not in fixtures:
-            return False
-        info = getattr(item, "_fixtureinfo", None)
-        if info is None:
-            return True
-        definitions = info.name2fixturedefs.get(self.definition.argname)
-        return not definitions or self.definition in definitions
 
 
 class Environments:
@@ -72,22 +65,34 @@ class Environments:
     """
 
     def __init__(
-        self, workplace: Workplace, causes: Causes, policies: Policies, shelf: Shelf
+        self,
+        workplace: Workplace,
+        causes: Causes,
+        policies: Policies,
+        shelf: Shelf,
+        askers: Askers,
     ) -> None:
         self._workplace = workplace
         self._causes = causes
         self._policies = policies
         self._shelf = shelf
+        self._askers = askers
         self._providers = Providers(choice.known_providers(workplace.config))
         self._run: Run | None = None
         self._names: set[str] = set()
         self.live: list[Live] = []
         #: environments that stay for the sake of failed tests, each with those
         self._kept: dict[str, set[str]] = {}
+        #: what those cost that come again and again
+        self.tally = Tally()
         #: stages that were looked at, and why they are refused, if they are
         self._refused: dict[tuple[Stage, type[Layout]], BaseException | None] = {}
         #: gates of each environment that there was
         self._gates: list[Sequence[AsyncGate]] = []
+
+    def used_by(self, item: pytest.Item) -> list[Live]:
+        """Those that a test uses, be it by way of other fixtures."""
+        return [live for live in self.live if self._askers.uses(item, live.definition)]
 
     @property
     def gates(self) -> Iterator[AsyncGate]:
@@ -138,14 +143,16 @@ class Environments:
         __tracebackhide__ = True
         subject = f"layout {layout.__name__!r}"
         name: str | None = None
+        self._askers.note_chain(request)
         try:
             plan = make_plan(
                 layout,
                 target=self._workplace.settings.target,
                 targets=self._providers.traits,
             )
-            name = self._new_name(layout)
-            environment = self._stand(plan, name, layout, request)
+            name = self._new_name(layout, request)
+            with self.tally.building(plan.layout, request.scope):
+                environment = self._stand(plan, name, layout, request)
         except CarthageError as error:
             self._causes.refuse(subject, error, former=name)
         except Exception as error:
@@ -159,6 +166,7 @@ class Environments:
             instance=layout(environment),
             environment=environment,
             definition=getattr(request, "_fixturedef", None),
+            scope=request.scope,
         )
         self.live.append(live)
         self._gates.append(environment.rooms.gates.opened)
@@ -190,7 +198,8 @@ class Environments:
         try:
             with self._workplace.closing():
                 try:
-                    self._workplace.portal.call(self._end, live.environment, keep)
+                    with self.tally.ending(live.environment.plan.layout, live.scope):
+                        self._workplace.portal.call(self._end, live.environment, keep)
                     if keep and not settings.keep:
                         self._kept[name] = set(live.failed)
                 finally:
@@ -229,7 +238,7 @@ class Environments:
     async def _build(
         self, plan: Plan, name: str, layout: type[Layout], request: pytest.FixtureRequest
     ) -> AsyncLayout:
-        reporter = self._workplace.reporter
+        reporter = self._reporter(request.scope)
 
         def note(subject: str, text: str) -> None:
             Work(reporter, subject, environment=name).note(text)
@@ -251,6 +260,13 @@ class Environments:
             prologue=self._prologue(plan),
             autopsy=self._foresee,
         )
+
+    def _reporter(self, scope: str) -> Reporter:
+        """Who is told of an environment: of one that is there for a test, a person if need be."""
+        if scope not in ("class", "function"):
+            return self._workplace.reporter
+        work = self._workplace
+        return Fanout([work.recorder, Brief(work.screen), work.stopwatch])
 
     async def _end(self, environment: AsyncLayout, keep: bool) -> None:
         try:
@@ -284,9 +300,13 @@ class Environments:
         """What pytest-xdist says to a worker; empty elsewhere."""
         return getattr(self._workplace.config, "workerinput", {})
 
-    def _new_name(self, layout: type[Layout]) -> str:
-        run = self._workplace.settings.run
-        base = names.environment(run, layout.__name__, worker=self._worker.get("workerid"))
+    def _new_name(self, layout: type[Layout], request: pytest.FixtureRequest) -> str:
+        base = names.environment(
+            self._workplace.settings.run,
+            layout.__name__,
+            worker=self._worker.get("workerid"),
+            test="" if request.scope == "session" else request.node.name.removesuffix(".py"),
+        )
         name, copies = base, 1
         while name in self._names:
             copies += 1

@@ -121,9 +121,9 @@ def carthage_build(request: pytest.FixtureRequest) -> Any:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Refuse stages that wait for each other, and networks to record that nobody has.
+    """Refuse stages that wait for each other or last too long, and networks that nobody has.
 
-    :raises pytest.UsageError: with the cycle, or with the networks that there are.
+    :raises pytest.UsageError: with the cycle, the two scopes, or the networks that there are.
     """
     has_stages = "pytest_carthage.model.stage" in sys.modules
     if not (has_stages or "pytest_carthage.live.layout" in sys.modules):
@@ -135,9 +135,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
             pcap.check(_settings_of(config))
         if has_stages:
-            from pytest_carthage.plugin import cycles
+            from pytest_carthage.plugin import cycles, widths
 
             cycles.refuse_cycles(items)
+            widths.refuse_wide_stages(items)
     except pytest.UsageError as error:
         output: dict[str, str] | None = getattr(config, "workeroutput", None)
         if output is None:

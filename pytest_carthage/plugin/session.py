@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_carthage.plugin import blocked
+from pytest_carthage.plugin.askers import Askers
 from pytest_carthage.plugin.bundles import Bundles, shelf_of
 from pytest_carthage.plugin.causes import Causes
 from pytest_carthage.plugin.environments import Environments
@@ -32,11 +33,15 @@ class Session:
         causes = Causes(config)
         policies = Policies(self._workplace.settings)
         shelf = shelf_of(config)
-        self.environments = environments = Environments(self._workplace, causes, policies, shelf)
+        askers = Askers()
+        self.environments = environments = Environments(
+            self._workplace, causes, policies, shelf, askers
+        )
         self.images = Images(self._workplace, causes, policies)
         self.stages = Stages(self._workplace, causes)
         #: plugins of their own, by name
         self.plugins: dict[str, object] = {
+            "carthage-askers": askers,
             "carthage-causes": causes,
             "carthage-bundles": Bundles(self._workplace, causes, environments, shelf),
             "carthage-gates": GateNews(
@@ -64,6 +69,12 @@ class Session:
     def pytest_keyboard_interrupt(self) -> None:
         """Note that the session is ending: the next Ctrl-C during a teardown is a hard stop."""
         self._workplace.interrupts.ending = True
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say what environments cost that came again and again."""
+        if terminalreporter.config.get_verbosity() >= 0:
+            for line in self.environments.tally.lines:
+                terminalreporter.write_line(f"carthage: {line}")
 
     def pytest_enter_pdb(self) -> None:
         """Leave the terminal to the debugger."""

@@ -42,11 +42,15 @@ class Stages:
             first layout among them.
         """
         __tracebackhide__ = True
-        layouts = [value.name for value in arguments.values() if isinstance(value, Layout)]
-        environment = next(iter(layouts or self._workplace.standing), "")
+        layout = next((each for each in arguments.values() if isinstance(each, Layout)), None)
+        if layout is not None:
+            environment, reporter = layout.name, layout.aio.reporter
+        else:
+            environment = next(iter(self._workplace.standing), "")
+            reporter = self._workplace.reporter
         subject = f"stage {stage.name}"
         self._workplace.stopwatch.watch(environment, subject, name=stage_id(stage), key=stage.key)
-        work = Work(self._workplace.reporter, subject, environment=environment)
+        work = Work(reporter, subject, environment=environment)
         with self._workplace.screen.showing():
             work.start()
             try:

@@ -34,7 +34,14 @@ def complaint(name: str) -> str:
     return ""
 
 
-def environment(run: str, layout: str, *, worker: str | None = None) -> str:
-    """Name an environment after its run, its layout and the worker that builds it."""
-    plain = re.sub(r"[^a-z0-9]+", "-", layout.lower()).strip("-") or "layout"
-    return "-".join(part for part in (run, plain, worker) if part)
+def environment(run: str, layout: str, *, worker: str | None = None, test: str = "") -> str:
+    """Name an environment after its run, its layout and the worker that builds it.
+
+    :param test: what it is for, where that is not the whole session: a test, class or module.
+    """
+    parts = (run, _plain(layout) or "layout", worker, _plain(test)[:LONGEST].strip("-"))
+    return "-".join(part for part in parts if part)
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import textwrap
 import time
@@ -79,7 +80,7 @@ class Suite:
 
     def bundle(self, test: str) -> Path:
         """Folder of a failed test's bundle, in pytest's cache."""
-        (found,) = self.path.joinpath(".pytest_cache/d/carthage").glob(f"*/{test}")
+        (found,) = self.path.joinpath(".pytest_cache/d/carthage").glob(f"*/{glob.escape(test)}")
         return found
 
     def summary(self, test: str) -> Any:
