@@ -88,17 +88,17 @@ def images(text: str, target: str | None) -> list[Image]:
         if image is not None:
             for mistake in image.mistakes:
                 raise mistake.error(f"image {image.name!r}")
-            return [image]
+            return [image.called(name)]
         if value is None:
             there = [key for key, other in vars(imported).items() if _image_in(other) is not None]
             raise Usage(
                 f"{text}: {path} has no {name!r}; its images are: {', '.join(there) or 'none'}; "
                 f"its layouts are: {', '.join(_layouts(imported)) or 'none'}"
             )
-    from pytest_carthage.images.locks.images import images_of
+    from pytest_carthage.planning.images import images_of
 
     cls = layout(text)
-    every = list(images_of(cls, planned(text, target)).values())
+    every = list(images_of(planned(text, target)).values())
     if not every:
         raise Usage(f"layout {cls.__name__!r} has no images: there is nothing to build")
     return every

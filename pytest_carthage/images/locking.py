@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_carthage.images.builder import ensure
-from pytest_carthage.images.locks.images import images_of
 from pytest_carthage.images.locks.making import made_of
+from pytest_carthage.planning.images import images_of
 
 if TYPE_CHECKING:
     from pytest_carthage.images.locks.lock import Lock
@@ -34,6 +34,6 @@ async def lock_layout(
     :raises BuildError: an image could not be built.
     """
     images = {}
-    for name, image in images_of(layout, plan).items():
+    for name, image in images_of(plan).items():
         images[name] = await ensure(image, portal=portal, note=note, policy=policy)
     return await asyncio.to_thread(made_of, layout, images, path=path), images

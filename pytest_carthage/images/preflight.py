@@ -13,8 +13,8 @@ from pytest_carthage.errors import BuildError, LockError
 from pytest_carthage.images import recipe
 from pytest_carthage.images.locks import comparison
 from pytest_carthage.images.locks.digests import states, versions_digest
-from pytest_carthage.images.locks.images import images_of
 from pytest_carthage.images.locks.making import ansible_here
+from pytest_carthage.planning.images import images_of
 from pytest_carthage.store.layer import Layer
 from pytest_carthage.store.root import Store
 from pytest_carthage.work.debian.status import STATUS, architecture_of, suite_of
@@ -44,7 +44,7 @@ async def check_layout(
     """
     if policy.lock is None and not policy.offline:
         return
-    images = images_of(layout, plan)
+    images = images_of(plan)
     await check(layout.__name__, images, policy, note=note, store=store)
 
 

@@ -229,7 +229,8 @@ class Image:
         """An image that has more than this one; each task is a layer.
 
         :param contents: roles, filesystem tasks, and :class:`File`, done in this order.
-        :param name: what people call it; by default this one's.
+        :param name: what people call it where no layout has it as an attribute; by default this
+            one's.
         :param tag: name in the host's image store that it gets when it is built.
         :param command: what its main process is: ``["/sbin/init"]`` is systemd; text is given to
             ``/bin/sh -c``.
@@ -279,12 +280,19 @@ class Image:
             __tracebackhide__ = True
             from pytest_carthage.door import door_of
 
-            yield from door_of(request, f"image {self.name!r}").image_fixture(self, request)
+            named = self.called(str(request.fixturename))
+            yield from door_of(request, f"image {named.name!r}").image_fixture(named, request)
 
         image.__doc__ = f"Image {self.name!r}, built."
         fixture: Any = pytest.fixture(scope="session", name=name)(image)
         setattr(fixture, ATTRIBUTE, self)
         return fixture
+
+    def called(self, name: str) -> Image:
+        """The same, by the name of the variable that holds it, where nobody has named it."""
+        path = self.path.parent if self.kind == "containerfile" and self.path else self.path
+        own = f"debian-{self.suite}" if self.kind == "debian" else self.reference
+        return replace(self, name=name) if self.name == (_stem(path) if path else own) else self
 
     # looking
 

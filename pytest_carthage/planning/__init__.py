@@ -17,6 +17,7 @@ from pytest_carthage.model.machine import Machine
 from pytest_carthage.model.network import Network, NetworkLink
 from pytest_carthage.model.packages import Packages
 from pytest_carthage.model.role import several
+from pytest_carthage.planning.images import name_images
 from pytest_carthage.planning.naming import bridge_name, port_name
 from pytest_carthage.planning.order import batches
 from pytest_carthage.planning.plan import (
@@ -69,6 +70,7 @@ def make_plan(
         networks=_plan_networks(layout.networks()),
         machines=MappingProxyType({}),
         images=MappingProxyType({}),
+        declared=layout.images(),
         target=chosen,
         targets=available,
         packages=Packages.of(layout.packages),
@@ -215,8 +217,7 @@ def _neighbourhood(plan: Plan) -> Neighbourhood:
 def _with_machines(
     plan: Plan, machines: Mapping[str, Machine], decided: Mapping[str, Decided]
 ) -> Plan:
-    planned = dict(plan.machines)
-    images = dict(plan.images)
+    planned: dict[str, PlannedMachine] = {}
     names = _port_names(plan)
     for name, machine in machines.items():
         target = choose(
@@ -268,9 +269,13 @@ def _with_machines(
             inventory_hostname=machine.inventory_hostname or name,
             after=decided[name].after,
         )
-        if image is not None:
-            images.setdefault(image.key, image)
-    return replace(plan, machines=MappingProxyType(planned), images=MappingProxyType(images))
+    origins = {name: machine.image for name, machine in machines.items() if machine.image}
+    named, images = name_images(planned, origins, plan)
+    return replace(
+        plan,
+        machines=MappingProxyType({**plan.machines, **named}),
+        images=MappingProxyType(images),
+    )
 
 
 def _port_names(plan: Plan) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
@@ -85,8 +86,9 @@ class Declaration:
 
     @classmethod
     def images(cls) -> Mapping[str, Image]:
-        """Name to image, in the order of declaration."""
-        return _only(cls, Image)
+        """Name to image, in the order of declaration; each is called as its attribute is."""
+        images: Mapping[str, Image] = _only(cls, Image)
+        return MappingProxyType({name: replace(one, name=name) for name, one in images.items()})
 
     @classmethod
     def decided(cls) -> Mapping[str, Decided]:

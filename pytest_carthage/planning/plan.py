@@ -240,6 +240,8 @@ class Plan:
     machines: Mapping[str, PlannedMachine]
     #: distinct images that must exist before their machines are created, by content key
     images: Mapping[str, Image] = field(default_factory=dict)
+    #: all images that are members of the layout, by the names that they have there
+    declared: Mapping[str, Image] = field(default_factory=_empty)
     #: places for programs of the host, by network; they are no machines of the layout
     stations: Mapping[str, PlannedLink] = field(default_factory=_empty)
     #: target of the machines that do not choose; None: the default one for what they need

@@ -468,11 +468,11 @@ def test_build_of_a_layout_builds_the_others_when_one_fails(suite: Shelf, comman
     assert done.returncode == 1
     assert done.stdout.startswith("good: ")
     assert "task 'fail half way' (" in done.stderr
-    assert done.stderr.endswith("\nkept for a look: pytest-carthage images shell bad\n")
+    assert done.stderr.endswith("\nkept for a look: pytest-carthage images shell unused\n")
     assert "Traceback" not in done.stderr
-    looked = command("images", "shell", "bad", "--", "cat", "/etc/half")
+    looked = command("images", "shell", "unused", "--", "cat", "/etc/half")
     assert looked.stdout == "half\n"
-    assert command("images", "rm", "bad").returncode == 0
+    assert command("images", "rm", "unused").returncode == 0
     rows = json.loads(command("images", "build", "-q", "--json", "lab.py:good").stdout)
     assert [(row["name"], len(row["layers"]), row["built"]) for row in rows] == [("good", 2, [])]
 

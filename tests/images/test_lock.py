@@ -21,7 +21,6 @@ from pytest_carthage.images.builder import ensure
 from pytest_carthage.images.locks import comparison
 from pytest_carthage.images.locks.files import located, named
 from pytest_carthage.images.locks.finding import find
-from pytest_carthage.images.locks.images import images_of
 from pytest_carthage.images.locks.lock import NAME, Ansible, Lock, LockedLayer
 from pytest_carthage.images.locks.making import locked_image, made_of
 from pytest_carthage.images.policy import Policy
@@ -29,6 +28,7 @@ from pytest_carthage.images.preflight import check, check_layout
 from pytest_carthage.model.file import File
 from pytest_carthage.model.keys.inputs import hash_of
 from pytest_carthage.planning import make_plan
+from pytest_carthage.planning.images import images_of
 from pytest_carthage.portal import Portal
 from pytest_carthage.store.built import Built
 from pytest_carthage.store.root import Store
@@ -260,7 +260,7 @@ def test_image_of_a_machines_roles_has_a_name() -> None:
         first = Machine(debian, init="systemd")
         second = Machine(debian, init="systemd")
 
-    assert list(images_of(Roles, make_plan(Roles))) == ["debian", "debian for first, second"]
+    assert list(images_of(make_plan(Roles))) == ["debian", "debian for first, second"]
 
 
 # files by name

@@ -156,7 +156,7 @@ def test_declarations_are_fixtures_of_the_session(pytester: pytest.Pytester) -> 
     pytester.makepyfile(
         """
         def test_values(debian, shop, store, imported, live):
-            assert debian == "debian-bookworm of session"
+            assert debian == "debian of session"
             assert shop == store == "Shop of session"
             assert imported == ("imported", {"shop": shop}, "session")
             name, given, scope = live
@@ -174,7 +174,7 @@ def test_declarations_are_fixtures_of_the_session(pytester: pytest.Pytester) -> 
     ("fixture", "subject"),
     [
         ("shop", "layout 'Shop'"),
-        ("debian", "image 'debian-bookworm'"),
+        ("debian", "image 'debian'"),
         ("imported", "stage 'imported'"),
     ],
 )

@@ -88,7 +88,7 @@ def test_machine_is_told_word_for_word(plan: Plan) -> None:
         "hostname": "www.shop.example",
         "addresses": {"eth0": "10.0.0.2/24"},
         "loopback": [],
-        "image": "debian-bookworm",
+        "image": "debian for web",
         "init": "systemd",
         "roles": ["Nginx"],
         "forward": False,
@@ -160,7 +160,7 @@ def test_recalled_plan_has_values_and_not_their_text(plan: Plan) -> None:
     )
     assert web.links[0].gateway == ip_address("10.0.0.1")
     assert web.image is not None
-    assert web.image.name == "debian-bookworm"
+    assert web.image.name == "debian for web"
     assert (web.init, web.after, web.hostname) == ("systemd", ("gw",), "www.shop.example")
     gw = recalled.machines["gw"]
     assert gw.image is None

@@ -102,7 +102,7 @@ def _forecast(layout: str, target: str | None) -> _Forecast:
     from pytest_carthage.cli.plan import images, stages
     from pytest_carthage.cli.plan.machines import MachinesForecast
     from pytest_carthage.cli.plan.times import Expected
-    from pytest_carthage.images.locks.images import images_of
+    from pytest_carthage.planning.images import images_of
     from pytest_carthage.providing import check
     from pytest_carthage.state import timings
 
@@ -110,7 +110,7 @@ def _forecast(layout: str, target: str | None) -> _Forecast:
     problems = check(plan, reference.providers())
     times = timings.read()
     cls = reference.layout(layout)
-    image_forecasts = asyncio.run(images.look(list(images_of(cls, plan).values())))
+    image_forecasts = asyncio.run(images.look(list(images_of(plan).values())))
     machines = MachinesForecast.of(cls, plan, times)
     stage_forecasts = stages.of_module(reference.module(layout), times)
     expected = {
