@@ -162,6 +162,8 @@ class End:
     again_s: float | None = None
     #: how often it was, since the machine was started
     restarts: int = 0
+    #: whether the kernel has killed it for want of memory
+    is_oom: bool = False
 
     def __str__(self) -> str:
         at = time.strftime("%H:%M:%S", time.localtime(self.at_s))
@@ -176,6 +178,8 @@ class End:
             "again": f"its main process runs again since {at}",
             "agent": f"something in it has ended the agent at {at}, and another one answers",
         }[self.how]
+        if self.is_oom:
+            text += ": the kernel has killed a process of it for want of memory"
         if self.again_s is not None:
             text += f", and is started again in {self.again_s:g} s"
         return f"{text} (last line: {self.last})" if self.last else text

@@ -68,6 +68,7 @@ class Fabric:
             "start": self._start,
             "booted": self._booted,
             "ended": self._ended,
+            "oom": lambda c, m, f: Reply(kills=self._population.find(m["machine"]).oom_kills()),
             "plug": self._plug,
             "tap": self._tap,
             "root": self._root,

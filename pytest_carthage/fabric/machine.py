@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from pytest_carthage import clock
-from pytest_carthage.fabric import guest, processes, record, shares
+from pytest_carthage.fabric import guest, processes, record, shares, shortage
 from pytest_carthage.fabric.contact import Contact
 from pytest_carthage.fabric.container import groups
 from pytest_carthage.fabric.container.ending import Ending, last_line, words
@@ -73,6 +73,8 @@ class Machine:
         self._container: guest.Container | None = None
         #: process id of its agent, as the machine counts
         self._inner: int | None = None
+        #: processes that were killed for want of memory by when that was last looked at
+        self._oom_kills = 0
         self._is_new = True
         self._voice = Voice(spec["log"], server)
         #: what tells its programs of what it has of the host
@@ -158,11 +160,42 @@ class Machine:
         if word.get("step") == "main":
             last = last_line(self.spec["log"])
             status, again_s = word["status"], word["again_s"]
+            is_oom = self.is_oom(status)
             self.news.tell(
-                Ending(how="main", status=status, at_s=word["at_s"], last=last, again_s=again_s)
+                Ending(
+                    how="main",
+                    status=status,
+                    at_s=word["at_s"],
+                    last=last,
+                    again_s=again_s,
+                    is_oom=is_oom,
+                )
             )
         elif word.get("step") == "again":
             self.news.tell(Ending(how="again", at_s=word["at_s"], restarts=word["restarts"]))
+
+    def oom_kills(self) -> int:
+        """How many processes in it the kernel has killed for want of memory, as far as it tells."""
+        group = self.spec["control_group"]
+        if self._container is not None:
+            group = shortage.folder_of(self._container.message["pid"])
+        elif group:
+            group = shortage.folder(group)
+        self._oom_kills = shortage.kills(group) if group else 0
+        return self._oom_kills
+
+    def is_oom(self, status: int) -> bool:
+        """Whether what has ended with this status was killed for want of memory just now.
+
+        :param status: the negative number of a signal, or what a shell makes of that.
+        """
+        if status not in (-signal.SIGKILL, 128 + signal.SIGKILL):
+            return False
+        before = self._oom_kills
+        try:
+            return self.oom_kills() > before
+        except OSError:
+            return False
 
     def _join_again(self, at_s: float) -> Steps[None]:
         """Have another agent join its init, since something in the machine has ended the last.

@@ -97,8 +97,9 @@ class Population:
         """A machine has ended by itself; one that reboots is started again."""
         if machine.is_gone or machine.pid is not None or machine.is_expected_to_end:
             return  # somebody was faster
-        machine.let_go()
         how, number = ending.how(status)
+        is_oom = how == "killed" and machine.is_oom(-number)
+        machine.let_go()
         last = last_line(machine.spec["log"])
         if how == "reboot":
             machine.tell_end(Ending(how=how, status=number, at_s=at_s, last=last))
@@ -108,7 +109,7 @@ class Population:
                 how, last = "lost", str(error)
         if how != "reboot":
             machine.place.plug(self._bridges.pairs, up=False, pulled=lambda port: False)
-            machine.tell_end(Ending(how=how, status=number, at_s=at_s, last=last))
+            machine.tell_end(Ending(how=how, status=number, at_s=at_s, last=last, is_oom=is_oom))
 
     # made
 

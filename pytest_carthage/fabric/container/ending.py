@@ -32,6 +32,8 @@ class Ending:
     again_s: float | None = None
     #: how often it was
     restarts: int = 0
+    #: whether the kernel has killed it for want of memory
+    is_oom: bool = False
 
     def fields(self) -> dict[str, Any]:
         """As a reply has it."""

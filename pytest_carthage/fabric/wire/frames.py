@@ -22,6 +22,8 @@ op             fields                                      answer
 ``booted``     machine, timeout_s                          booted: its init has started everything
 ``ended``      machine                                     how, status, at_s, last: told when its
                                                            first process ends by itself
+``oom``        machine                                     kills: processes that the kernel has
+                                                           killed in it for want of memory
 ``plug``       machine, up                                 its links are in service, or not
 ``tap``        machine, port, offloads                     a descriptor of that tap device
 ``remove``     machine                                     gone, with links and faults

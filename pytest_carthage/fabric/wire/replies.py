@@ -53,6 +53,7 @@ _FIELDS: Mapping[str, Mapping[str, Shape]] = {
     "start": {"pid": int},
     "booted": {"booted": bool},
     "ended": {"how": str, "status": int, "at_s": (float, int), "last": str},
+    "oom": {"kills": int},
     "root": {"path": str},
     "spawn": {"pid": int},
     "inside": {"status": int},

@@ -14,7 +14,7 @@ from pytest_carthage.live.faults.disturbance import AsyncDisturbance, Disturbanc
 from pytest_carthage.live.faults.probing import lack
 from pytest_carthage.live.surroundings import Knows, Reaches, Tells
 
-__all__ = ["Fault", "Faults"]
+__all__ = ["Fault", "Faults", "hms"]
 
 #: a fault that begins with ``await`` or a block
 Fault = Opening[AsyncDisturbance, Disturbance]
@@ -113,7 +113,7 @@ class Faults:
             if other.keys & keys:
                 raise FaultError(
                     f"{who}: cannot begin {subject!r}: {other.subject!r} is in force "
-                    f"since {_clock(other.began_s)}; try: heal() that first"
+                    f"since {hms(other.began_s)}; try: heal() that first"
                 )
         reserved = AsyncDisturbance(self.tells, self.portal, kind, subject, keys, _nothing)
         self.begun.append(reserved)  # nobody else begins it meanwhile
@@ -146,5 +146,6 @@ async def _nothing() -> None:
     return None
 
 
-def _clock(at_s: float) -> str:
+def hms(at_s: float) -> str:
+    """Write a UNIX time as the time of day here, to the second."""
     return time.strftime("%H:%M:%S", time.localtime(at_s))

@@ -11,6 +11,7 @@ from pytest_carthage.channels.agent import execute
 from pytest_carthage.channels.log import Search
 from pytest_carthage.errors import CarthageError, FabricError
 from pytest_carthage.live.machines import units
+from pytest_carthage.live.machines.circumstances import CircumstanceOperations
 from pytest_carthage.live.machines.logs import LogOperations
 from pytest_carthage.provider import Ends, Logs
 
@@ -38,7 +39,7 @@ class Look:
     hopeless: str = ""
 
 
-class ConditionOperations(LogOperations):
+class ConditionOperations(LogOperations, CircumstanceOperations):
     """Looking at conditions."""
 
     def _search(self, condition: Condition) -> Search | None:

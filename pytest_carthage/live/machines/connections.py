@@ -8,10 +8,11 @@ import os
 import socket as sockets
 from typing import TYPE_CHECKING, Any, Literal
 
+from pytest_carthage import clock
 from pytest_carthage.bridge import block, operation
 from pytest_carthage.channels.hosts import ask_about_host
 from pytest_carthage.errors import CarthageError, FabricError
-from pytest_carthage.live.machines.core import MachineCore
+from pytest_carthage.live.machines.circumstances import CircumstanceOperations
 from pytest_carthage.live.machines.echo import echo, wanted
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["ConnectionOperations"]
 
 
-class ConnectionOperations(MachineCore):
+class ConnectionOperations(CircumstanceOperations):
     """Connections from inside the machine, and forwards into it."""
 
     @operation
@@ -55,6 +56,7 @@ class ConnectionOperations(MachineCore):
         :raises OSError: nobody answers there, as for any connect. That nobody takes datagrams is
             told by a later ``send`` or ``recv``, if at all (udp(7)).
         """
+        begin_s = clock.unix_s()
         if protocol not in ("tcp", "udp"):
             raise ValueError(f"{self._who}: protocol {protocol!r}; try: 'tcp' or 'udp'")
         given: object = port
@@ -74,12 +76,12 @@ class ConnectionOperations(MachineCore):
             sock.close()
             raise TimeoutError(
                 f"{self._who}: no answer from {target}:{port} after {timeout_s:g} s"
+                f"{await self._meanwhile(begin_s)}"
             ) from None
         except OSError as error:
             sock.close()
-            raise type(error)(
-                error.errno, f"{self._who}: {target}:{port}: {_reason(error)}"
-            ) from error
+            text = f"{self._who}: {target}:{port}: {_reason(error)}{await self._meanwhile(begin_s)}"
+            raise type(error)(error.errno, text) from error
         except BaseException:
             sock.close()
             raise
@@ -93,6 +95,7 @@ class ConnectionOperations(MachineCore):
         self.require("connect", "connect()")
         if protocol == "udp":  # what is carried is a stream
             self.require("socket", "connect(protocol='udp')")
+        begin_s = clock.unix_s()
         try:
             _, fds = await self._about_host(
                 host, "connect", port=port, protocol=protocol, timeout_s=timeout_s
@@ -100,8 +103,8 @@ class ConnectionOperations(MachineCore):
         except FabricError as error:
             if error.errno is None:
                 raise
-            where = f"{self._who}: {host}:{port}"
-            raise OSError(error.errno, f"{where}: {os.strerror(error.errno)}") from error
+            text = f"{self._who}: {host}:{port}: {os.strerror(error.errno)}"
+            raise OSError(error.errno, text + await self._meanwhile(begin_s)) from error
         sock = sockets.socket(fileno=fds[0])
         sock.setblocking(True)
         return sock
@@ -114,6 +117,7 @@ class ConnectionOperations(MachineCore):
         :raises OSError: there is no way there; TimeoutError, one of them: no answer in time.
         """
         self.require("socket", "ping()")
+        begin_s = clock.unix_s()
         target = await self._resolve(host)
         try:
             with await self.socket(*wanted(target)) as sock:
@@ -122,9 +126,11 @@ class ConnectionOperations(MachineCore):
         except TimeoutError:
             raise TimeoutError(
                 f"{self._who}: no echo from {target} after {timeout_s:g} s"
+                f"{await self._meanwhile(begin_s)}"
             ) from None
         except OSError as error:
-            raise type(error)(error.errno, f"{self._who}: {target}: {error.strerror}") from error
+            text = f"{self._who}: {target}: {error.strerror}{await self._meanwhile(begin_s)}"
+            raise type(error)(error.errno, text) from error
 
     async def _resolve(self, host: str) -> str:
         reply, _ = await self._about_host(host, "lookup")
@@ -134,7 +140,12 @@ class ConnectionOperations(MachineCore):
         self, host: str, op: str, **fields: Any
     ) -> tuple[dict[str, Any], list[int]]:
         """Ask the agent for something that begins with a host's address."""
-        return await ask_about_host(self.channel, self._who, host, op, **fields)
+        begin_s = clock.unix_s()
+        try:
+            return await ask_about_host(self.channel, self._who, host, op, **fields)
+        except FileNotFoundError as error:
+            text = f"{error.strerror}{await self._meanwhile(begin_s)}"
+            raise FileNotFoundError(error.errno, text) from None
 
     @block
     @contextlib.asynccontextmanager

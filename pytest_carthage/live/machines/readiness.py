@@ -36,7 +36,7 @@ class ReadinessOperations(ConditionOperations):
             machine is off; its main process has failed, and nothing else runs in it.
         """
         self.require(ASKS[condition.kind], f"wait_for({condition.kind}({condition.value!r}))")
-        deadline = clock.monotonic_s() + timeout_s
+        deadline, begin_s = clock.monotonic_s() + timeout_s, clock.unix_s()
         pause_s = 0.005
         search = self._search(condition)
         before = ""
@@ -47,15 +47,16 @@ class ReadinessOperations(ConditionOperations):
                 return
             if look.hopeless:
                 raise TimeLimitError(
-                    f"{self._who}: {look.hopeless}; waited for {condition}; {await self._whence()}"
+                    f"{self._who}: {look.hopeless}; waited for {condition}"
+                    f"{await self._meanwhile(begin_s)}; {await self._whence()}"
                 )
             last = f"{before}; then {look.last}" if look.is_cut_off and before else look.last
             if not look.is_cut_off:
                 before = last
             if clock.monotonic_s() + pause_s > deadline:
                 raise TimeLimitError(
-                    f"{self._who}: no {condition} after {timeout_s:.3g} s (last: {last}); "
-                    f"{await self._whence()}"
+                    f"{self._who}: no {condition} after {timeout_s:.3g} s (last: {last})"
+                    f"{await self._meanwhile(begin_s)}; {await self._whence()}"
                 )
             # nothing tells of a port or a file in another machine: only polling is possible
             await asyncio.sleep(pause_s)

@@ -92,7 +92,7 @@ class EndingMachine(NetnsMachine):
         """
         reply, _ = await self._context.fabric.request("ended", machine=self._planned.name)
         self._mark()
-        names = ("how", "status", "at_s", "last", "again_s", "restarts")
+        names = ("how", "status", "at_s", "last", "again_s", "restarts", "is_oom")
         return End(**{name: reply[name] for name in names})
 
     async def back(self) -> None:

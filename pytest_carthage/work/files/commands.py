@@ -117,7 +117,7 @@ class CommandOperations(Subject):
             cut = result(-9, interrupted.stdout, interrupted.stderr)
             raise TimeLimitError(
                 f"{self._who}: {cut.text!r} did not end in {timeout_s:g} s and was killed; "
-                f"{_printed(cut, 'output so far')}"
+                f"{_printed(cut, 'output so far')}{await self._why(cut, None)}"
             ) from None
         except FabricError as error:
             if error.errno not in (errno.ENOENT, errno.EACCES, errno.ENOTDIR, errno.ENOEXEC):
@@ -129,10 +129,16 @@ class CommandOperations(Subject):
             raise CommandError(
                 f"{self._who}: {done.text!r}{account} exited with status {done.status} "
                 f"after {done.duration_s:.2f} s; {_printed(done, 'it printed')}"
-                + await self._missed(done),
+                + await self._missed(done)
+                + await self._why(done, done.status),
                 done,
             )
         return done
+
+    async def _why(self, done: Result, status: int | None) -> str:
+        """What went on meanwhile, a line for each thing; or nothing."""
+        lines = await self.circumstances(done.started_at, status=status)
+        return "".join(f"\n{line}" for line in lines)
 
     async def _missed(self, done: Result) -> str:
         """Why a file is not there that a command has missed, on a line of its own; or nothing."""

@@ -12,7 +12,7 @@ from pytest_carthage.portal import Portal
 from pytest_carthage.work.files.scope import Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from pytest_carthage.handles.channel import Channel
     from pytest_carthage.model.keys.inputs import Inputs
@@ -89,6 +89,13 @@ class Subject:
     def name(self) -> str:
         """What people call it."""
         return self._name
+
+    async def circumstances(self, since_s: float, *, status: int | None = None) -> Sequence[str]:
+        """What went on around it since a UNIX time that may be why something has failed.
+
+        :param status: of a command that has failed.
+        """
+        return ()
 
     @property
     def channel(self) -> Channel:
