@@ -8,7 +8,7 @@ by functions that those leave alone.
 
 from __future__ import annotations
 
-from time import CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime
+from time import CLOCK_BOOTTIME, CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime
 
 #: of clock_gettime(2): as CLOCK_REALTIME, as it was at the last tick; time-machine does not know it
 _CLOCK_REALTIME_COARSE = 5
@@ -20,6 +20,11 @@ _read = clock_gettime
 def monotonic_s() -> float:
     """Seconds of a clock that nobody sets, from no particular moment."""
     return _read(CLOCK_MONOTONIC)
+
+
+def boottime_s() -> float:
+    """Seconds of a clock that nobody sets, and that goes on while this machine sleeps."""
+    return _read(CLOCK_BOOTTIME)
 
 
 def unix_s() -> float:

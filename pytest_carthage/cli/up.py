@@ -120,4 +120,4 @@ async def _build(
         )
         await environment.keep(for_s=keep_for_s)
     finally:
-        run.close()
+        await run.leave()

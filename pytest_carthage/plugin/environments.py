@@ -217,7 +217,7 @@ class Environments:
         run, self._run = self._run, None
         if run is not None:
             with contextlib.suppress(CarthageError):
-                self._workplace.portal.call(_leave, run)
+                self._workplace.portal.call(run.leave)
 
     def _stand(
         self, plan: Plan, name: str, layout: type[Layout], request: pytest.FixtureRequest
@@ -322,7 +322,3 @@ def _subscriber(hook: Any) -> Subscriber:
                 await returned
 
     return notify
-
-
-async def _leave(run: Run) -> None:
-    run.close()

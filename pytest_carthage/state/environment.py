@@ -8,6 +8,7 @@ import signal
 import subprocess
 from typing import TYPE_CHECKING, Any
 
+from pytest_carthage import clock
 from pytest_carthage.fabric import syscalls as sys_
 from pytest_carthage.state.fabrics import fork_fabric
 
@@ -36,17 +37,38 @@ class Environment:
         self.deputies: list[int] = []
         self.description: dict[str, Any] = {}
         self.kept = False
-        #: UNIX time at which a kept environment is destroyed
-        self.expires_at: float | None = None
+        #: when a kept environment is destroyed, by :func:`.clock.boottime_s`, which nobody sets
+        self.expires_s: float | None = None
         #: those who wait to be told what could not be destroyed, once its end has begun
         self.ending: list[Callable[[list[Failed]], None]] | None = None
 
     def describe(self, description: Mapping[str, Any]) -> None:
-        """Add to what is known of it, also for those who read it from disk."""
-        self.description |= description
+        """Add to what is known of it, also for those who read it from disk.
+
+        :raises OSError: it cannot be written; nothing is added.
+        """
+        described = {**self.description, **description}
         path = self.folder / "environment.json"
-        path.with_suffix(".new").write_text(json.dumps(self.description, indent=1))
+        path.with_suffix(".new").write_text(json.dumps(described, indent=1))
         path.with_suffix(".new").replace(path)
+        self.description = described
+
+    def keep(self, *, for_s: float | None) -> None:
+        """Have it stay when its owner is gone; for ever where ``for_s`` is None.
+
+        :raises OSError: that cannot be written; it is not kept.
+        """
+        expires_at = None if for_s is None else clock.unix_s() + for_s
+        self.describe({"kept": True, "expires_at": expires_at})
+        self.expires_s = None if for_s is None else clock.boottime_s() + for_s
+        self.kept, self.owner = True, None
+
+    @property
+    def expires_at(self) -> float | None:
+        """UNIX time at which it is destroyed, by the clock as it is set now; None: never."""
+        if self.expires_s is None:
+            return None
+        return clock.unix_s() + self.expires_s - clock.boottime_s()
 
     def start(self, *, unprivileged: bool, close: Collection[int]) -> None:
         """Make its fabric.

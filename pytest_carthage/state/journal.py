@@ -129,6 +129,17 @@ def thing(identity: Entry) -> tuple[str, ...]:
     return tuple(identity[field] for field in _FIELDS)
 
 
+def title(identity: Entry) -> str:
+    """What a thing is called, as in ``cloud ci-shop/web (id=i-3f2a)``."""
+    if identity["kind"] == "fabric":
+        return f"environment {identity['environment']}"
+    if not identity["name"]:
+        return f"whatever target {identity['kind']!r} knows of"
+    detail = ", ".join(f"{key}={value}" for key, value in identity["detail"])
+    name = f"{identity['kind']} {identity['environment']}/{identity['name']}"
+    return f"{name} ({detail})" if detail else name
+
+
 def outstanding(entries: Iterable[Entry], environment: str | None = None) -> list[Entry]:
     """Identities that were intended and not yet destroyed, newest first.
 

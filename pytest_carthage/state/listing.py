@@ -11,7 +11,7 @@ from typing import Any
 from pytest_carthage import clock
 from pytest_carthage.errors import StateError
 from pytest_carthage.fabric.wire import client, frames
-from pytest_carthage.state import places, starting
+from pytest_carthage.state import places, possession
 from pytest_carthage.state.sweeping import LIMIT_S
 
 __all__ = [
@@ -78,7 +78,7 @@ def look() -> Listing:
     environments: list[Listed] = []
     silent: list[str] = []
     for folder in sorted(places.runs_root().iterdir()):
-        if not folder.is_dir() or not starting.is_alive(folder):
+        if not folder.is_dir() or not possession.is_alive(folder):
             continue
         try:
             with client.connect(str(folder / "supervisor.sock"), limit_s=_ANSWER_S) as supervisor:
@@ -86,7 +86,7 @@ def look() -> Listing:
         except TimeoutError:
             silent.append(
                 f"run {places.run_name(folder)!r}: its supervisor (process "
-                f"{starting.owner(folder)}) has not answered for {_ANSWER_S:g} s; log: "
+                f"{possession.owner(folder)}) has not answered for {_ANSWER_S:g} s; log: "
                 f"{folder / 'supervisor.log'}; try: end that process, then pytest-carthage gc"
             )
             continue
@@ -97,7 +97,7 @@ def look() -> Listing:
         except (KeyError, TypeError, ValueError) as error:
             silent.append(
                 f"run {places.run_name(folder)!r}: its supervisor (process "
-                f"{starting.owner(folder)}) answers what is not understood here "
+                f"{possession.owner(folder)}) answers what is not understood here "
                 f"({type(error).__name__}: {error}): it is of another version of pytest-carthage; "
                 "try: pytest-carthage of the environment in which that was started"
             )
@@ -197,7 +197,7 @@ def refuse_leftovers(environment: str, failed: list[tuple[Mapping[str, Any], str
 def alive_run(name: str) -> bool:
     """Whether a run of this name has a living supervisor."""
     root = places.state_root() / "runs"
-    return any(map(starting.is_alive, places.run_folders(root, name)))
+    return any(map(possession.is_alive, places.run_folders(root, name)))
 
 
 def living_run(name: str) -> Sequence[str] | None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_carthage import clock
 from pytest_carthage.errors import FabricError, StateError
 from pytest_carthage.fabric.wire import channel
-from pytest_carthage.state import journal, places, starting
+from pytest_carthage.state import journal, places, possession, starting
+from pytest_carthage.state.cleaning import JOURNAL, Cleaning
 from pytest_carthage.state.entries import as_entry
-from pytest_carthage.state.leftovers import Cleaning
 from pytest_carthage.state.listing import refuse_leftovers
 from pytest_carthage.state.sweeping import LIMIT_S
 
@@ -27,6 +27,8 @@ __all__ = ["Run", "new_name"]
 
 #: the longest that a supervisor may take to answer
 _ANSWER_S = 20.0
+#: and to end, once nobody is left
+_LEAVE_S = 10.0
 #: and to end a fabric, after all that outlives it
 _DESTROY_S = LIMIT_S + 60.0
 
@@ -45,6 +47,8 @@ class Run:
         self.id = places.run_id(folder)
         self.folder = folder
         self._supervisor = supervisor
+        #: by which others know that somebody is here, whatever becomes of the supervisor
+        self._use = possession.use(folder)
 
     @classmethod
     async def join(cls, name: str, *, token: str | None = None) -> Run:
@@ -63,11 +67,11 @@ class Run:
                 return run
             for folder in places.run_folders(root, name):
                 await _clean(folder)
-            async with starting.alone(root):
+            async with starting.alone(root) as gate:
                 if (run := await cls._enter_living(root, name, token)) is not None:
                     return run
                 folder = places.new_run_folder(root, name)
-                await starting.start_supervisor(folder)
+                await starting.start_supervisor(folder, gate)
                 run = await cls._enter(name, folder, token)
         except OSError as error:
             full = places.lack_of_space()
@@ -79,7 +83,7 @@ class Run:
     @classmethod
     async def _enter_living(cls, root: Path, name: str, token: str) -> Run | None:
         for folder in places.run_folders(root, name):
-            if starting.is_alive(folder):
+            if possession.is_alive(folder):
                 run = await cls._enter(name, folder, token)
                 if run is not None:
                     return run
@@ -97,16 +101,21 @@ class Run:
             )
         except FabricError:
             return None
-        run = cls(name, folder, supervisor)
+        try:
+            run = cls(name, folder, supervisor)
+        except OSError:  # its folder has just gone
+            supervisor.close()
+            return None
         try:
             await run._ask("hello", token=token, pid=os.getpid(), name=name)
         except FabricError as error:
-            if supervisor.closed:
+            is_ending = supervisor.closed
+            run.close()
+            if is_ending:
                 return None
-            supervisor.close()
             raise StateError(str(error)) from None
         except BaseException:
-            supervisor.close()
+            run.close()
             raise
         return run
 
@@ -121,7 +130,7 @@ class Run:
                 reply, _ = await self._supervisor.request(op, **fields)
         except TimeoutError as error:
             raise StateError(
-                f"run {self.name!r}: its supervisor (process {starting.owner(self.folder)}) has "
+                f"run {self.name!r}: its supervisor (process {possession.owner(self.folder)}) has "
                 f"not answered {op!r} for {limit_s:g} s; log: {self.folder / 'supervisor.log'}; "
                 "try: end that process, then pytest-carthage gc"
             ) from error
@@ -183,10 +192,11 @@ class Run:
         await self._ask("describe", environment=environment, description=dict(description))
 
     async def keep(self, environment: str, *, for_s: float | None) -> None:
-        """Have an environment stay when its owner ends; for ever where ``for_s`` is None."""
-        expires_at = None if for_s is None else clock.unix_s() + for_s
-        await self._ask("keep", environment=environment, expires_at=expires_at)
-        await self._ask("release", environment=environment)
+        """Have an environment stay when its owner ends; for ever where ``for_s`` is None.
+
+        :raises FabricError: it is not kept, and still its owner's.
+        """
+        await self._ask("keep", environment=environment, for_s=for_s)
 
     async def destroy(self, environment: str) -> None:
         """Destroy an environment with all that is in it, and what outlives it.
@@ -196,14 +206,30 @@ class Run:
         reply = await self._ask("destroy", _DESTROY_S, environment=environment)
         refuse_leftovers(environment, reply["failed"])
 
+    async def leave(self) -> None:
+        """Leave the run, as with :meth:`close`; who is the last one waits for its end.
+
+        What a supervisor has left that was killed is removed here.
+        """
+        with contextlib.suppress(FabricError, StateError):
+            # to the last one it does not answer, but ends
+            await self._ask("leave", _LEAVE_S)
+        is_over = self._supervisor.closed
+        self.close()
+        if is_over and self.folder.exists() and not possession.is_used(self.folder):
+            await _clean(self.folder)
+
     def close(self) -> None:
         """Leave the run: environments of this client that are not kept are destroyed."""
         self._supervisor.close()
+        if self._use >= 0:
+            os.close(self._use)
+            self._use = -1
 
 
 async def _clean(folder: Path) -> None:
     """Clean up after a dead run; what could not be destroyed before is left to ``gc``."""
-    entries = journal.read(folder / "journal.jsonl")
+    entries = journal.read(folder / JOURNAL)
     if any(journal.failures(entries)):
         return
     cleaning = Cleaning(folder)

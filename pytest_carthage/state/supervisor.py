@@ -12,11 +12,11 @@ destroyed stays in the folder, with the journal that lists it.
 ``intent``       identity
 ``destroyed``    identity
 ``describe``     environment, description
-``keep``         environment, expires_at
-``release``      environment                                 it belongs to no connection
+``keep``         environment, for_s: number or null          it belongs to no connection
 ``deputy``       environment, argv, env, log; fd: control    pid
 ``destroy``      environment                                 failed: [[identity, error]]
 ``retry``                                                    failed: [[identity, error]]
+``leave``                                                    none to the last one: it ends
 ``list``                                                     environments: [description]
 ===============  ==========================================  =================================
 """
@@ -24,6 +24,7 @@ destroyed stays in the folder, with the journal that lists it.
 from __future__ import annotations
 
 import gc
+import math
 import os
 import signal
 import sys
@@ -37,7 +38,8 @@ from pytest_carthage import clock
 from pytest_carthage.fabric import syscalls as sys_
 from pytest_carthage.fabric.wire import frames
 from pytest_carthage.fabric.wire.server import Connection, Reply, Server
-from pytest_carthage.state import ending, errand, journal, places
+from pytest_carthage.state import ending, errand, journal, places, possession
+from pytest_carthage.state.cleaning import Cleaning, dead_runs
 from pytest_carthage.state.environment import Environment
 from pytest_carthage.state.sweeping import Failed, Sweep
 
@@ -46,6 +48,11 @@ if TYPE_CHECKING:
 
 #: a supervisor to whom nobody has ever come ends after this time
 _LINGER_S = 5.0
+#: when a run looks for what dead ones have left: not while its first environment begins
+_COLLECT_AFTER_S = 0.3
+#: how long the end of a run waits for that to be removed
+_COLLECT_S = 1.0
+_COLLECT_NICE = 10
 
 #: is told what could not be destroyed
 Then = Callable[[list[Failed]], None]
@@ -61,12 +68,16 @@ class Supervisor:
         self._environments: dict[str, Environment] = {}
         self._journal = journal.Journal(folder / "journal.jsonl")
         self._clients = 0
+        #: clients that are here, and what is to be done when they leave
+        self._leaving: dict[Connection, Callable[[], None]] = {}
         #: what the clients of this run have in common, and the process that came first
         self._token: str | None = None
         self._first_pid = 0
         self._idle_since = clock.monotonic_s()
         #: whether it was told to end
         self._is_leaving = False
+        #: since when what dead runs have left is being removed; None: it is not
+        self._collecting_since: float | None = None
         #: those who wait for another try at what could not be destroyed
         self._retrying: list[Then] | None = None
         self.server = server = Server()
@@ -84,7 +95,7 @@ class Supervisor:
             "destroy": self._destroy,
             "retry": self._retry,
             "list": self._list,
-            "release": self._release,
+            "leave": self._leave,
         }
         server.listen(frames.listen(str(folder / "supervisor.sock")))
 
@@ -100,19 +111,47 @@ class Supervisor:
         self._is_leaving = True
 
     def _tick(self) -> None:
-        now = clock.unix_s()
+        now = clock.boottime_s()
         for environment in list(self._environments.values()):
-            is_over = environment.expires_at is not None and now >= environment.expires_at
+            is_over = environment.expires_s is not None and now >= environment.expires_s
             if is_over or self._is_leaving:
                 self._end(environment)
-        if self._environments or self._retrying is not None:
+        if (
+            self._environments
+            or self._retrying is not None
+            or (self._clients and not self._is_leaving)
+        ):
             self._idle_since = clock.monotonic_s()
-        elif self._is_leaving:
+        elif (
+            self._is_leaving
+            or self._token is not None
+            or clock.monotonic_s() - self._idle_since >= _LINGER_S
+        ):
+            self._stop()
+
+    def _stop(self) -> None:
+        """End, once the removal of what others have left is done, or has taken too long."""
+        began = self._collecting_since
+        if began is None or clock.monotonic_s() - began >= _COLLECT_S:
             self.server.stop()
-        elif self._clients:
-            self._idle_since = clock.monotonic_s()
-        elif self._token is not None or clock.monotonic_s() - self._idle_since >= _LINGER_S:
-            self.server.stop()
+
+    def _collect(self) -> None:
+        """Have a child remove what dead runs of this user have left, while this one goes on."""
+        runs = dead_runs(self._folder.parent)
+        if not runs:
+            return
+
+        def work() -> None:
+            os.nice(_COLLECT_NICE)
+            for folder in runs:
+                Cleaning(folder).run()
+
+        def done(answer: object) -> None:
+            self._collecting_since = None
+            self._tick()
+
+        self._collecting_since = clock.monotonic_s()
+        errand.send(self.server, work, done, close=self._private_descriptors())
 
     def _outstanding(self) -> list[journal.Entry]:
         return journal.outstanding(journal.read(self._folder / "journal.jsonl"))
@@ -132,6 +171,7 @@ class Supervisor:
         token = message["token"]
         if self._token is None:
             self._token, self._first_pid = token, message["pid"]
+            self.server.later(_COLLECT_AFTER_S, self._collect)
         elif token != self._token:
             name = message["name"]
             kept = ", ".join(sorted(self._environments)) or "none"
@@ -144,6 +184,7 @@ class Supervisor:
 
         def gone() -> None:
             self._clients -= 1
+            del self._leaving[connection]
             for environment in list(self._environments.values()):
                 if environment.owner is connection:
                     environment.owner = None
@@ -151,8 +192,22 @@ class Supervisor:
                         self._end(environment)
             self._tick()
 
+        self._leaving[connection] = gone
         connection.on_close.append(gone)
         return Reply(run=self._run)
+
+    def _leave(
+        self, connection: Connection, message: frames.Message, fds: list[int]
+    ) -> Reply | None:
+        """A client is gone, and stays to see the end of this process if it was the last one."""
+        if (gone := self._leaving.get(connection)) is None:
+            raise LookupError("it has never come")
+        connection.on_close.remove(gone)
+        gone()
+        is_last = not self._clients and all(
+            environment.ending is not None for environment in self._environments.values()
+        )
+        return None if is_last else Reply()
 
     def _environment(
         self, connection: Connection, message: frames.Message, fds: list[int]
@@ -207,15 +262,10 @@ class Supervisor:
         return Reply()
 
     def _keep(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
-        environment = self._find(message["environment"])
-        expires_at = message.get("expires_at")
-        environment.describe({"kept": True, "expires_at": expires_at})
-        environment.kept, environment.expires_at = True, expires_at
-        return Reply()
-
-    def _release(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
-        """The environment no longer belongs to a connection (it was kept)."""
-        self._find(message["environment"]).owner = None
+        for_s = message["for_s"]
+        if for_s is not None and (type(for_s) not in (int, float) or not 0 <= for_s < math.inf):
+            raise ValueError(f"an environment cannot be kept for {for_s!r} s")
+        self._find(message["environment"]).keep(for_s=for_s)
         return Reply()
 
     def _list(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
@@ -223,6 +273,7 @@ class Supervisor:
             environments=[
                 {
                     **environment.description,
+                    "expires_at": environment.expires_at,
                     "folder": str(environment.folder),
                     "owned": environment.owner is not None,
                     "pid": environment.pid,
@@ -321,11 +372,19 @@ class Supervisor:
         return None
 
     def _send(
-        self, work: Callable[[], list[Failed]], identities: Sequence[journal.Entry], done: Then
+        self,
+        work: Callable[[], list[Failed]],
+        identities: Sequence[journal.Entry],
+        done: Then,
+        *,
+        again: bool = False,
     ) -> None:
         """Have a child destroy things; then the journal is told, and ``done``."""
 
         def told(answer: Any) -> None:
+            if answer is None and not again:
+                self._send(work, identities, done, again=True)  # somebody has killed the child
+                return
             if answer is None:
                 lost = "who should destroy it ended before; see supervisor.log"
                 answer = [(identity, lost) for identity in identities]
@@ -351,17 +410,35 @@ class Supervisor:
             traceback.print_exc()
 
 
-def main(run_folder: str, lock: int, ready: int) -> None:
-    """Entry: tell the starter, who has given us the run's lock, that we are ready; serve."""
+def main(run_folder: str, ready: int, gate: int) -> None:
+    """Entry: make the run's folder, tell the starter that we are ready; serve.
+
+    :param ready: pipe to the starter, which may be gone by now.
+    :param gate: holds what keeps others from making a run, or from taking this for a dead one.
+    """
     folder = Path(run_folder)
     sys_.set_process_name("carthage-super")
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
-    os.set_inheritable(lock, False)
-    os.pwrite(lock, str(os.getpid()).encode(), 0)
-    supervisor = Supervisor(folder, lock)
-    signal.signal(signal.SIGTERM, lambda number, frame: supervisor.leave())
-    os.write(ready, b"ready")
+    folder.mkdir(mode=0o700)
+    try:
+        lock = possession.take(folder)
+        (folder / "id").write_text(os.urandom(6).hex())
+        supervisor = Supervisor(folder, lock)
+        signal.signal(signal.SIGTERM, lambda number, frame: supervisor.leave())
+        _log_to(folder / "supervisor.log")
+        os.write(ready, b"ready")
+    except BaseException:  # BrokenPipeError: who wanted it was killed
+        ending.remove_folder(folder)
+        raise
     os.close(ready)
+    os.close(gate)
     gc.freeze()
     supervisor.serve()
+
+
+def _log_to(path: Path) -> None:
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    for number in (1, 2):
+        os.dup2(log, number)
+    os.close(log)

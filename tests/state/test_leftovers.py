@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from pytest_carthage.state import ending, journal, sweeping
-from pytest_carthage.state.leftovers import Cleaning, collect_garbage, leftovers
+from pytest_carthage.state.cleaning import Cleaning
+from pytest_carthage.state.leftovers import collect_garbage, leftovers
 from pytest_carthage.state.run import Run
 from tests.state.dead import DeadRun
 from tests.state.huts import Huts

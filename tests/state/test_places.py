@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_carthage.state import places, starting
+from pytest_carthage.state import places, possession
 from pytest_carthage.state.listing import alive_run
 
 
@@ -68,15 +68,15 @@ def test_run_is_alive_while_somebody_has_its_lock(
     monkeypatch.setenv("CARTHAGE_STATE", str(tmp_path))
     folder = tmp_path / "runs/ci.2"
     folder.mkdir(parents=True)
-    assert not starting.is_alive(folder)
+    assert not possession.is_alive(folder)
     assert not alive_run("ci")
-    with starting.locked(folder) as is_ours:
+    with possession.locked(folder) as is_ours:
         assert is_ours
-        assert starting.is_alive(folder)
+        assert possession.is_alive(folder)
         assert alive_run("ci")
-        with starting.locked(folder) as again:
+        with possession.locked(folder) as again:
             assert not again
-    assert not starting.is_alive(folder)
+    assert not possession.is_alive(folder)
 
 
 def test_lock_is_got_after_those_who_only_look(tmp_path: Path) -> None:
@@ -85,14 +85,14 @@ def test_lock_is_got_after_those_who_only_look(tmp_path: Path) -> None:
     fcntl.flock(looking, fcntl.LOCK_SH)
     timer = threading.Timer(0.05, looking.close)
     timer.start()
-    with starting.locked(tmp_path) as is_ours:
+    with possession.locked(tmp_path) as is_ours:
         assert is_ours
     timer.join()
 
 
 def test_folder_that_is_gone_is_nobodys(tmp_path: Path) -> None:
-    assert not starting.is_alive(tmp_path / "gone")
-    assert starting.owner(tmp_path / "gone") == "?"
+    assert not possession.is_alive(tmp_path / "gone")
+    assert possession.owner(tmp_path / "gone") == "?"
     assert places.run_id(tmp_path / "gone") == ""
-    with starting.locked(tmp_path / "gone") as is_ours:
+    with possession.locked(tmp_path / "gone") as is_ours:
         assert not is_ours
