@@ -2,7 +2,7 @@
 
 Sources: unshare(2), setns(2), mount(2), umount2(2), mount_setattr(2), open_tree(2),
 move_mount(2), close_range(2), prctl(2), capset(2), ptrace(2), keyctl(2), ioprio_set(2),
-personality(2), seccomp(2).
+personality(2), seccomp(2), syncfs(2).
 """
 
 from __future__ import annotations
@@ -252,6 +252,11 @@ def mount_idmapped(source: str, target: str, user_namespace: int) -> None:
         )
     finally:
         os.close(tree)
+
+
+def syncfs(fd: int) -> None:
+    """Have all of a file system on its disk, by a descriptor of a file there; see syncfs(2)."""
+    _checked(_libc.syncfs(fd), "syncfs")
 
 
 def leave_keyring() -> None:

@@ -85,5 +85,5 @@ def _load(path: Path) -> BrokenBuild | None:
             error=record["error"],
             at=record["at"],
         )
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -80,8 +80,8 @@ def recall(store: Store, record: ImageRecord) -> Built:
     layers = store.layers.chain(record.top) if record.top and store.hold(record.top) else None
     if layers is None:
         raise BuildError(
-            f"image {record.name!r} ({record.key[:SHORT]}): some of its layers are gone; "
-            "try: pytest-carthage images build"
+            f"image {record.name!r} ({record.key[:SHORT]}): some of its layers are gone "
+            "or damaged; try: pytest-carthage images check, pytest-carthage images build"
         )
     config = config_of(record.config or layers[0].meta.config)
     image = _Remembered(

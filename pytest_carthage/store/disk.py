@@ -1,4 +1,4 @@
-"""Files of a store on disk: written whole, measured, deleted."""
+"""Files of a store on disk: written whole, brought to the disk itself, measured, deleted."""
 
 from __future__ import annotations
 
@@ -8,14 +8,38 @@ import shutil
 import subprocess
 from pathlib import Path
 
-__all__ = ["bytes_on_disk", "delete", "disk_usage", "write_atomically"]
+from pytest_carthage.fabric.syscalls import syncfs
+
+__all__ = ["bytes_on_disk", "delete", "disk_usage", "settle", "settle_names", "write_atomically"]
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file that others see whole or not at all."""
+    """Write a file that others see whole or not at all, also after a power cut."""
     new = path.with_name(f"{path.name}.{os.getpid()}.new")
-    new.write_text(text)
+    with new.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     new.replace(path)
+    settle_names(path.parent)
+
+
+def settle(folder: Path) -> None:
+    """Have all of a folder on the disk itself, with what else is on that file system."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        syncfs(fd)
+    finally:
+        os.close(fd)
+
+
+def settle_names(folder: Path) -> None:
+    """Have the names in a folder on the disk itself: what was renamed has its new one for good."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def disk_usage(path: Path) -> int:

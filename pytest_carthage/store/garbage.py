@@ -44,6 +44,7 @@ def collect(store: Store, *, older_than_s: float, dry_run: bool = False) -> list
     # what a build that failed has finished, or an edit has left behind, may be wanted again
     needed |= {layer.key for layer in store.layers if layer.meta.made_at >= before}
     removed += _layers(store, needed, dry_run)
+    removed += _set_aside(store, dry_run)
     removed += leftovers(store, dry_run)
     removed += old_packages(store, before, dry_run)
     return removed
@@ -101,6 +102,17 @@ def _layers(store: Store, needed: set[str], dry_run: bool) -> Iterator[Removed]:
     for path in store.layers.damaged():
         size = disk_usage(path)
         if dry_run or store.remove(path.name):
+            yield Removed(kind="layer", name=f"damaged ({path.name[:SHORT]})", size=size)
+
+
+def _set_aside(store: Store, dry_run: bool) -> Iterator[Removed]:
+    """Damaged layers that were set aside; who uses an image may stand on one of them."""
+    paths = sorted(store.folder("damaged").iterdir())
+    if not paths or store.is_in_use():
+        return
+    for path in paths:
+        size = disk_usage(path)
+        if dry_run or store.take_away(path):
             yield Removed(kind="layer", name=f"damaged ({path.name[:SHORT]})", size=size)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from pytest_carthage.errors import BuildError
 from pytest_carthage.store import disk
 from pytest_carthage.store.holding import alone
-from pytest_carthage.store.layer import Layer, LayerMeta
+from pytest_carthage.store.layer import META, Layer, LayerMeta
 
 __all__ = ["Layers"]
 
@@ -31,10 +31,24 @@ class Layers:
         return self.folder / key
 
     def get(self, key: str) -> Layer | None:
-        """A complete layer; None: there is none."""
+        """A complete layer; None: there is none, or it is damaged."""
         path = self.path(key)
-        meta = LayerMeta.load(path)
-        return None if meta is None else Layer(path, meta)
+        try:
+            return Layer(path, LayerMeta.read(path))
+        except (OSError, ValueError):
+            return None
+
+    def damage(self, key: str) -> str:
+        """What is wrong with a layer that is there; empty: nothing, or it is not there."""
+        if not os.path.lexists(self.path(key)):
+            return ""
+        try:
+            LayerMeta.read(self.path(key))
+        except OSError as error:
+            return f"{META} cannot be read: {error.strerror}"
+        except ValueError as error:
+            return str(error)
+        return ""
 
     def __iter__(self) -> Iterator[Layer]:
         for name in sorted(self._names()):
@@ -43,15 +57,11 @@ class Layers:
                 yield layer
 
     def __contains__(self, key: str) -> bool:
-        return self.path(key).is_dir()
+        return self.get(key) is not None
 
     def damaged(self) -> list[Path]:
-        """Folders that say nothing of themselves."""
-        return [
-            self.path(name)
-            for name in sorted(self._names())
-            if self.path(name).is_dir() and self.get(name) is None
-        ]
+        """Folders that say nothing of themselves, or wrong things."""
+        return [self.path(name) for name in sorted(self._names()) if self.damage(name)]
 
     def chain(self, key: str) -> tuple[Layer, ...] | None:
         """A layer with all below it, the base first; None: one is missing."""
@@ -59,21 +69,23 @@ class Layers:
         wanted: str | None = key
         while wanted is not None:
             layer = self.get(wanted)
-            if layer is None:
+            if layer is None or layer in layers:
                 return None
             layers.append(layer)
             wanted = layer.meta.parent
         return tuple(reversed(layers))
 
     def commit(self, work: Path, meta: LayerMeta) -> Layer:
-        """Make a layer of a folder that has a ``tree``.
+        """Make a layer of a folder that has a ``tree``; all is on the disk before it has its name.
 
         :raises BuildError: it cannot be kept.
         """
         meta.save(work)
+        disk.settle(work)
         path = self.path(meta.key)
         with contextlib.suppress(OSError):
             work.rename(path)
+            disk.settle_names(path.parent)
         layer = self.get(meta.key)
         if layer is None:
             raise BuildError(f"layer {meta.key} could not be kept in {path.parent}")

@@ -37,15 +37,15 @@ class Outcomes:
 
     def of(self, declared: str) -> Sequence[Outcome]:
         """What a declared step has come to, the last time first."""
-        try:
-            rows = json.loads(self.path(declared).read_text())
-        except (OSError, ValueError):
-            return ()
-        return tuple(Outcome(inputs=row["inputs"], layer=row["layer"]) for row in rows)
+        return _load(self.path(declared)) or ()
 
     def declared(self) -> Iterator[str]:
         """Keys of the steps that have any."""
         return (path.stem for path in self.folder.glob("*.json"))
+
+    def damaged(self) -> list[Path]:
+        """Files that say nothing of a step."""
+        return [path for path in sorted(self.folder.glob("*.json")) if _load(path) is None]
 
     def add(self, declared: str, inputs: Mapping[str, str], layer: str) -> None:
         """Remember one; for who has claimed the step."""
@@ -60,3 +60,17 @@ class Outcomes:
             write_atomically(self.path(declared), json.dumps(rows))
         else:
             self.path(declared).unlink(missing_ok=True)
+
+
+def _load(path: Path) -> Sequence[Outcome] | None:
+    try:
+        rows = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    is_whole = isinstance(rows, list) and all(
+        isinstance(row, dict)
+        and isinstance(row.get("layer"), str)
+        and isinstance(row.get("inputs"), dict)
+        for row in rows
+    )
+    return [Outcome(inputs=row["inputs"], layer=row["layer"]) for row in rows] if is_whole else None

@@ -52,7 +52,7 @@ class Records:
         return self.folder / f"{key}.json"
 
     def get(self, key: str) -> ImageRecord | None:
-        """The record of an image; None: there is none."""
+        """The record of an image; None: there is none, or it is damaged."""
         return _load(self.path(key))
 
     def __iter__(self) -> Iterator[ImageRecord]:
@@ -61,6 +61,10 @@ class Records:
             record for path in self.folder.glob("*.json") if (record := _load(path)) is not None
         ]
         return iter(sorted(records, key=lambda record: -record.used_at))
+
+    def damaged(self) -> list[Path]:
+        """Files that say nothing of an image."""
+        return [path for path in sorted(self.folder.glob("*.json")) if _load(path) is None]
 
     def tops(self) -> set[str]:
         """Keys of the layers that images have on top."""
@@ -83,12 +87,25 @@ class Records:
 
 def _load(path: Path) -> ImageRecord | None:
     try:
-        record = json.loads(path.read_text())
+        record = json.loads(path.read_bytes())
         used_at = path.stat().st_mtime
-    except (OSError, ValueError):
+        if not _is_whole(record):
+            return None
+        config_of(record.get("config") or {})
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
     fields = {name: record[name] for name in ImageRecord.__dataclass_fields__ if name in record}
     return ImageRecord(**{**fields, "layers": tuple(record["layers"]), "used_at": used_at})
+
+
+def _is_whole(record: Any) -> bool:
+    return (
+        all(isinstance(record[name], str) for name in ("key", "name"))
+        and isinstance(record["tag"], str | None)
+        and isinstance(record["built_at"], int | float)
+        and isinstance(record["layers"], list)
+        and all(isinstance(key, str) for key in record["layers"])
+    )
 
 
 def config_of(record: Mapping[str, Any]) -> ImageConfig:

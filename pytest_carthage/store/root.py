@@ -17,14 +17,14 @@ from pytest_carthage.fabric.host.claim import Claim, take
 from pytest_carthage.store import disk
 from pytest_carthage.store.broken import BrokenBuilds
 from pytest_carthage.store.claims import Claims
-from pytest_carthage.store.holding import Holding
+from pytest_carthage.store.holding import Holding, alone
 from pytest_carthage.store.layers import Layers
 from pytest_carthage.store.outcomes import Outcomes
 from pytest_carthage.store.records import ImageRecord, Records
 
 __all__ = ["Store", "images_root"]
 
-_FOLDERS = ("layers", "names", "results", "locks", "work", "broken", "apt")
+_FOLDERS = ("layers", "names", "results", "locks", "work", "broken", "apt", "damaged")
 
 
 def images_root() -> Path:
@@ -85,7 +85,9 @@ class Store:
             raise BuildError(f"images are kept in {self.root}: {error}") from error
 
     def folder(self, name: str) -> Path:
-        """One of its folders: layers, names, results, locks, work, broken, apt, kernels."""
+        """One of its folders: layers, names, results, locks, work, broken, apt, damaged,
+        kernels.
+        """
         return self.root / name
 
     # layers in use
@@ -148,6 +150,32 @@ class Store:
             return False
         disk.delete(away)
         return True
+
+    def set_aside(self, key: str, *, in_any_case: bool = False) -> Path | None:
+        """Rename a damaged layer, so that one that is whole can take its place.
+
+        It is not deleted: machines may stand on it. None: it is not damaged, or not there.
+
+        :param in_any_case: its files are damaged, although what is said of them can be read.
+        """
+        with take(self.folder("damaged"), wait=True):  # one who judges it at a time
+            if not self.layers.path(key).exists():
+                return None
+            if not (in_any_case or self.layers.damage(key)):
+                return None
+            aside = self.folder("damaged") / f"{key}.{secrets.token_hex(4)}"
+            self.layers.path(key).rename(aside)
+        disk.settle_names(self.layers.folder)
+        return aside
+
+    def is_in_use(self) -> bool:
+        """Whether somebody uses any layer, by whichever store: also those that were set aside."""
+        folders = (self.layers.folder, self.folder("damaged"))
+        for path in (path for folder in folders for path in folder.iterdir()):
+            with alone(path) as is_alone:
+                if not is_alone and path.exists():
+                    return True
+        return False
 
     # folders to work in
 

@@ -279,8 +279,8 @@ def test_history_of_an_image_with_layers_gone_says_so(two: Shelf, capfd: Capture
     (two.store.folder("layers") / key_of("install nginx")).rename(two.store.root / "away")
     assert "\n1 layer of it gone" in told(capfd, "history", "web")
     assert refused(capfd, "save", "web", "web.tar", status=1) == (
-        f"image 'web' ({key_of('image web')[:12]}): some of its layers are gone; "
-        "try: pytest-carthage images build"
+        f"image 'web' ({key_of('image web')[:12]}): some of its layers are gone or "
+        "damaged; try: pytest-carthage images check, pytest-carthage images build"
     )
 
 
@@ -571,3 +571,57 @@ def test_rm_names_the_environment_that_uses_an_image(
     assert command("rm", alive.name).returncode == 0
     assert command("images", "rm", "good").returncode == 0
     assert suite.titles() == set()
+
+
+# check
+
+
+def test_check_says_that_all_is_as_recorded(two: Shelf, capfd: Capture) -> None:
+    assert told(capfd, "check") == f"3 layers in {two.store.root}: all as recorded\n"
+    assert json.loads(told(capfd, "check", "--json")) == []
+
+
+def test_check_tells_of_damaged_layers_and_puts_them_aside(two: Shelf, capfd: Capture) -> None:
+    key = key_of("install nginx")
+    path = two.store.layers.path(key)
+    (path / "layer.json").write_text('{"key": ')
+    capfd.readouterr()
+    assert main(["images", "check"]) == 1
+    first, second = capfd.readouterr().out.splitlines()
+    assert first.startswith(f"damaged layer: ({key[:12]}): layer.json: Expecting value: ")
+    assert first.endswith("; in web")
+    assert second == "try: pytest-carthage images check --repair, and then the build again"
+    assert path.exists()
+    _, second = told(capfd, "check", "--repair").splitlines()
+    (aside,) = two.store.folder("damaged").iterdir()
+    assert second == f"  set aside as {aside}; the next build makes it anew"
+    assert not path.exists()
+    assert told(capfd, "check") == f"2 layers in {two.store.root}: all as recorded\n"
+
+
+def test_check_that_reads_all_finds_what_has_changed_since_it_first_did(
+    two: Shelf, capfd: Capture
+) -> None:
+    told(capfd, "check", "--deep")
+    assert told(capfd, "check", "--deep").endswith("all as recorded\n")
+    file = two.store.layers.path(key_of("install nginx")) / "tree/install-nginx"
+    before = file.stat()
+    file.write_bytes(bytes(before.st_size))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert told(capfd, "check").endswith("all as recorded\n")
+    capfd.readouterr()
+    assert main(["images", "check", "--deep", "--json"]) == 1
+    (row,) = json.loads(capfd.readouterr().out)
+    assert (row["text"], row["images"]) == ("the contents of its files are others", ["web"])
+    assert row["set_aside"] is None
+
+
+def test_check_removes_records_that_say_nothing(two: Shelf, capfd: Capture) -> None:
+    path = two.store.records.path("e" * 32)
+    path.write_text("[]")
+    lines = told(capfd, "check", "--repair").splitlines()
+    assert lines == [
+        f"damaged record: {'e' * 32}.json: it says nothing of an image",
+        "  removed; the next build makes it anew",
+    ]
+    assert not path.exists()

@@ -318,7 +318,7 @@ def test_image_with_a_layer_that_is_gone_cannot_be_recalled(images: Images) -> N
     disk.delete(base.path)
     assert not store.is_complete(image.key)
     (record,) = store.records
-    message = r"^image 'web' \([0-9a-f]{12}\): some of its layers are gone; try: pytest-carthage im"
+    message = r"^image 'web' \([0-9a-f]{12}\): some of its layers are gone or damaged; try: "
     with pytest.raises(BuildError, match=message):
         recall(store, record)
 

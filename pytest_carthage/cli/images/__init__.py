@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from pytest_carthage.cli.images import build, gc, history, ls, push, rm, save, shell
+from pytest_carthage.cli.images import build, check, gc, history, ls, push, rm, save, shell
 
 __all__ = ["add"]
 
@@ -18,10 +18,10 @@ def add(commands: Any) -> None:
     """Add the command."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "images",
-        help="list, build, look into, save and remove images",
+        help="list, build, check, look into, save and remove images",
         description="Images that were built on this host. NAME is an image's name, its tag, or "
         "the beginning of its key.",
     )
     verbs = parser.add_subparsers(metavar="VERB")
-    for verb in (ls, build, rm, gc, history, shell, save, push):
+    for verb in (ls, build, check, rm, gc, history, shell, save, push):
         verb.add(verbs)

@@ -105,10 +105,10 @@ def _file_hash(path: Path) -> str:
 
 def _load() -> dict[str, list[str]]:
     try:
-        rows: dict[str, list[str]] = json.loads((images_root() / "hashes.json").read_text())
-    except (OSError, ValueError):
+        rows = json.loads((images_root() / "hashes.json").read_bytes())
+        return {str(path): [str(state), str(digest)] for path, (state, digest) in rows.items()}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return {}
-    return rows
 
 
 def _remember(path: str, state: str, digest: str) -> None:

@@ -12,7 +12,7 @@ from pytest_carthage.images import recipe
 from pytest_carthage.images.bases.making import make_base
 from pytest_carthage.images.bases.values import BaseTools
 from pytest_carthage.images.building.bench import emptied, leave_only_tree, packages_of
-from pytest_carthage.store import disk
+from pytest_carthage.store import census, disk
 from pytest_carthage.store.layer import LayerMeta
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ async def _make(build: Build, key: str, inputs: Mapping[str, str], claim: Claim)
     )
     try:
         made = await make_base(image, work / "tree", tools)
+        found = await asyncio.to_thread(census.count, work / "tree")
         meta = LayerMeta(
             key=key,
             parent=None,
@@ -64,7 +65,9 @@ async def _make(build: Build, key: str, inputs: Mapping[str, str], claim: Claim)
             declared=image.base_key,
             made_at=clock.unix_s(),
             seconds=clock.monotonic_s() - begin,
-            size=await asyncio.to_thread(disk.disk_usage, work / "tree"),
+            size=found.size,
+            census=found.digest,
+            entries=found.entries,
             packages=await asyncio.to_thread(packages_of, work / "tree"),
             config=made.config,
             digest=made.digest,

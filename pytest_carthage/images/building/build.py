@@ -53,13 +53,22 @@ class Build:
         :raises BuildError: it cannot be kept.
         """
         await self.holding.added(work)
-        layer = self.store.layers.commit(work, meta)
+        await asyncio.to_thread(self._make_room, meta)
+        layer = await asyncio.to_thread(self.store.layers.commit, work, meta)
         if not await self.hold(layer):
             raise BuildError(
                 f"image {self.image.name!r}: layer {layer.meta.title!r} was removed as soon as it "
                 "was there; try: again"
             )
         return layer
+
+    def _make_room(self, meta: LayerMeta) -> None:
+        reason = self.store.layers.damage(meta.key)
+        if reason and (aside := self.store.set_aside(meta.key)):
+            self.note(
+                self.image.name,
+                f"layer {meta.title!r} was damaged ({reason}): made anew, and set aside as {aside}",
+            )
 
     async def compare(
         self, meta: LayerMeta, tree: Path, below: Sequence[Layer], *, is_new: bool = False

@@ -19,7 +19,7 @@ from pytest_carthage.images.building.python import lender_for
 from pytest_carthage.images.workshop import NeedsPython, opened
 from pytest_carthage.model.keys.inputs import Inputs
 from pytest_carthage.model.mistakes.culprit import described, passes_through
-from pytest_carthage.store import disk
+from pytest_carthage.store import census, disk
 from pytest_carthage.store.layer import LayerMeta
 from pytest_carthage.work.files.scope import Scope
 
@@ -102,6 +102,7 @@ class _Making:
         work = build.store.work(self.declared)
         key = recipe.step_key(self.declared, inputs)
         try:
+            found = await asyncio.to_thread(census.count, work / "tree")
             meta = LayerMeta(
                 key=key,
                 parent=self.below[-1].key,
@@ -113,7 +114,9 @@ class _Making:
                 declared=self.declared,
                 made_at=clock.unix_s(),
                 seconds=clock.monotonic_s() - begin,
-                size=await asyncio.to_thread(disk.disk_usage, work / "tree"),
+                size=found.size,
+                census=found.digest,
+                entries=found.entries,
                 packages=await asyncio.to_thread(packages_of, work / "tree"),
             )
             await build.compare(meta, work / "tree", self.below, is_new=True)

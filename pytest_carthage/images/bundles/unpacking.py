@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
@@ -21,7 +21,7 @@ from pytest_carthage.fabric.host.namespaces import as_root_of_files
 from pytest_carthage.images.bundles.manifest import Manifest, Member
 from pytest_carthage.images.bundles.reading import opened
 from pytest_carthage.images.exports.failures import refusal
-from pytest_carthage.store import disk
+from pytest_carthage.store import census, disk
 from pytest_carthage.store.holding import Holding
 from pytest_carthage.store.layer import LayerMeta
 from pytest_carthage.store.root import Store
@@ -142,11 +142,19 @@ class Unpacking:
             doing = f"bundle {self.path}: layer {meta.title!r}"
             await _restore(file, member, work / "tree", doing)
             await self.holding.added(work)
-            self.store.layers.commit(work, meta)
+            await asyncio.to_thread(self._commit, work, meta)
         except BaseException:
             await asyncio.shield(asyncio.to_thread(disk.delete, work))
             raise
         self.made.append(meta.key)
+
+    def _commit(self, work: Path, meta: LayerMeta) -> None:
+        found = census.count(work / "tree")
+        if reason := self.store.layers.damage(meta.key):
+            aside = self.store.set_aside(meta.key)
+            self.note(f"layer {meta.title!r} was damaged ({reason}), and is set aside as {aside}")
+        meta = replace(meta, size=found.size, census=found.digest, entries=found.entries)
+        self.store.layers.commit(work, meta)
 
 
 async def _restore(file: IO[bytes], member: Member, tree: Path, doing: str) -> None:
