@@ -49,6 +49,8 @@ def remove_remains(run: str, name: str, folder: Path, *, keep: bool = False) -> 
     :param run: identity of the run, see :func:`.places.run_id`.
     :param keep: leave the folder, for those who have to destroy what is left.
     """
+    if not journal.is_name(name) or (folder.parent.name, folder.name) != ("envs", name):
+        return f"{folder} is no folder of an environment {name!r:.80}, and is left alone"
     group = limits.control_group(run, name)
     problem = "" if cgroups.remove(group) else f"control group {group} is in use"
     return problem or ("" if keep else remove_folder(folder))

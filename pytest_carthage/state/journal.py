@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 Entry = dict[str, Any]
 
+#: of a folder, see limits.h(0p)
+_LONGEST_NAME = 255
 _FIELDS = ("kind", "run", "environment", "name")
 
 
@@ -87,16 +89,37 @@ def _entry(line: bytes) -> Entry | None:
     """What a line says; None: it cannot be read."""
     try:
         entry = json.loads(line)
-        identity = entry["identity"]
-        if not all(isinstance(identity[field], str) for field in _FIELDS):
-            return None
-        if "/" in identity["environment"] or identity["environment"] in (".", ".."):
-            return None  # it is the name of a folder
-        dict(identity["detail"])
-        identity["outside"] = bool(identity.get("outside"))
+        check(entry["identity"])
+        entry["identity"]["outside"] = bool(entry["identity"].get("outside"))
         return entry if isinstance(entry["op"], str) else None
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
+
+
+def check(identity: Any) -> None:
+    """Refuse what is no identity.
+
+    :raises ValueError: it is none.
+    """
+    try:
+        dict(identity["detail"])
+        is_whole = all(isinstance(identity[field], str) for field in _FIELDS)
+    except (KeyError, TypeError, ValueError):
+        is_whole = False
+    # without an environment: whatever a target knows of
+    if not is_whole or (identity["environment"] and not is_name(identity["environment"])):
+        raise ValueError(f"no identity: {identity!r:.200}")
+
+
+def is_name(name: object) -> bool:
+    """Whether an environment can be called so: it is the name of a folder of ours."""
+    return (
+        isinstance(name, str)
+        and 0 < len(name) <= _LONGEST_NAME
+        and name not in (".", "..")
+        and "/" not in name
+        and name.isprintable()
+    )
 
 
 def read(path: Path) -> list[Entry]:

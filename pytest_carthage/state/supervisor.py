@@ -213,6 +213,8 @@ class Supervisor:
         self, connection: Connection, message: frames.Message, fds: list[int]
     ) -> Reply:
         name = message["name"]
+        if not journal.is_name(name):
+            raise ValueError(f"an environment cannot be called {name!r:.80}")
         folder = self._folder / "envs" / name
         if self._is_leaving:
             raise ValueError("this run is ending")
@@ -248,12 +250,14 @@ class Supervisor:
         return environment
 
     def _intent(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
+        journal.check(message["identity"])
         # also if it comes too late, since the thing may exist by now
         self._journal.write("intent", message["identity"])
         self._find(message["identity"]["environment"])
         return Reply()
 
     def _destroyed(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
+        journal.check(message["identity"])
         self._journal.write("destroyed", message["identity"])
         return Reply()
 

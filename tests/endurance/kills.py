@@ -38,7 +38,7 @@ _TRIES = 8
 #: what no session may print
 _BROKEN = re.compile(r"INTERNALERROR|Fatal Python error|Task exception was never|was never awaited")
 #: a worker of pytest-xdist that is not one yet: what becomes of that is not ours
-_BOOTSTRAP = "gateway_bootstrap.py"
+_BOOTSTRAP = ", in setup_node\n"
 #: kinds of sessions: workers of pytest-xdist, and whether images are built in it
 _SHAPES = ((0, False), (0, False), (2, False), (0, True))
 
@@ -86,8 +86,8 @@ class Matrix:
         #: what the last session printed in which nothing was killed
         self._last = ""
 
-    def kill(self, target: str, role: str) -> Kill:
-        """Kill one process of that role; sessions that have none by then are begun anew."""
+    def kill(self, target: str, role: str) -> Kill | None:
+        """Kill one process of that role; None: several sessions had none when its moment came."""
         for _ in range(_TRIES):
             shapes = [
                 (workers, builds)
@@ -99,9 +99,8 @@ class Matrix:
             workers, builds = self._random.choice(shapes)
             if (kill := self._try(target, role, workers, builds=builds)) is not None:
                 return kill
-        raise RuntimeError(
-            f"{_TRIES} sessions on {target!r} had no {role}; the last one printed:\n{self._last}"
-        )
+        print(f"{_TRIES} sessions on {target!r} had no {role}; the last one printed:\n{self._last}")
+        return None
 
     def _try(self, target: str, role: str, workers: int, *, builds: bool) -> Kill | None:
         suite = self._suites[target]
@@ -230,8 +229,11 @@ def main(argv: list[str] | None = None) -> int:
     bad: list[Kill] = []
     longest = 0.0
     try:
-        for target, role in itertools.islice(_pairs(targets, roles), arguments.kills):
-            kill = matrix.kill(target, role)
+        for target, role in _pairs(targets, roles):
+            if count.total() >= arguments.kills:
+                break
+            if (kill := matrix.kill(target, role)) is None:
+                continue
             count[role] += 1
             longest = max(longest, kill.clean_s)
             print(kill, flush=True)

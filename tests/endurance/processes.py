@@ -16,6 +16,7 @@ ROLES = (
     "agent",
     "worker",
     "pytest",
+    "birth",
     "errand",
     "sweeper",
     "workshop",

@@ -146,3 +146,14 @@ def test_control_group_that_stays_busy_is_not_waited_for_for_ever(
         patch.setattr(cgroups, "_kill", lambda folder: None)
         assert not cgroups.remove(group, timeout_s=0.1)
     assert sleeper.poll() is None
+
+
+@pytest.mark.parametrize("name", ["..", "../other", "", "."])
+def test_folder_outside_of_its_run_is_left_alone(tmp_path: Path, name: str) -> None:
+    envs = tmp_path / "run/envs"
+    envs.mkdir(parents=True)
+    (tmp_path / "other").mkdir()
+    problem = ending.remove_remains("abc", name, envs / name)
+    assert "and is left alone" in problem
+    assert envs.is_dir()
+    assert (tmp_path / "other").is_dir()

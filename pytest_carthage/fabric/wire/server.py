@@ -280,7 +280,7 @@ class Server:
         self.selector.unregister(connection.sock.fileno())
         connection.close()
         for call in connection.on_close:
-            call()
+            self._call(call)
 
     def _serve(self, connection: Connection) -> None:
         try:
@@ -357,7 +357,7 @@ class Server:
             while self._soon:
                 self._call(self._soon.popleft())
             if self.tick_s is not None:
-                self.on_idle()
+                self._call(self.on_idle)
 
     def _until_next(self) -> float | None:
         """Seconds until something is to be done even if nothing happens."""
