@@ -38,14 +38,6 @@ if TYPE_CHECKING:
     from pytest_carthage.fabric.spec import LinkSpec, MachineSpec
     from pytest_carthage.fabric.wire.control import Control
 
-#: all signals but those that Python ignores, and restores itself for what it executes; as numbers:
-#: to look them up in an enumeration touches many pages
-_CATCHABLE = tuple(
-    int(number)
-    for number in signal.valid_signals()
-    - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ}
-)
-
 
 def fork(body: Callable[[], None], *, keep: Iterable[int]) -> int:
     """Fork a child that runs ``body`` and ends; returns its process id.
@@ -60,10 +52,7 @@ def fork(body: Callable[[], None], *, keep: Iterable[int]) -> int:
     try:
         gc.freeze()
         signal.set_wakeup_fd(-1)
-        # whatever the starter of all this ignores: who is started with a signal ignored cannot trap
-        # it, see sh(1p)
-        sys_.default_signals(_CATCHABLE)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        inheritance.put_off_signals()
         sys_.close_all_but((0, 1, 2, *keep))
         body()
         status = 0
@@ -176,6 +165,7 @@ def become_process(
         output.show()
         os.chdir("/")
         os.umask(0o022)
+        sys_.leave_keyring()
         agent = Agent(env=spec["env"])
         # it has memory and environment of the host's, and its arguments tell of it
         sys_.be_looked_into(False)
@@ -255,11 +245,11 @@ def become_guest(message: Mapping[str, Any], control: Control) -> None:
             os.close(fd)
         if is_apart:
             become_root()
-            sys_.be_looked_into(False)  # it has memory of the host's
-            sys_.set_command_line("carthage-agent")  # and its arguments tell of the host
-            if os.fork():
-                # its init is its parent then, and hears of its end: systemd waits for that
-                os._exit(0)
+        sys_.be_looked_into(False)  # it has memory of the host's
+        sys_.set_command_line("carthage-agent")  # and its arguments tell of the host
+        if is_apart and os.fork():
+            # its init is its parent then, and hears of its end: systemd waits for that
+            os._exit(0)
         os.setsid()
         os.chdir("/")
         os.umask(0o022)

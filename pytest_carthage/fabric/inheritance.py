@@ -1,16 +1,19 @@
 """What processes have from whoever started them, see fork(2) and execve(2): here, a server's.
 
 Tests are started by people and by CI's runners: under nice(1) or in the background, with limits
-and a umask of their own. Nothing of that is to be seen in a machine. So the process that becomes a
-fabric puts off all of it at once, and what it starts has what a server's first process gives.
+and a umask of their own, and with tokens and keys in their environment. Nothing of that is to be
+seen in a machine. So a supervisor, which all of a run descends from, and a workshop, in which
+images are built, put off all of it first, and what they start has what a server's first process
+gives.
 
-Not everybody may take back what was taken from him: what the kernel refuses stays.
+Not everybody may take back what was taken from him: what the kernel refuses stays, and is told.
 """
 
 from __future__ import annotations
 
 import os
 import resource
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -49,6 +52,24 @@ _BY_THREADS = (resource.RLIMIT_NPROC, resource.RLIMIT_SIGPENDING)
 #: of names in /proc/PID/limits
 _NAME_WIDTH = 26
 _THREADS = "/proc/sys/kernel/threads-max"
+#: all signals but those that Python ignores, and restores itself for what it executes; as numbers:
+#: to look them up in an enumeration touches many pages
+_CATCHABLE = tuple(
+    int(number)
+    for number in signal.valid_signals()
+    - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ}
+)
+#: of /proc/PID/status, see there: what a process has for good
+_FOR_GOOD = {"NoNewPrivs": "no new privileges", "Seccomp": "a filter of system calls"}
+#: of a host's environment: what its own programs need of it to find their files, and their way out
+_OF_PROGRAMS = frozenset(
+    "HOME USER LOGNAME TMPDIR TZ XDG_RUNTIME_DIR XDG_CONFIG_HOME XDG_DATA_HOME XDG_CACHE_HOME"
+    " http_proxy https_proxy ftp_proxy all_proxy no_proxy"
+    " HTTP_PROXY HTTPS_PROXY FTP_PROXY ALL_PROXY NO_PROXY"
+    " SSL_CERT_FILE SSL_CERT_DIR CURL_CA_BUNDLE REQUESTS_CA_BUNDLE APT_CONFIG SOURCE_DATE_EPOCH"
+    " REGISTRY_AUTH_FILE DOCKER_CONFIG CONTAINERS_CONF CONTAINERS_REGISTRIES_CONF"
+    " CONTAINERS_STORAGE_CONF STORAGE_DRIVER STORAGE_OPTS BUILDAH_ISOLATION".split()
+)
 #: what is in a core: memory of its own and its program's first pages, see core(5)
 _CORE_FILTER = "0x33"
 
@@ -56,10 +77,13 @@ _CORE_FILTER = "0x33"
 def put_off() -> list[str]:
     """Have the calling process, and all that it starts, have nothing of its starter's.
 
+    Descriptors and environment are the business of who starts it.
+
     :returns: what the kernel refused to give back, in words.
     """
     os.umask(0o022)
-    kept = []
+    put_off_signals()
+    kept = _kept_for_good()
     for what, give_back in _GIVE_BACK.items():
         try:
             give_back()
@@ -69,6 +93,26 @@ def put_off() -> list[str]:
         if not _limit(number, limit):
             kept.append(f"{_NAMES.get(number, number)} of {resource.getrlimit(number)[1]}")
     return kept
+
+
+def put_off_signals() -> None:
+    """Have no signal blocked or ignored: who starts so cannot trap it, see sh(1p).
+
+    :mod:`signal` is not told, and SIGPIPE and SIGXFSZ are left to Python.
+    """
+    sys_.default_signals(_CATCHABLE)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def environment() -> dict[str, str]:
+    """Of this process's environment, what a program of the host needs: none of its secrets."""
+    return {name: value for name, value in os.environ.items() if name in _OF_PROGRAMS}
+
+
+def _kept_for_good() -> list[str]:
+    with open("/proc/self/status", errors="replace") as file:
+        rows = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+    return [words for name, words in _FOR_GOOD.items() if rows.get(name, "0").strip() != "0"]
 
 
 def _limits() -> Mapping[int, tuple[int, int]]:
@@ -109,6 +153,8 @@ _GIVE_BACK: Mapping[str, Callable[[], object]] = {
     "oom_score_adj": lambda: _write("/proc/self/oom_score_adj", "0"),
     "coredump_filter": lambda: _write("/proc/self/coredump_filter", _CORE_FILTER),
     "personality": sys_.reset_personality,
+    "rules of capabilities": sys_.reset_capability_rules,
+    "keyring": sys_.leave_keyring,
     "timer slack": sys_.reset_timer_slack,
 }
 

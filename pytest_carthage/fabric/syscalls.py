@@ -65,6 +65,7 @@ _SYS_MOUNT_SETATTR = 442
 _SYS_CLOSE_RANGE = 436
 _LAST_DESCRIPTOR = 0xFFFFFFFF
 
+_PR_GET_SECUREBITS = 27
 _PR_SET_SECUREBITS = 28
 _SECBIT_NO_SETUID_FIXUP = 1 << 2
 _PR_SET_PDEATHSIG = 1
@@ -264,6 +265,12 @@ def leave_keyring() -> None:
     result = _libc.syscall(_SYS_KEYCTL, _KEYCTL_JOIN_SESSION_KEYRING, None)
     if result < 0 and ctypes.get_errno() != errno.ENOSYS:  # else the kernel has none
         _checked(-1, "keyctl(KEYCTL_JOIN_SESSION_KEYRING)")
+
+
+def reset_capability_rules() -> None:
+    """Have capabilities follow the user of the caller as by default, see capabilities(7)."""
+    if _libc.prctl(_PR_GET_SECUREBITS, 0, 0, 0, 0):
+        _prctl(_PR_SET_SECUREBITS, 0)
 
 
 def reset_io_priority() -> None:

@@ -18,7 +18,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
-from pytest_carthage.fabric import bounds, devices, netlink, refusals
+from pytest_carthage.fabric import bounds, devices, inheritance, netlink, refusals
 from pytest_carthage.fabric import syscalls as sys_
 from pytest_carthage.fabric.agent import Agent  # before the root changes
 from pytest_carthage.fabric.rootfs import protect_host_settings
@@ -35,6 +35,7 @@ _NO_SUID = sys_.MS_NOSUID | sys_.MS_NODEV
 def main() -> None:
     """Be the workshop; returns when its owner is gone."""
     spec = json.loads(sys.argv[1])
+    inheritance.put_off()
     os.chdir(spec["folder"])  # the kernel takes no more than 108 bytes as the path of a socket
     try:
         os.unlink("agent.sock")

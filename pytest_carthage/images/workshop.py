@@ -143,7 +143,7 @@ async def opened(
         "env": {**_ENV, **(env or {})},
         "unprivileged": not privilege.is_privileged(),
     }
-    command = [sys.executable, "-I", "-S", "-c", _CODE, json.dumps(spec)]
+    command = [sys.executable, "-I", "-S", "-X", "utf8", "-c", _CODE, json.dumps(spec)]
     if spec["unprivileged"]:
         command = ["unshare", "--user", "--map-root-user", "--map-auto", "--", *command]
     process = await asyncio.create_subprocess_exec(

@@ -10,7 +10,7 @@ from pytest_carthage.state import ending, journal, places, possession
 from pytest_carthage.state.sweeping import Failed, Sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 __all__ = ["JOURNAL", "Cleaning", "Collected", "dead_runs"]
@@ -45,10 +45,16 @@ def dead_runs(root: Path) -> list[Path]:
 
 
 class Cleaning:
-    """Removal of all that a dead run has left."""
+    """Removal of all that a dead run has left.
 
-    def __init__(self, folder: Path) -> None:
+    :param environment: gives the environment that providers see; None: that of this process.
+    """
+
+    def __init__(
+        self, folder: Path, environment: Callable[[], dict[str, str]] | None = None
+    ) -> None:
         self._folder = folder
+        self._environment = environment
         self._sweep: Sweep | None = None
         self._is_stopped = False
 
@@ -71,7 +77,9 @@ class Cleaning:
         log = self._folder / "supervisor.log"
         # without a name it is a question that was not answered
         outside = [identity for identity in left if identity["outside"] and identity["name"]]
-        self._sweep = Sweep(outside, log, ask=run, kinds=_to_ask(path, entries))
+        self._sweep = Sweep(
+            outside, log, ask=run, kinds=_to_ask(path, entries), environment=self._environment
+        )
         if self._is_stopped:
             self._sweep.stop()
         environments = self._environments(left)

@@ -9,7 +9,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING
 
-from pytest_carthage.fabric import inheritance, init, rootfs
+from pytest_carthage.fabric import init, rootfs
 from pytest_carthage.fabric import syscalls as sys_
 from pytest_carthage.fabric.container import groups
 from pytest_carthage.fabric.wire import frames
@@ -75,7 +75,6 @@ def _leave(
                 pass
         os.setsid()
         groups.open_up()
-        kept = inheritance.put_off()  # before: a user namespace bounds what is in it by its maker's
         init.leave_host(unprivileged=unprivileged)
         reading, writing = os.pipe2(os.O_CLOEXEC)
         pid = os.fork()
@@ -87,8 +86,6 @@ def _leave(
                     os.dup2(log, number)
                 os.chdir("/")
                 sys_.set_process_name("carthage-fabric")
-                if kept:
-                    print(f"kept of who started it: {', '.join(kept)}", file=sys.stderr, flush=True)
                 init.furnish()
                 gc.freeze()
                 fabric = init.Fabric(listener, lifeline, unprivileged=unprivileged)

@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING
 
 from pytest_carthage.errors import StateError
 from pytest_carthage.fabric.container import delegation
-from pytest_carthage.state import places, possession, sweeping
+from pytest_carthage.state import places, possession, starter, sweeping
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -30,8 +30,9 @@ _START_S = 20.0
 _END_S = 0.2
 _POLL_S = 0.005
 _BOOTSTRAP = (
-    "import sys; sys.path.append({path!r}); "
-    "from pytest_carthage.state.supervisor import main; main({folder!r}, {ready}, {gate})"
+    "import sys; sys.path.append({path!a}); "
+    "from pytest_carthage.state.supervisor import main; "
+    "main({folder!a}, {ready}, {gate}, {bequest})"
 )
 
 
@@ -111,19 +112,27 @@ def _spawn(
     :param beginning: of its command.
     """
     _reap()
-    package = str(Path(__file__).resolve().parents[2])
+    package = Path(__file__).resolve().parents[2]
     printed = os.fdopen(os.memfd_create("supervisor.log"), "rb")
     reading, writing = os.pipe()
-    code = _BOOTSTRAP.format(path=package, folder=str(folder), ready=writing, gate=gate)
+    bequest = starter.bequeath({"PYTHONPATH": sweeping.search_path()})
+    code = _BOOTSTRAP.format(
+        path=_in_utf8(package),
+        folder=_in_utf8(folder),
+        ready=writing,
+        gate=gate,
+        bequest=bequest,
+    )
     try:
         process = subprocess.Popen(
-            [*beginning, sys.executable, "-I", "-S", "-c", code],
+            # in UTF-8, whatever the starter's locale: names on this host, and in machines
+            [*beginning, sys.executable, "-I", "-S", "-X", "utf8", "-c", code],
             stdin=subprocess.DEVNULL,
             stdout=printed,
             stderr=printed,
             cwd="/",
-            env={**os.environ, "CARTHAGE_PATH": sweeping.search_path()},
-            pass_fds=(writing, gate),
+            env=starter.environment(),
+            pass_fds=(writing, gate, bequest),
             start_new_session=True,
         )
     except BaseException:
@@ -131,8 +140,14 @@ def _spawn(
         printed.close()
         raise
     finally:
+        os.close(bequest)
         os.close(writing)
     return process, reading, printed
+
+
+def _in_utf8(path: Path) -> str:
+    """A path as a process has it whose names of files are in UTF-8."""
+    return os.fsencode(path).decode("utf-8", "surrogateescape")
 
 
 async def _first_word(reading: int) -> bytes:

@@ -35,12 +35,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_carthage import clock
+from pytest_carthage.fabric import inheritance
 from pytest_carthage.fabric import syscalls as sys_
 from pytest_carthage.fabric.wire import frames
 from pytest_carthage.fabric.wire.server import Connection, Reply, Server
 from pytest_carthage.state import ending, errand, journal, places, possession
 from pytest_carthage.state.cleaning import Cleaning, dead_runs
 from pytest_carthage.state.environment import Environment
+from pytest_carthage.state.starter import Starter
 from pytest_carthage.state.sweeping import Failed, Sweep
 
 if TYPE_CHECKING:
@@ -61,8 +63,9 @@ Then = Callable[[list[Failed]], None]
 class Supervisor:
     """Serves the clients of one run."""
 
-    def __init__(self, folder: Path, lock: int) -> None:
+    def __init__(self, folder: Path, lock: int, starter: Starter) -> None:
         self._folder = folder
+        self._starter = starter
         self._run = places.run_id(folder)
         self._lock = lock
         self._environments: dict[str, Environment] = {}
@@ -144,7 +147,7 @@ class Supervisor:
         def work() -> None:
             os.nice(_COLLECT_NICE)
             for folder in runs:
-                Cleaning(folder).run()
+                Cleaning(folder, self._starter.environment).run()
 
         def done(answer: object) -> None:
             self._collecting_since = None
@@ -164,6 +167,10 @@ class Supervisor:
             self._journal.fileno(),
             self._lock,
         ]
+
+    def _sweep(self, outside: Sequence[journal.Entry]) -> Sweep:
+        log = self._folder / "supervisor.log"
+        return Sweep(outside, log, environment=self._starter.environment)
 
     # clients
 
@@ -233,7 +240,8 @@ class Supervisor:
                 {**message["description"], "name": name, "created_at": clock.unix_s()}
             )
             environment.start(
-                unprivileged=message["unprivileged"], close=self._private_descriptors()
+                unprivileged=message["unprivileged"],
+                close=[*self._private_descriptors(), self._starter.descriptor],
             )
         except BaseException:
             self._end(environment)
@@ -333,7 +341,7 @@ class Supervisor:
 
         def work() -> list[Failed]:
             problem = ending.await_end(processes)
-            sweep = Sweep(outside, self._folder / "supervisor.log")
+            sweep = self._sweep(outside)
             failed = ending.clean(self._run, self._folder, sweep, [environment.name])
             if problem:
                 failed.append(Failed(journal.fabric(self._run, environment.name), problem))
@@ -363,7 +371,7 @@ class Supervisor:
         outside = [identity for identity in left if identity["outside"]]
 
         def work() -> list[Failed]:
-            sweep = Sweep(outside, self._folder / "supervisor.log")
+            sweep = self._sweep(outside)
             names = dict.fromkeys(identity["environment"] for identity in left)
             return ending.clean(self._run, self._folder, sweep, names)
 
@@ -414,13 +422,16 @@ class Supervisor:
             traceback.print_exc()
 
 
-def main(run_folder: str, ready: int, gate: int) -> None:
+def main(run_folder: str, ready: int, gate: int, bequest: int) -> None:
     """Entry: make the run's folder, tell the starter that we are ready; serve.
 
     :param ready: pipe to the starter, which may be gone by now.
     :param gate: holds what keeps others from making a run, or from taking this for a dead one.
+    :param bequest: see :mod:`.starter`.
     """
     folder = Path(run_folder)
+    # first: of all that the run starts, this is what it is like
+    kept = inheritance.put_off()
     sys_.set_process_name("carthage-super")
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
@@ -428,9 +439,11 @@ def main(run_folder: str, ready: int, gate: int) -> None:
     try:
         lock = possession.take(folder)
         (folder / "id").write_text(os.urandom(6).hex())
-        supervisor = Supervisor(folder, lock)
+        supervisor = Supervisor(folder, lock, Starter(bequest))
         signal.signal(signal.SIGTERM, lambda number, frame: supervisor.leave())
         _log_to(folder / "supervisor.log")
+        if kept:
+            print(f"kept of who started it: {', '.join(kept)}", file=sys.stderr, flush=True)
         os.write(ready, b"ready")
     except BaseException:  # BrokenPipeError: who wanted it was killed
         ending.remove_folder(folder)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pytest_carthage.state import journal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 __all__ = ["Failed", "Sweep", "search_path"]
@@ -37,6 +37,7 @@ class Sweep:
     :param log: file to which all goes that providers print.
     :param ask: identity of a run of which providers are asked what still exists.
     :param kinds: whom to ask; None: all there are.
+    :param environment: gives the environment that providers see; None: that of this process.
     """
 
     def __init__(
@@ -46,9 +47,11 @@ class Sweep:
         *,
         ask: str = "",
         kinds: Sequence[str] | None = None,
+        environment: Callable[[], dict[str, str]] | None = None,
     ) -> None:
         self._identities = identities
         self._log = log
+        self._environment = environment or _own
         self._question = {"identities": identities, "ask": ask, "kinds": kinds}
         self._is_needed = bool(identities or (ask and kinds != []))
         self._process: subprocess.Popen[bytes] | None = None
@@ -71,7 +74,7 @@ class Sweep:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 cwd="/",
-                env={**os.environ, "PYTHONPATH": os.environ.get("CARTHAGE_PATH", search_path())},
+                env=self._environment(),
             )
         if self._is_stopped:
             process.kill()
@@ -107,6 +110,10 @@ class Sweep:
         self._is_stopped = True
         if self._process is not None:
             self._process.kill()
+
+
+def _own() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": search_path()}
 
 
 def search_path() -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import tempfile
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from pytest_carthage.errors import BuildError
+from pytest_carthage.fabric import inheritance
 from pytest_carthage.fabric.host.group import Group
 from pytest_carthage.fabric.host.programs import PATH
 
@@ -45,8 +45,11 @@ def tied(argv: Sequence[str]) -> list[str]:
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of programs: ours, but for where they are looked for and their language."""
-    return {**os.environ, "PATH": PATH, "LC_ALL": "C.UTF-8", **(more or {})}
+    """The environment of programs: what they need of ours, where they are, and their language.
+
+    What they start in turn may be an image's own, as scripts of packages are.
+    """
+    return {**inheritance.environment(), "PATH": PATH, "LC_ALL": "C.UTF-8", **(more or {})}
 
 
 async def run(

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_carthage.errors import BuildError
-from pytest_carthage.fabric.host.execution import run
+from pytest_carthage.fabric.host.execution import environment, run
 from pytest_carthage.fabric.host.namespaces import apart
-from pytest_carthage.fabric.host.programs import PATH
 from pytest_carthage.images.bases.hashes import content_hash
 from pytest_carthage.images.bases.values import BaseResult
 from pytest_carthage.images.host_store import image_ids
@@ -242,7 +241,7 @@ def _podman(*arguments: str) -> subprocess.CompletedProcess[str] | None:
             text=True,
             timeout=_LONGEST_S,
             check=False,
-            env={**os.environ, "PATH": PATH},
+            env=environment(),
         )
     except (OSError, subprocess.SubprocessError):
         return None

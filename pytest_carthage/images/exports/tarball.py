@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_carthage.errors import BuildError
-from pytest_carthage.fabric.host.programs import PATH
+from pytest_carthage.fabric.host.execution import environment
 from pytest_carthage.images.exports.failures import program_failure
 from pytest_carthage.images.exports.notes import Note, quiet
 from pytest_carthage.images.exports.places import new_file
@@ -82,7 +82,7 @@ async def _through(
             stdin=read,
             stdout=out,
             stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "PATH": PATH, "LC_ALL": "C.UTF-8"},
+            env=environment(),
         )
     except BaseException:
         os.close(write)

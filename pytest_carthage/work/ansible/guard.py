@@ -15,9 +15,8 @@ import os
 import select
 import signal
 import sys
+import time
 from pathlib import Path
-
-from pytest_carthage import clock
 
 # prctl(2)
 _PR_SET_PDEATHSIG = 1
@@ -84,10 +83,10 @@ def _reap(program: int) -> int | None:
 def _end_all(program: int) -> int:
     """Ask every descendant to end, then kill what is left."""
     status = 128 + signal.SIGKILL
-    deadline = clock.monotonic_s() + _GRACE_S
+    deadline = time.monotonic() + _GRACE_S
     # the program ends its workers; they, in the middle of a task, are told too
     more = _signal_all(signal.SIGTERM)
-    while more and clock.monotonic_s() < deadline:
+    while more and time.monotonic() < deadline:
         status = _reap(program) or status
         more = bool(_descendants())
         signal.sigtimedwait({signal.SIGCHLD}, 0.02)
