@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,14 @@ def until_up(ports: Iterable[str], limit_s: float = _UP_S) -> Steps[None]:
     while waiting and clock.monotonic_s() < deadline:
         yield from pause(0.01)
         waiting = netlink.not_yet_up(waiting)
+
+
+def _make(networks: Iterable[NetworkSpec], *, snoops: bool) -> None:
+    batch = netlink.Batch()
+    for network in networks:
+        is_wire = network["kind"] == "point-to-point"
+        batch.bridge(network["bridge"], mtu=network["mtu"], is_wire=is_wire, snoops=snoops)
+    batch.commit()
 
 
 class Bridges:
@@ -50,26 +59,18 @@ class Bridges:
 
         :raises OSError: the kernel refused; none was made.
         """
-        batch = netlink.Batch()
-        for network in networks:
-            is_wire = network["kind"] == "point-to-point"
-            batch.bridge(network["bridge"], mtu=network["mtu"], is_wire=is_wire)
-        batch.commit()
+        try:
+            _make(networks, snoops=False)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+                raise
+            _make(networks, snoops=True)  # by name: this kernel's bridges never do
         for network in networks:
             name = network["bridge"]
             self._indices[name] = netlink.index_of(name)
             self._mtus[name] = network["mtu"]
             if network["kind"] == "point-to-point":
                 self._wires.add(name)
-                self._quiet(name)
-
-    def _quiet(self, bridge: str) -> None:
-        try:
-            batch = netlink.Batch()
-            batch.quiet_bridge(bridge)
-            batch.commit()
-        except OSError:
-            pass  # this kernel's bridges have no multicast snooping
 
     def index(self, bridge: str) -> int:
         """The index of a bridge.

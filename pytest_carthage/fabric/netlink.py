@@ -199,24 +199,23 @@ class _Devices(_Requests):
         body += _attribute(_IFLA_LINKINFO, info)
         self._add(f"{kind} {name}", _RTM_NEWLINK, _CREATE | _EXCL, body)
 
-    def bridge(self, name: str, *, mtu: int | None = None, is_wire: bool = False) -> None:
+    def bridge(
+        self, name: str, *, mtu: int | None = None, is_wire: bool = False, snoops: bool = False
+    ) -> None:
         """Add a bridge, set up; as a wire, it learns nothing and passes what it can.
 
         A bridge never passes MAC pause frames; other link-local frames need :meth:`wire_port`
         at both ends, too.
+
+        :param snoops: it looks at multicast, and says by IGMP and MLD that it does (RFC 4541); else
+            it passes all of it, as it does anyhow where nobody asks. A kernel that never looks at
+            it refuses to be told.
         """
-        data = b""
+        data = b"" if snoops else _byte(_BR_MCAST_SNOOPING, 0)
         if is_wire:
             data += _number(_BR_AGEING_TIME, 0)
             data += _short(_BR_GROUP_FWD_MASK, _BRIDGE_PASSES)
         self._device(name, "bridge", data, mtu=mtu, up=True)
-
-    def quiet_bridge(self, name: str) -> None:
-        """Have a bridge pass all multicast; a kernel that never looks at it refuses this."""
-        data = _attribute(_INFO_DATA, _byte(_BR_MCAST_SNOOPING, 0))
-        body = _LINK.pack(0, 0, index_of(name), 0, 0)
-        body += _attribute(_IFLA_LINKINFO, _text(_INFO_KIND, "bridge") + data)
-        self._add(f"bridge {name}", _RTM_NEWLINK, 0, body)
 
     def wire_port(self, port: str) -> None:
         """Have a port of a bridge behave as the end of a wire."""
