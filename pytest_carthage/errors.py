@@ -4,6 +4,7 @@
 
     CarthageError
     ├── LayoutError        a declaration is wrong; found before anything is built
+    ├── CallError          a call has arguments that do not exist, or misses some
     ├── HostError          this host lacks something that the plan needs
     ├── BuildError         an image could not be built
     ├── LockError          a lock is missing or damaged, or what is built would differ from it
@@ -45,6 +46,7 @@ __all__ = [
     "BlockedError",
     "BuildError",
     "BundleError",
+    "CallError",
     "CarthageError",
     "CommandError",
     "CreationError",
@@ -62,6 +64,7 @@ __all__ = [
     "TimeLimitError",
     "UnsupportedError",
     "first_line",
+    "printable",
 ]
 
 
@@ -94,11 +97,21 @@ class Problem:
 
 
 class CarthageError(Exception):
-    """The root of all errors that this package raises on purpose."""
+    """The root of all errors that this package raises on purpose.
+
+    Characters that a terminal would act on are escaped in its message, whoever they come from.
+    """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(printable(one) if isinstance(one, str) else one for one in args))
 
 
 class LayoutError(CarthageError):
     """A declaration is wrong: names the layout, the member, the value, the place and the fix."""
+
+
+class CallError(CarthageError, TypeError):
+    """Something was called with arguments that it does not have; lists those that it has."""
 
 
 class HostError(CarthageError):
@@ -208,6 +221,16 @@ class FabricError(CarthageError):
 
 class StateError(CarthageError):
     """A run or an environment on disk is missing, taken or damaged."""
+
+
+def printable(text: str) -> str:
+    """Text without what a terminal acts on: escapes, returns, marks that turn its direction.
+
+    Lines stay lines.
+    """
+    if text.isprintable():
+        return str(text)
+    return "".join(one if one in "\n\t" or one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 def first_line(error: BaseException) -> str:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_carthage.errors import CreationError, HostError, Problem, first_line
+from pytest_carthage import errors
+from pytest_carthage.errors import (
+    CarthageError,
+    CreationError,
+    HostError,
+    Problem,
+    first_line,
+    printable,
+)
 
 
 @pytest.mark.parametrize(
@@ -36,3 +44,39 @@ def test_host_error_lists_problems_with_their_remedies() -> None:
         "  images: no mmdebstrap; try: apt install mmdebstrap"
     )
     assert error.problems == tuple(problems)
+
+
+#: what a terminal would act on: a colour, a return, a bell, C1, bidi marks, half a surrogate pair
+ACTS = "\x1b[31m \r \x07 \x9b2J \u202e \u2066 \u2028 \ud800 \x7f"
+ESCAPED = "\\x1b[31m \\r \\x07 \\x9b2J \\u202e \\u2066 \\u2028 \\ud800 \\x7f"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        one
+        for one in vars(errors).values()
+        if isinstance(one, type) and issubclass(one, CarthageError) and one is not HostError
+    ],
+    ids=lambda one: one.__name__,
+)
+def test_no_error_acts_on_a_terminal(kind: type[CarthageError]) -> None:
+    if kind is errors.ForkedError:
+        assert ESCAPED in str(errors.ForkedError(ACTS, 1))
+        return
+    more = {"result": None} if kind.__init__ is not CarthageError.__init__ else {}
+    if kind is errors.AnsibleModuleError:
+        more = {"results": None}
+    error = kind(f"machine {ACTS!s}:\n\tlog", **more)
+    assert str(error) == f"machine {ESCAPED}:\n\tlog"
+    assert printable(str(error)) == str(error)
+
+
+def test_problems_of_a_host_do_not_act_on_a_terminal() -> None:
+    error = HostError([Problem(who="x", what=ACTS, remedy="y")])
+    assert str(error) == f"this host lacks:\n  x: {ESCAPED}; try: y"
+
+
+def test_text_that_can_be_printed_stays_as_it_is() -> None:
+    text = "Größe 中文 😀 \\x1b\n\tx"
+    assert printable(text) == text

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from pytest_carthage.model.mistakes.declaring import declared
 from pytest_carthage.model.mistakes.mistake import Mistake
 from pytest_carthage.model.mistakes.place import Place
 from pytest_carthage.model.network import Address
@@ -29,6 +30,7 @@ class Destination(Protocol):
         ...
 
 
+@declared("forward")
 @dataclass(frozen=True, slots=True)
 class Forward:
     """A port of a router that leads to another machine: ``Forward("wan0", 80, to="web")``."""

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_carthage.model.file import File
 from pytest_carthage.model.keys.key import LATER, digest
+from pytest_carthage.model.mistakes.declaring import declared, declaring
 from pytest_carthage.model.mistakes.mistake import Mistake
 from pytest_carthage.model.mistakes.place import Place
+from pytest_carthage.model.mistakes.value import shown
 from pytest_carthage.model.names import is_package
+from pytest_carthage.model.strings import variables_mistake, words_mistake
 from pytest_carthage.model.task import Step, Task, task_of
 
 if TYPE_CHECKING:
@@ -44,9 +47,12 @@ _TAG = re.compile(
 _LOCALE = re.compile(r"[a-z]{2,3}(_[A-Z]{2})?(@[a-z]+)?\.[A-Za-z0-9-]+(@[a-z]+)?", re.ASCII)
 _MIRROR = re.compile(r"(https?|ftp)://\S+|(file|copy):/\S+|/\S*", re.ASCII)  # sources.list(5)
 
+_LONGEST_LINE = 4096  # PATH_MAX
+
 Kind = Literal["debian", "oci", "rootfs", "containerfile", "disk"]
 
 
+@declared("healthcheck")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Healthcheck:
     """A command that tells whether what an image is for works."""
@@ -130,6 +136,7 @@ class Image:
     # bases
 
     @classmethod
+    @declaring("image", own=1)
     def debian(
         cls,
         suite: str,
@@ -160,31 +167,35 @@ class Image:
             variant=variant,
             packages=_sorted(packages),
             mirror=mirror or "",
-            keyring=None if keyring is None else _beside(keyring),
+            keyring=None if keyring is None else _beside(keyring, "keyring"),
             anchor=None if keyring is None else _beside("."),
             docs=docs,
             locales=_sorted(locales),
-            name=name or f"debian-{suite}",
+            name=_name(name) or f"debian-{suite}",
         )
 
     @classmethod
+    @declaring("image", own=1)
     def oci(cls, reference: str, *, name: str | None = None) -> Image:
         """An image that exists already, as in ``"localhost/name:tag"``.
 
         With a transport of skopeo(1), as in ``"docker://"`` or ``"oci-archive:"``, it is taken
         from there.
         """
-        return cls(kind="oci", reference=reference, name=name or str(reference))
+        return cls(kind="oci", reference=reference, name=_name(name) or str(reference))
 
     @classmethod
+    @declaring("image", own=1)
     def rootfs(cls, path: str | Path, *, name: str | None = None) -> Image:
         """The files of a root file system: a tar, or a folder.
 
         A relative path is of the folder of the file in which this is written.
         """
-        return cls(kind="rootfs", path=_beside(path), anchor=_beside("."), name=name or _stem(path))
+        full = _beside(path)
+        return cls(kind="rootfs", path=full, anchor=_beside("."), name=_name(name) or _stem(full))
 
     @classmethod
+    @declaring("image", own=1)
     def containerfile(
         cls, path: str | Path, *, context: str | Path | None = None, name: str | None = None
     ) -> Image:
@@ -195,25 +206,28 @@ class Image:
         :param context: folder that it copies from; by default the one that it is in.
         """
         full = _beside(path)
-        folder = full.parent if context is None else _beside(context)
+        folder = full.parent if context is None else _beside(context, "context")
         return cls(
             kind="containerfile",
             path=full,
             context=folder,
             anchor=_beside("."),
-            name=name or _stem(full.parent),
+            name=_name(name) or _stem(full.parent),
         )
 
     @classmethod
+    @declaring("image", own=1)
     def disk(cls, path: str | Path, *, name: str | None = None) -> Image:
         """The root file system of a disk image, as qcow2 or raw.
 
         A relative path is of the folder of the file in which this is written.
         """
-        return cls(kind="disk", path=_beside(path), anchor=_beside("."), name=name or _stem(path))
+        full = _beside(path)
+        return cls(kind="disk", path=full, anchor=_beside("."), name=_name(name) or _stem(full))
 
     # derived images
 
+    @declaring("image", own=1)
     def with_(
         self,
         *contents: object,
@@ -240,15 +254,15 @@ class Image:
         :raises LayoutError: something is no content of an image.
         """
         place = Place.of_author()
-        label = f"image {name or self.name!r}"
+        label = f"image {_name(name) or self.name!r}"
         taken = tuple(_content(one, label, place) for one in contents)
         config = ImageConfig(
             command=_words("command", command, label, place),
             env=_pairs(env, "env", label, place),
             labels=_pairs(labels, "labels", label, place),
-            user=user or "",
+            user=_line("user", user, label, place),
             healthcheck=_healthcheck(healthcheck, label, place),
-            workdir=workdir or "",
+            workdir=_line("workdir", workdir, label, place),
         )
         return replace(
             self,
@@ -259,16 +273,18 @@ class Image:
             place=place,
         )
 
+    @declaring("image", own=1)
     def with_packages(self, *names: str) -> Image:
         """The same image with more Debian packages, in a layer of their own.
 
         Where any are missing it is another image, which has no :attr:`tag`.
         """
-        missing = _sorted(set(names) - self.all_packages)
+        missing = _sorted({name for name in names if name not in self.all_packages})
         if not missing:
             return self
         return replace(self, contents=(*self.contents, missing), tag=None)
 
+    @declaring("image", own=1)
     def fixture(self, *, name: str | None = None) -> Any:
         """A session-scoped fixture that builds this image and gives its handle.
 
@@ -440,13 +456,51 @@ def _sorted(packages: Iterable[str]) -> tuple[str, ...]:
         return (packages,)  # type: ignore[return-value]
 
 
-def _beside(path: str | Path) -> Path:
-    """A path of the folder that the author's file is in."""
+def _refused(what: str, remedy: str, who: str = "image", place: Place | None = None) -> Exception:
+    return Mistake(what=what, remedy=remedy, place=place or Place.of_author()).error(who)
+
+
+def _beside(path: object, argument: str = "path") -> Path:
+    """A path of the folder that the author's file is in.
+
+    :raises LayoutError: it is no path.
+    """
+    if not isinstance(path, str | Path) or not str(path):
+        raise _refused(
+            f"{argument}={shown(path)} is no path", f'{argument}="a path from the folder of it"'
+        )
     return Path(Place.of_author().file).absolute().parent / path
 
 
-def _stem(path: str | Path) -> str:
-    return re.sub(r"\.(tar|qcow2|img|raw|tgz)(\.\w+)?$|\.\w+$", "", Path(path).name) or "image"
+def _name(name: object) -> str | None:
+    """What people call an image.
+
+    :raises LayoutError: nobody could read it in a line of a table.
+    """
+    if name is None or (isinstance(name, str) and 0 < len(name) <= 100 and name.isprintable()):
+        return name
+    raise _refused(f"name={shown(name)} is no name of up to 100 characters", 'name="server"')
+
+
+def _line(argument: str, text: object, who: str, place: Place) -> str:
+    """Text of one line; None: empty.
+
+    :raises LayoutError: it is none.
+    """
+    if text is None:
+        return ""
+    if not isinstance(text, str) or not text.isprintable() or len(text) > _LONGEST_LINE:
+        raise _refused(
+            f"{argument}={shown(text)} is no text of one line",
+            f'{argument}="..."',
+            who,
+            place,
+        )
+    return text
+
+
+def _stem(path: Path) -> str:
+    return re.sub(r"\.(tar|qcow2|img|raw|tgz)(\.\w+)?$|\.\w+$", "", path.name) or "image"
 
 
 def _content(content: object, who: str, place: Place) -> Any:
@@ -460,7 +514,7 @@ def _content(content: object, who: str, place: Place) -> Any:
     task = task_of(content)
     if task is None:
         raise Mistake(
-            what=f"{content!r} is no content of an image",
+            what=f"{shown(content)} is no content of an image",
             remedy="a role, a function with @filesystem_task above it, or File(source, target)",
             place=place,
         ).error(who)
@@ -476,14 +530,24 @@ def _content(content: object, who: str, place: Place) -> Any:
 def _pairs(
     given: Mapping[str, str] | None, argument: str, who: str, place: Place
 ) -> tuple[tuple[str, str], ...]:
-    try:
-        return tuple((str(name), str(value)) for name, value in dict(given or {}).items())
-    except (TypeError, ValueError):
+    written: object = {} if given is None else given
+    pairs: Any = (
+        {_text(k): _text(v) for k, v in written.items()} if isinstance(written, dict) else None
+    )
+    if pairs is None or not all(isinstance(one, str) for pair in pairs.items() for one in pair):
         raise Mistake(
-            what=f"{argument} {given!r} is no mapping of names to text",
+            what=f"{argument} {shown(given)} is no mapping of names to text",
             remedy=f'{argument}={{"NAME": "value"}}',
             place=place,
-        ).error(who) from None
+        ).error(who)
+    if argument == "env" and (wrong := variables_mistake(pairs)) is not None:
+        raise Mistake(what=wrong, remedy='env={"NAME": "value"}', place=place).error(who)
+    return tuple(pairs.items())
+
+
+def _text(value: object) -> object:
+    """A number as text; anything else as it is."""
+    return str(value) if isinstance(value, int | float) else value
 
 
 def _words(argument: str, given: object, who: str, place: Place) -> tuple[str, ...] | None:
@@ -492,10 +556,16 @@ def _words(argument: str, given: object, who: str, place: Place) -> tuple[str, .
         return None
     if isinstance(given, str):
         given = ("/bin/sh", "-c", given) if given.strip() else ()
-    words = tuple(map(str, given)) if isinstance(given, Iterable) else ()
+    words: tuple[Any, ...] = tuple(map(_text, given)) if isinstance(given, list | tuple) else ()
+    if words and (wrong := words_mistake(words)) is not None:
+        raise Mistake(
+            what=f"{argument}: {wrong}",
+            remedy=f'{argument}=["program", "argument"]',
+            place=place,
+        ).error(who)
     if not words:
         raise Mistake(
-            what=f"{argument} {given!r} has no word that could be run",
+            what=f"{argument} {shown(given)} has no word that could be run",
             remedy=f'{argument}=["program", "argument"], or leave it out',
             place=place,
         ).error(who)

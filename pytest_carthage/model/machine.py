@@ -12,11 +12,14 @@ from typing import Any, Literal, Protocol, TypeVar, overload
 from pytest_carthage.model.addresses.resolution import is_special
 from pytest_carthage.model.forward import Forward
 from pytest_carthage.model.image import Image
+from pytest_carthage.model.mistakes.declaring import declared, declaring
 from pytest_carthage.model.mistakes.mistake import Mistake
 from pytest_carthage.model.mistakes.place import Place
+from pytest_carthage.model.mistakes.value import shown
 from pytest_carthage.model.names import interface_mistake, is_group
 from pytest_carthage.model.network import Address, NetworkConfig, NetworkLink
 from pytest_carthage.model.role import Role, distinct
+from pytest_carthage.model.strings import variables_mistake, words_mistake
 
 __all__ = [
     "Condition",
@@ -32,6 +35,8 @@ __all__ = [
     "unit",
 ]
 
+_LONGEST_TEXT = 4096  # PATH_MAX; names are shorter by their own rules
+
 H = TypeVar("H")
 H_co = TypeVar("H_co", covariant=True)
 
@@ -44,6 +49,7 @@ class Holder(Protocol[H_co]):
         ...
 
 
+@declared("limits")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What a machine may use at most; None: no limit of its own."""
@@ -76,6 +82,7 @@ class Privileges:
         return tuple(f"{name}=" for name, value in asked.items() if value)
 
 
+@declared("condition")
 @dataclass(frozen=True, slots=True)
 class Condition:
     """Something that must hold before a machine counts as ready.
@@ -99,26 +106,31 @@ class Condition:
         return f"{self.kind} {self.value}".rstrip()
 
 
+@declaring("condition port()")
 def port(number: int) -> Condition:
     """Something listens on this TCP port, on any address of the machine."""
     return Condition("port", str(number))
 
 
+@declaring("condition unit()")
 def unit(name: str) -> Condition:
     """This systemd unit is active."""
     return Condition("unit", name)
 
 
+@declaring("condition command()")
 def command(line: str, *, user: str | None = None) -> Condition:
     """This command exits with status 0."""
     return Condition("command", line, user)
 
 
+@declaring("condition file()")
 def file(path: str) -> Condition:
     """This path exists."""
     return Condition("file", path)
 
 
+@declaring("condition log()")
 def log(text: str) -> Condition:
     """This text has appeared in the machine's log."""
     return Condition("log", text)
@@ -129,6 +141,7 @@ def rebooted() -> Condition:
     return Condition("rebooted", "")
 
 
+@declaring("condition exited()")
 def exited(status: int | None = None) -> Condition:
     """The machine's main process has ended: with this status, or with any.
 
@@ -214,6 +227,7 @@ class Machine:
     #: :attr:`links` without those that its roles give it
     own_links: NetworkConfig = field(init=False)
 
+    @declaring("machine", own=1)
     def __init__(
         self,
         image: Image | None = None,
@@ -364,7 +378,9 @@ class _Reading:
         self.mistakes.append(Mistake(what=what, remedy=remedy, place=place or self.place))
 
     def wrong(self, argument: str, value: object, remedy: str) -> None:
-        self.mistake(f"{argument}={value!r} is of a wrong type ({type(value).__name__})", remedy)
+        self.mistake(
+            f"{argument}={shown(value)} is of a wrong type ({type(value).__name__})", remedy
+        )
 
     def image(self, image: object) -> Image | None:
         if image is None:
@@ -423,6 +439,8 @@ class _Reading:
         if value is None:
             return None
         if isinstance(value, str) and value:
+            if not value.isprintable() or len(value) > _LONGEST_TEXT:
+                self.mistake(f"{argument} {shown(value)} is no text of one line", remedy)
             return value
         if value == "":
             self.mistake(f"{argument} is empty", f"{remedy}, or leave it out")
@@ -439,9 +457,14 @@ class _Reading:
         if command is None:
             return None
         before = len(self.mistakes)
-        words = self.several("command", command, str, 'command=["sleep", "infinity"]')
-        if not words and len(self.mistakes) == before:
-            self.mistake("command is empty", 'command=["sleep", "infinity"], or leave it out')
+        example = 'command=["sleep", "infinity"]'
+        words = self.several("command", command, str, example)
+        if len(self.mistakes) > before:
+            return words or None
+        if not words:
+            self.mistake("command is empty", f"{example}, or leave it out")
+        elif (mistake := words_mistake(words)) is not None:
+            self.mistake(f"command: {mistake}", example)
         return words or None
 
     def restart(self, restart: object, image: object, command: object, init: object) -> str:
@@ -480,13 +503,12 @@ class _Reading:
         example = 'env={"LANG": "C.UTF-8"}'
         read = self.mapping("env", env, example)
         for name, value in read.items():
-            if not name or "=" in name or "\0" in name:
-                self.mistake(f"env has no variable name in {name!r}", example)
             if not isinstance(value, str):
-                self.wrong(f"env[{name!r}]", value, f"env={{{name!r}: {str(value)!r}}}")
-            elif "\0" in value:
-                self.mistake(f"env[{name!r}]={value!r} has a null byte, which ends text", example)
-        return read
+                self.wrong(f"env[{shown(name)}]", value, f"env={{{name!r}: {shown(value)!r}}}")
+        texts = {name: value for name, value in read.items() if isinstance(value, str)}
+        if (mistake := variables_mistake(texts)) is not None:
+            self.mistake(mistake, example)
+        return MappingProxyType(texts)
 
     def loopback(self, loopback: object) -> tuple[Address, ...]:
         example = 'loopback="10.255.0.1"'

@@ -26,6 +26,7 @@ from pytest_carthage.model.addresses.resolution import (
     parse_network,
     resolve_subnet,
 )
+from pytest_carthage.model.mistakes.declaring import declaring
 from pytest_carthage.model.mistakes.mistake import Mistake
 from pytest_carthage.model.mistakes.place import Place
 
@@ -112,6 +113,7 @@ class Network:
     mistakes: tuple[Mistake, ...]
     _resolved: tuple[PlannedSubnet | None, PlannedSubnet | None]
 
+    @declaring("network", own=1)
     def __init__(
         self,
         *subnets: str | AnyNetwork,
@@ -214,6 +216,7 @@ class Network:
         """What its links inherit in one family."""
         return self.v4 if version == 4 else self.v6
 
+    @declaring("link", own=1)
     def at(
         self,
         *addresses: Written | None,
@@ -586,6 +589,7 @@ def _called(network: Network) -> str:
     return f"network {network.name!r}" if network.name else repr(network)
 
 
+@declaring("trunk")
 def trunk(*networks: Network, mac: str | None = None, mtu: int | None = None) -> NetworkLink:
     """An interface that carries several networks, told apart by their ``vlan_id`` (802.1Q).
 
@@ -624,6 +628,7 @@ class NetworkConfig(Mapping[str, NetworkLink]):
 
     __slots__ = ("_links",)
 
+    @declaring("network configuration", own=1)
     def __init__(
         self, links: Mapping[str, NetworkLink] = MappingProxyType({}), /, **more: NetworkLink
     ) -> None:

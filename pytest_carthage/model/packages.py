@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
+from pytest_carthage.model.mistakes.declaring import declaring
 from pytest_carthage.model.names import is_package
 
 __all__ = ["Packages"]
@@ -26,7 +27,7 @@ class Packages:
     :param repositories: addresses of other repositories, as in ``sources.list``.
     :param pip: whether pip finds the index of the host's own pip; or the address of an index.
     :param npm: whether npm finds the registry of the host's own npm; or the address of one.
-    :raises ValueError: something is no name, or no address.
+    :raises LayoutError: something is no name, or no address.
     """
 
     names: tuple[str, ...]
@@ -34,6 +35,7 @@ class Packages:
     pip: bool | str
     npm: bool | str
 
+    @declaring("packages", own=1)
     def __init__(
         self,
         *names: str,
@@ -41,15 +43,29 @@ class Packages:
         pip: bool | str = False,
         npm: bool | str = False,
     ) -> None:
-        places = (repositories,) if isinstance(repositories, str) else tuple(repositories)
+        written: object = (repositories,) if isinstance(repositories, str) else repositories
+        if not isinstance(written, Iterable):
+            raise ValueError(
+                f"repositories={written!r} is no list of addresses; "
+                'try: repositories=["https://packages.example/debian"]'
+            )
+        places: tuple[Any, ...] = tuple(written)
+        options: dict[str, object] = {"pip": pip, "npm": npm}
+        for option, value in options.items():
+            if not isinstance(value, bool | str):
+                raise ValueError(
+                    f"{option}={value!r} is neither True nor False nor an address; "
+                    f"try: {option}=True"
+                )
         for name in names:
             if not is_package(name) or "=" in name:
                 raise ValueError(
                     f'{name!r} is no name of a Debian package; try: Packages("nginx"), or '
                     'Packages("open")'
                 )
-        for place in (*places, *(one for one in (pip, npm) if isinstance(one, str))):
-            if not _ADDRESS.fullmatch(str(place)):
+        given: tuple[object, ...] = (*places, *(one for one in (pip, npm) if isinstance(one, str)))
+        for place in given:
+            if not isinstance(place, str) or not _ADDRESS.fullmatch(place):
                 raise ValueError(
                     f"{place!r} is no address of a repository; "
                     'try: repositories=["https://packages.example/debian"]'
@@ -63,6 +79,7 @@ class Packages:
     def of(cls, given: object) -> Self:
         """What an author may write for it: itself, a name, or a list of names.
 
+        :raises LayoutError: a name in it is none.
         :raises ValueError: it is none of them.
         """
         if isinstance(given, cls):

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Union
 
 from pytest_carthage.model.mistakes.mistake import Mistake
 from pytest_carthage.model.mistakes.place import Place
+from pytest_carthage.model.mistakes.value import Unreadable, probed, shown
 
 __all__ = ["Parameters", "check_parameters", "inherit_annotations", "is_time_limit"]
 
@@ -77,9 +78,7 @@ def _hidden_fields(cls: type) -> list[str]:
 def check_parameters(cls: type, given: Sequence[Any], named: Mapping[str, Any]) -> None:
     """Refuse the arguments of a role that are not what the class says.
 
-    What is missing is left to the class itself to tell.
-
-    :raises LayoutError: a parameter is unknown, or its value is of a wrong type.
+    :raises LayoutError: a parameter is unknown or missing, or its value is of a wrong type.
     """
 
     def refuse(what: str, remedy: str) -> Exception:
@@ -117,11 +116,20 @@ def check_parameters(cls: type, given: Sequence[Any], named: Mapping[str, Any]) 
     for name, parameter in parameters.items():
         value = values.get(name, parameter.default)
         if value is MISSING:
+            if parameter.init and parameter.default_factory is MISSING:
+                raise refuse(f"parameter {name!r} is missing", f"{cls.__name__}({name}=...)")
             continue
+        try:
+            probed(value)
+        except Unreadable as error:
+            raise refuse(f"parameter {name}: {error}", f"{name}=..., another value") from (
+                error.__cause__
+            )
         kind = _kind_of(cls, parameter)
         if not _fits(value, kind):
             raise refuse(
-                f"parameter {name}={value!r} is {_told(type(value))}, expected is {_told(kind)}",
+                f"parameter {name}={shown(value)} is {_told(type(value))},"
+                f" expected is {_told(kind)}",
                 f"{name}={_remedy(value, kind)}",
             )
 

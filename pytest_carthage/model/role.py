@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from pytest_carthage.errors import CarthageError
 from pytest_carthage.handles.capability import CAPABILITIES, Capability
 from pytest_carthage.model.keys.key import Anchor, Unkeyed, content, digest
 from pytest_carthage.model.mistakes.culprit import described
+from pytest_carthage.model.mistakes.declaring import refusal_of_call
 from pytest_carthage.model.mistakes.mistake import Mistake
 from pytest_carthage.model.mistakes.place import Place
+from pytest_carthage.model.mistakes.value import Unreadable, probed
 from pytest_carthage.model.names import interface_mistake, is_group, is_package
 from pytest_carthage.model.network import NetworkLink
 from pytest_carthage.model.parameters import Parameters, check_parameters, inherit_annotations
@@ -67,6 +71,9 @@ class Role:
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         inherit_annotations(cls)
+        for name in ("__init__", "__post_init__"):
+            if inspect.isfunction(own := vars(cls).get(name)) and not hasattr(own, _MAPPED):
+                setattr(cls, name, _mapped(own))
 
     @property
     def packages(self) -> Sequence[str]:
@@ -230,6 +237,34 @@ class Role:
         )
 
 
+def _mapped(function: Callable[..., None]) -> Callable[..., None]:
+    """What makes a role, with all that it raises told as a mistake of whoever wrote it there."""
+
+    @functools.wraps(function)
+    def make(self: Role, *args: Any, **kwargs: Any) -> None:
+        try:
+            function(self, *args, **kwargs)
+        except CarthageError:
+            raise
+        except Exception as error:
+            if function.__name__ == "__post_init__":
+                kwargs = {one.name: getattr(self, one.name, ...) for one in fields(self)}  # type: ignore[arg-type]
+            kind = f"role {type(self).__name__}"
+            refusal = refusal_of_call(
+                kind,
+                function,
+                (self, *args),
+                kwargs,
+                error,
+                own=1,
+                remedy="what the role takes",
+            )
+            raise refusal from refusal.__cause__
+
+    setattr(make, _MAPPED, True)
+    return make
+
+
 def several(value: str | Iterable[str]) -> tuple[str, ...]:
     """Names, where one may stand for itself."""
     return (value,) if isinstance(value, str) else tuple(value)
@@ -270,7 +305,11 @@ def _ask(role: Role) -> None:
     """
     for name in _SAYS:
         try:
-            getattr(role, name)
+            probed(getattr(role, name))
+        except Unreadable as error:
+            raise _Wrong(role, f"has {name} that nobody can read: {error}", f"other {name}") from (
+                error.__cause__
+            )
         except Exception as error:
             raise _Wrong(
                 role,
@@ -382,6 +421,8 @@ def _state_of(role: object) -> Mapping[str, Any]:
     return getattr(role, "__dict__", {})
 
 
+#: what marks a function of :func:`_mapped`
+_MAPPED = "__carthage_mapped__"
 #: attributes that may be properties of an author's
 _SAYS = (
     "packages",

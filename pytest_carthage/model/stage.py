@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
 from pytest_carthage.model.keys.key import function_key
+from pytest_carthage.model.mistakes.declaring import declaring
 from pytest_carthage.model.mistakes.mistake import Mistake
 from pytest_carthage.model.mistakes.place import Place
 from pytest_carthage.model.parameters import is_time_limit
@@ -61,6 +62,7 @@ def stage(
 ) -> Callable[[AnyFunction], AnyFunction]: ...
 
 
+@declaring("stage")
 def stage(
     function: Callable[..., Any] | None = None,
     /,

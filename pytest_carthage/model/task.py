@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, overload
 from pytest_carthage.model.file import File
 from pytest_carthage.model.keys.key import Anchor, digest
 from pytest_carthage.model.keys.references import function_content
+from pytest_carthage.model.mistakes.declaring import declaring
 from pytest_carthage.model.mistakes.mistake import Mistake
 from pytest_carthage.model.mistakes.place import Place
 from pytest_carthage.model.parameters import is_time_limit
@@ -80,6 +81,7 @@ def filesystem_task(
 ) -> Callable[[Function], Task]: ...
 
 
+@declaring("task")
 def filesystem_task(
     title: str | Function = "", /, *, network: bool = False, timeout_s: float | None = None
 ) -> Any:
@@ -106,6 +108,7 @@ def machine_task(
 ) -> Callable[[Function], Task]: ...
 
 
+@declaring("task")
 def machine_task(title: str | Function = "", /, *, timeout_s: float | None = None) -> Any:
     """Make a function or method (async or not) a task that needs a machine that runs.
 

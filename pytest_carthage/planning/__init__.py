@@ -11,9 +11,14 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
+from pytest_carthage.errors import CarthageError
 from pytest_carthage.model.addresses.hardware import digests
 from pytest_carthage.model.image import Image
 from pytest_carthage.model.machine import Machine
+from pytest_carthage.model.mistakes.declaring import unforeseen
+from pytest_carthage.model.mistakes.mistake import Mistake
+from pytest_carthage.model.mistakes.place import Place
+from pytest_carthage.model.mistakes.value import shown
 from pytest_carthage.model.network import Network, NetworkLink
 from pytest_carthage.model.packages import Packages
 from pytest_carthage.model.role import several
@@ -61,10 +66,20 @@ def make_plan(
     :param targets: what there is to choose from; None: what is installed.
     :raises LayoutError: a target is unknown, or cannot realise a machine.
     """
+    try:
+        return _plan(layout, target, targets)
+    except CarthageError:
+        raise
+    except Exception as error:
+        raise unforeseen(f"layout {layout.__name__!r}", error) from error
+
+
+def _plan(layout: type[Declaration], target: str | None, targets: Targets | None) -> Plan:
     available = installed() if targets is None else MappingProxyType(dict(targets))
     chosen = target or layout.target
     if chosen is not None:
-        check_target(layout.__name__, chosen, available)
+        place = None if target else layout.__carthage_place__
+        check_target(layout.__name__, chosen, available, place)
     plan = Plan(
         layout=layout.__name__,
         networks=_plan_networks(layout.networks()),
@@ -84,6 +99,14 @@ def extend_plan(plan: Plan, name: str, machine: Machine) -> tuple[Plan, PlannedM
     :raises LayoutError: the declaration is wrong, or does not fit.
     """
     around = _neighbourhood(plan)
+    for given, kind, remedy in (
+        (machine, Machine, "add(Machine(...), name=...)"),
+        (name, str, 'name="till-2"'),
+    ):
+        if not isinstance(given, kind):
+            what = f"{shown(given)} is no {'machine' if kind is Machine else 'name of a machine'}"
+            mistake = Mistake(what=what, remedy=remedy, place=Place.of_author())
+            raise mistake.error(f"layout {plan.layout!r}")
     if name in plan.machines:
         raise around.error(
             name,
@@ -91,7 +114,12 @@ def extend_plan(plan: Plan, name: str, machine: Machine) -> tuple[Plan, PlannedM
             f'name="{name}-2"',
             machine.place,
         )
-    extended = _with_machines(plan, {name: machine}, decide({name: machine}, around))
+    try:
+        extended = _with_machines(plan, {name: machine}, decide({name: machine}, around))
+    except CarthageError:
+        raise
+    except Exception as error:
+        raise unforeseen(f"machine {name!r} of layout {plan.layout!r}", error) from error
     return extended, extended.machines[name]
 
 

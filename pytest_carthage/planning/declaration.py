@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -11,8 +12,10 @@ from typing import Any, ClassVar, Self
 from pytest_carthage.errors import LayoutError
 from pytest_carthage.model.image import Image
 from pytest_carthage.model.machine import Machine
+from pytest_carthage.model.mistakes.declaring import unforeseen
 from pytest_carthage.model.mistakes.mistake import Mistake
 from pytest_carthage.model.mistakes.place import Place
+from pytest_carthage.model.mistakes.value import shown
 from pytest_carthage.model.network import Network
 from pytest_carthage.model.packages import Packages
 from pytest_carthage.planning.rules import Decided, Neighbourhood, decide
@@ -21,6 +24,9 @@ __all__ = ["ATTRIBUTE", "Declaration"]
 
 #: classes whose attributes every layout has
 _MACHINERY: list[type] = []
+
+#: names of classes: they are parts of paths
+_NAME = r"\w{1,200}"
 
 #: attribute of the fixture function that holds its layout
 ATTRIBUTE = "__carthage_layout__"
@@ -47,11 +53,14 @@ class Declaration:
     #: what its machines may install beside what their images have: ``"open"``, names of packages,
     #: or :class:`.Packages`
     packages: ClassVar[str | Sequence[str] | Packages] = ()
+    #: where it is declared
+    __carthage_place__: ClassVar[Place]
 
     def __init_subclass__(
         cls, *, without: Iterable[str] = (), machinery: bool = False, **options: Any
     ) -> None:
         super().__init_subclass__(**options)
+        cls.__carthage_place__ = Place.of_author()
         if machinery:  # the class of live layouts: its attributes are no author's
             _MACHINERY.extend(base for base in cls.__mro__ if base not in (*_MACHINERY, object))
             return
@@ -67,12 +76,38 @@ class Declaration:
         except LayoutError as error:
             # the message names the author's line: how it was found is of no use to them
             raise error.with_traceback(None) from error.__cause__
+        except Exception as error:
+            raise unforeseen(f"layout {cls.__name__!r}", error) from error
 
     @classmethod
     def of(cls, name: str, members: Mapping[str, object]) -> type[Self]:
-        """A layout made from what its class body would hold, for layouts that a program writes."""
+        """A layout made from what its class body would hold, for layouts that a program writes.
+
+        :raises LayoutError: a declaration is wrong, or a name is none.
+        """
+        given: object = name
+        if not isinstance(given, str) or not re.fullmatch(_NAME, given):
+            raise _refused(
+                f"layout: {shown(given)} is no name for a class", 'Layout.of("Shop", {...})'
+            )
+        keys: list[object] = list(members)
+        wrong = [
+            key
+            for key in keys
+            if not isinstance(key, str) or not key.isprintable() or key == "__slots__"
+        ]
+        if wrong:
+            raise _refused(
+                f"layout {given!r}: {shown(wrong[0])} is no name of a member",
+                'Layout.of("Shop", {"lan": Network(...)})',
+            )
         caller = sys._getframe(1).f_globals.get("__name__", cls.__module__)
-        return type(name, (cls,), {"__module__": caller, **members})
+        try:
+            return type(name, (cls,), {"__module__": caller, **members})
+        except LayoutError:
+            raise
+        except Exception as error:  # Python's own, about what a class body may hold
+            raise unforeseen(f"layout {name!r}", error) from error
 
     @classmethod
     def machines(cls) -> Mapping[str, Machine]:
@@ -133,6 +168,11 @@ def _layout_mistake(cls: type[Declaration], what: str, remedy: str) -> LayoutErr
     return mistake.error(f"layout {cls.__name__!r}")
 
 
+def _refused(what: str, remedy: str) -> LayoutError:
+    who, _, what = what.partition(": ")
+    return Mistake(what=what, remedy=remedy, place=Place.of_author()).error(who)
+
+
 def _check_members(cls: type[Declaration]) -> None:
     """What can be said about each member by itself."""
     for name, value in list(vars(cls).items()):
@@ -174,6 +214,8 @@ def _check_members(cls: type[Declaration]) -> None:
     except ValueError as error:
         what, _, remedy = str(error).partition("; try: ")
         raise _layout_mistake(cls, f"packages: {what}", remedy) from None
+    except LayoutError as error:
+        raise LayoutError(f"layout {cls.__name__!r}: {error}") from error.__cause__
     if not (cls.target is None or isinstance(cls.target, str)):
         raise _layout_mistake(
             cls,
@@ -189,7 +231,7 @@ def _shadows_machinery(name: str) -> bool:
 
 def _is_plain(value: object) -> bool:
     """Neither None nor a method or property with which a subclass extends what layouts do."""
-    return value is not None and not hasattr(value, "__get__")
+    return value is not None and not hasattr(type(value), "__get__")
 
 
 def _tell_apart(cls: type[Declaration]) -> None:

@@ -70,6 +70,12 @@ def _sketch_machine(machine: PlannedMachine) -> dict[str, Any]:
                 "gateway": str(link.gateway) if link.gateway is not None else None,
                 "gateways": [str(one.gateway) for one in link.addressings if one.gateway],
                 "over": list(link.over),
+                "members": [interface for interface, _ in link.members],
+                "asks": [
+                    {"network": str(one.network), "protocol": "dhcp" if one.dhcp else "slaac"}
+                    for one in link.addressings
+                    if one.asks
+                ],
                 "mac": link.mac,
                 "masquerade": link.masquerade,
             }
@@ -130,6 +136,14 @@ def _recall_link(
             if having is None
             else replace(having, secondary_addresses=(*having.secondary_addresses, secondary))
         )
+    for asked in description.get("asks", ()):
+        network, protocol = ip_network(asked["network"]), asked["protocol"]
+        having = families.get(network.version) or PlannedAddressing(
+            network=network, masquerade=description["masquerade"]
+        )
+        families[network.version] = replace(
+            having, dhcp=protocol == "dhcp", slaac=protocol == "slaac"
+        )
     for gateway in map(ip_address, description["gateways"]):
         if gateway.version not in families:  # its address is still to be asked for
             subnets = networks[description["network"]].subnets
@@ -149,6 +163,7 @@ def _recall_link(
         v4=families.get(4),
         v6=families.get(6),
         over=tuple(description["over"]),
+        members=tuple((interface, "") for interface in description.get("members", ())),
         mac=description["mac"],
     )
 

@@ -223,13 +223,15 @@ def _waited(condition: Condition) -> str:
     return f"{condition.kind} {condition.value!r}"
 
 
-def check_target(layout: str, target: str, targets: Targets) -> None:
+def check_target(layout: str, target: str, targets: Targets, place: Place | None = None) -> None:
     """Refuse a target of a whole layout that there is not.
 
+    :param place: where the author chose it; None: nobody did, an option says so.
     :raises LayoutError: it is unknown.
     """
     if target not in targets:
         raise LayoutError(
             f"layout {layout!r}: target {target!r} is unknown;"
-            f" try: one of {', '.join(sorted(targets))}"
+            + (f" declared at {place};" if place is not None else "")
+            + f" try: one of {', '.join(sorted(targets))}"
         )

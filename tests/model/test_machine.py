@@ -11,6 +11,7 @@ from pytest_carthage import (
     Condition,
     Forward,
     Image,
+    LayoutError,
     Limits,
     Machine,
     Network,
@@ -73,7 +74,10 @@ def test_replace_of_dataclasses_works_and_has_its_own_place() -> None:
 
 
 def test_replace_with_an_unknown_argument_is_refused() -> None:
-    with pytest.raises(TypeError, match="host_name"):
+    with pytest.raises(
+        LayoutError,
+        match=r"^machine: it has no argument 'host_name'; declared at .*; try: hostname=; there",
+    ):
         Machine().replace(host_name="api")
 
 
@@ -150,12 +154,27 @@ def test_repr_tells_image_and_interfaces() -> None:
         ({"env": ["A=1"]}, "env=['A=1'] is of a wrong type (list)", 'env={"LANG": "C.UTF-8"}'),
         ({"env": {"": "x"}}, "env has no variable name in ''", 'env={"LANG": "C.UTF-8"}'),
         ({"env": {"A=B": "x"}}, "env has no variable name in 'A=B'", 'env={"LANG": "C.UTF-8"}'),
-        ({"env": {"A\0": "x"}}, "env has no variable name in 'A\\x00'", 'env={"LANG": "C.UTF-8"}'),
         ({"env": {"A": 1}}, "env['A']=1 is of a wrong type (int)", "env={'A': '1'}"),
         (
-            {"env": {"A": "1\0002"}},
-            "env['A']='1\\x002' has a null byte, which ends text",
+            {"env": {"A": "x" * 131_070}},
+            "env['A'] has 131072 bytes with its name, and the kernel takes 131071 for a variable",
             'env={"LANG": "C.UTF-8"}',
+        ),
+        (
+            {"env": {f"A{number:03}": "x" * 100_000 for number in range(30)}},
+            "all of it has 3000420 bytes, and the kernel takes 1835008 beside what else there is",
+            'env={"LANG": "C.UTF-8"}',
+        ),
+        (
+            {"command": ["echo", "x" * 131_072]},
+            f"command: '{'x' * 259}...{'x' * 29}' has 131072 bytes, and the kernel takes"
+            " 131071 for a word",
+            'command=["sleep", "infinity"]',
+        ),
+        (
+            {"command": ["", "x"]},
+            "command: the name of the program is empty",
+            'command=["sleep", "infinity"]',
         ),
         ({"forward": 1}, "forward=1 is of a wrong type (int)", "forward=True"),
         ({"masquerade": 5}, "masquerade=5 is of a wrong type (int)", 'masquerade="eth0"'),

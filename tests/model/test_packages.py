@@ -21,12 +21,16 @@ def test_names_are_kept_in_their_order_and_once() -> None:
 
 
 def test_name_of_no_package_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"'Nginx' is no name of a Debian package; try: Packages"):
+    with pytest.raises(
+        LayoutError,
+        match=r"^packages: 'Nginx' is no name of a Debian package; declared at .*test_packages.py:"
+        r"\d+; try: Packages\(\"nginx\"\), or",
+    ):
         Packages("Nginx")
 
 
 def test_repository_without_a_scheme_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"'apt.example' is no address of a repository; try"):
+    with pytest.raises(LayoutError, match=r"'apt.example' is no address of a repository; decl"):
         Packages(repositories=["apt.example"])
 
 

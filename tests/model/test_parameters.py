@@ -97,8 +97,8 @@ def test_default_counts_as_a_value_and_what_a_factory_makes_is_not_asked() -> No
     assert role_with(int, value=field(default_factory=lambda: 7))().value == 7
 
 
-def test_parameter_that_is_missing_is_told_by_python_itself() -> None:
-    with pytest.raises(TypeError, match="missing 1 required keyword-only argument: 'value'"):
+def test_parameter_that_is_missing_is_refused_where_the_role_is_written() -> None:
+    with pytest.raises(LayoutError, match=r"parameter 'value' is missing; declared at .*py:\d+; "):
         role_with(int)()
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -219,7 +220,11 @@ def test_unknown_target_of_a_layout_is_refused() -> None:
     class Odd(Shop):
         target = "qemu"
 
-    assert message(Odd) == "layout 'Odd': target 'qemu' is unknown; try: one of netns, podman"
+    line = inspect.getsourcelines(Odd)[1]
+    assert message(Odd) == (
+        f"layout 'Odd': target 'qemu' is unknown; declared at here.py:{line};"
+        " try: one of netns, podman"
+    )
 
 
 def test_unknown_target_of_a_machine_is_refused() -> None:

@@ -117,7 +117,7 @@ def test_ipv6_routes_are_found_over_a_network_without_a_subnet_of_it(build: Buil
 
 
 def test_dead_time_that_is_no_longer_than_the_greeting_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"hello_s=4 is not from 1 to below dead_s=4; try"):
+    with pytest.raises(LayoutError, match=r"hello_s=4 is not from 1 to below dead_s=4.*; try"):
         OspfRouter(hello_s=4)
 
 

@@ -72,14 +72,14 @@ def test_certificate_without_an_authority_is_refused() -> None:
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ("CertificateAuthority(days=0)", r"days=0 is not from 1 to 10000; try: days=30"),
+        ("CertificateAuthority(days=0)", r"days=0 is not from 1 to 10000.*; try: days=30"),
         ("CertificateAuthority(name='a\\nb')", r"is not 1 to 64 characters of one line"),
-        ("Certificate(name='ca')", r"name='ca' is not a name for its files; try: name='server'"),
+        ("Certificate(name='ca')", r"name='ca' is not a name for its files"),
         ("Certificate(name='a/b')", r"name='a/b' is not a name for its files"),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused(wrong: str, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(LayoutError, match=told):
         eval(wrong)
 
 

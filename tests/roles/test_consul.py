@@ -87,12 +87,12 @@ def test_data_centre_without_a_server_is_told() -> None:
         one = Machine(BULLSEYE, links={"eth0": lan.at(".1")}, roles=[Consul(server=True)])
         app = Machine(BULLSEYE, links={"eth0": lan.at(".2")}, roles=[Consul(datacenter="moon")])
 
-    with pytest.raises(CreationError, match=r"data centre 'moon' has no server; try: roles="):
+    with pytest.raises(CreationError, match=r"data centre 'moon' has no server.*; try: roles="):
         settings(Lost, "app")
 
 
 def test_name_that_consul_does_not_take_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"datacenter='DC 1' is not made of a-z 0-9 _ -; try: "):
+    with pytest.raises(LayoutError, match=r"datacenter='DC 1' is not made of a-z 0-9 _ -.*; try: "):
         Consul(datacenter="DC 1")
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, ClassVar, Literal, Self, TypeAlias
 
+from pytest_carthage.model.mistakes.declaring import declared
 from pytest_carthage.model.mistakes.place import Place
 
 __all__ = ["Address", "AnyNetwork", "IpConfig", "LinkContext", "V4Config", "V6Config", "Written"]
@@ -95,6 +96,7 @@ class IpConfig:
         return type(self)(**{**values, "place": self.place})
 
 
+@declared("V4Config")
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class V4Config(IpConfig):
     """IPv4 of a network or a link."""
@@ -102,6 +104,7 @@ class V4Config(IpConfig):
     version = 4
 
 
+@declared("V6Config")
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class V6Config(IpConfig):
     """IPv6 of a network or a link."""

@@ -45,8 +45,12 @@ def culprit(error: BaseException, function: object = None) -> Place | None:
             places[_owner(file)] = Place(file=file, line=entry.tb_lineno)
     if (place := places.get("author") or places.get("distribution")) is not None:
         return place
-    code = getattr(inspect.unwrap(function), "__code__", None) if callable(function) else None
-    if code is None or _is_ours(getattr(function, "__module__", "") or ""):
+    try:
+        code = getattr(inspect.unwrap(function), "__code__", None) if callable(function) else None
+        module = str(getattr(function, "__module__", "") or "")
+    except Exception:  # an object of the author's that can be called, and no more
+        return None
+    if code is None or _is_ours(module):
         return None
     return Place(file=code.co_filename, line=code.co_firstlineno)
 
@@ -59,7 +63,10 @@ def described(error: BaseException, function: object = None) -> str:
     place = culprit(error, function)
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    text = str(error).rstrip()
+    try:
+        text = str(error).rstrip()
+    except Exception:  # its own words fail
+        text = ""
     if not isinstance(error, CarthageError | OSError):
         text = f"{type(error).__name__}: {text}".rstrip(": ")
     if place is None:

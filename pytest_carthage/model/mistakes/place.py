@@ -7,8 +7,9 @@ import sys
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
+from types import FrameType
 
-__all__ = ["Place"]
+__all__ = ["Place", "author_frame"]
 
 # Modules whose frames are never the author's own line.
 _PASSED_THROUGH = (
@@ -34,9 +35,7 @@ class Place:
         """The innermost calling line that is not this package's own, or what is said to be it."""
         if (said := _SAID.get()) is not None:
             return said
-        frame = sys._getframe(1)
-        while frame.f_back is not None and _passed_through(frame.f_globals.get("__name__", "")):
-            frame = frame.f_back
+        frame = author_frame()
         return cls(file=frame.f_code.co_filename, line=frame.f_lineno)
 
     @contextlib.contextmanager
@@ -53,6 +52,21 @@ class Place:
 
 
 _SAID: ContextVar[Place | None] = ContextVar("carthage_place", default=None)
+
+
+def author_frame() -> FrameType:
+    """The innermost frame of the caller's that is not this package's own."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and (
+        _is_made(frame) or _passed_through(frame.f_globals.get("__name__", ""))
+    ):
+        frame = frame.f_back
+    return frame
+
+
+def _is_made(frame: FrameType) -> bool:
+    """Whether it runs what a dataclass wrote."""
+    return frame.f_code.co_filename == "<string>" and frame.f_code.co_name == "__init__"
 
 
 def _passed_through(module: str) -> bool:
