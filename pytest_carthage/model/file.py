@@ -9,6 +9,7 @@ from pytest_carthage.model.mistakes.declaring import declaring
 from pytest_carthage.model.mistakes.mistake import Mistake
 from pytest_carthage.model.mistakes.place import Place
 from pytest_carthage.model.mistakes.value import shown
+from pytest_carthage.model.names import is_user
 
 __all__ = ["File"]
 
@@ -60,9 +61,7 @@ def _mistakes(source: object, target: object, mode: object, user: object) -> lis
         mistakes.append((f"target={shown(target)} is no plain path", 'File("...", "/etc/x.conf")'))
     if mode is not None and (type(mode) is not int or not 0 <= mode <= _LAST_MODE):
         mistakes.append((f"mode={shown(mode)} is no permission bits", "mode=0o644"))
-    if user is not None and (
-        not isinstance(user, str) or not user or not user.isprintable() or set(user) & set(" :/")
-    ):
+    if user is not None and not is_user(user):
         mistakes.append((f"user={shown(user)} is no name of a user", 'user="www-data"'))
     return mistakes
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from pytest_carthage.model.mistakes.declaring import declared
 from pytest_carthage.model.mistakes.mistake import Mistake
 from pytest_carthage.model.mistakes.place import Place
+from pytest_carthage.model.mistakes.value import shown
 from pytest_carthage.model.network import Address
 
 __all__ = ["Destination", "Forward"]
@@ -50,6 +51,14 @@ class Forward:
         """What is wrong with it, whatever the machine is."""
         mistakes: list[tuple[str, str]] = []
         to: object = self.to
+        interface: object = self.interface
+        if not isinstance(interface, str) or not interface:
+            mistakes.append(
+                (
+                    f"forward: {shown(interface)} is no name of an interface",
+                    'Forward("eth0", 80, to="web")',
+                )
+            )
         for name in ("port", "to_port"):
             value = getattr(self, name)
             if value is None and name == "to_port":

@@ -465,7 +465,7 @@ def _beside(path: object, argument: str = "path") -> Path:
 
     :raises LayoutError: it is no path.
     """
-    if not isinstance(path, str | Path) or not str(path):
+    if not isinstance(path, str | Path) or not str(path) or not str(path).isprintable():
         raise _refused(
             f"{argument}={shown(path)} is no path", f'{argument}="a path from the folder of it"'
         )

@@ -16,10 +16,16 @@ from pytest_carthage.model.mistakes.declaring import declared, declaring
 from pytest_carthage.model.mistakes.mistake import Mistake
 from pytest_carthage.model.mistakes.place import Place
 from pytest_carthage.model.mistakes.value import shown
-from pytest_carthage.model.names import interface_mistake, is_group
+from pytest_carthage.model.names import (
+    group_mistake,
+    interface_mistake,
+    inventory_mistake,
+    is_user,
+)
 from pytest_carthage.model.network import Address, NetworkConfig, NetworkLink
 from pytest_carthage.model.role import Role, distinct
 from pytest_carthage.model.strings import variables_mistake, words_mistake
+from pytest_carthage.model.variables import variable_mistake
 
 __all__ = [
     "Condition",
@@ -285,7 +291,7 @@ class Machine:
             "capabilities": reading.capabilities(capabilities),
             "devices": reading.devices(devices),
             "groups": reading.groups(groups),
-            "variables": reading.mapping("variables", variables, 'variables={"tier": "front"}'),
+            "variables": reading.variables(variables),
             "inventory_hostname": reading.inventory_hostname(inventory_hostname),
             "after": reading.several("after", after, str | Machine, "after=[db]"),
         }
@@ -547,6 +553,9 @@ class _Reading:
         given = self.several("wait_for", conditions, Condition, example)
         for condition in given:
             value = condition.value
+            user: object = condition.user
+            if user is not None and (not isinstance(user, str) or not is_user(user)):
+                self.mistake(f"wait_for: user {shown(user)} is no name of a user", 'user="www"')
             if condition.kind == "rebooted":
                 self.mistake(
                     "wait_for: a machine that is new has not rebooted",
@@ -623,12 +632,20 @@ class _Reading:
                 )
         return given
 
+    def variables(self, variables: object) -> Mapping[str, Any]:
+        example = 'variables={"tier": "front"}'
+        read = self.mapping("variables", variables, example)
+        for name, value in read.items():
+            if (wrong := variable_mistake(name, value)) is not None:
+                self.mistake(f"variable {shown(name)} {wrong}", example)
+        return read
+
     def groups(self, groups: object) -> tuple[str, ...]:
         given = self.several("groups", groups, str, 'groups=["web"]')
         for group in given:
-            if not is_group(group):
+            if (wrong := group_mistake(group)) is not None:
                 self.mistake(
-                    f"group {group!r} is not a name that Ansible takes",
+                    f"group {group!r} {wrong}",
                     f'groups=["{re.sub("[^A-Za-z0-9_]", "_", group) or "web"}"]',
                 )
         return given
@@ -636,9 +653,8 @@ class _Reading:
     def inventory_hostname(self, name: str | None) -> str | None:
         remedy = 'inventory_hostname="web1.prod.example"'
         text = self.text("inventory_hostname", name, remedy)
-        # what patterns and lists of hosts are written with
-        if text is not None and re.search(r"[\s,:!&~@#*?\[\]]", text):
-            self.mistake(f"inventory_hostname {text!r} is not a name that Ansible takes", remedy)
+        if text is not None and (wrong := inventory_mistake(text)) is not None:
+            self.mistake(f"inventory_hostname {shown(text)} {wrong}", remedy)
         return text
 
     def mapping(self, argument: str, value: object, remedy: str) -> Mapping[str, Any]:

@@ -29,6 +29,7 @@ from pytest_carthage.model.addresses.resolution import (
 from pytest_carthage.model.mistakes.declaring import declaring
 from pytest_carthage.model.mistakes.mistake import Mistake
 from pytest_carthage.model.mistakes.place import Place
+from pytest_carthage.model.names import host_mistake
 
 __all__ = [
     "Address",
@@ -516,9 +517,7 @@ class NetworkLink:
                     )
                 )
         called = self.dns_name
-        if called is not None and (
-            not is_domain(called) or called.lower().partition(".")[0] == "localhost"
-        ):
+        if called is not None and (not is_domain(called) or host_mistake(called) is not None):
             wrong_values.append(
                 WrongValue(
                     f"dns_name {called!r} is no name for the DNS", 'dns_name="www.prod.example"'

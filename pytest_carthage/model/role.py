@@ -18,7 +18,7 @@ from pytest_carthage.model.mistakes.declaring import refusal_of_call
 from pytest_carthage.model.mistakes.mistake import Mistake
 from pytest_carthage.model.mistakes.place import Place
 from pytest_carthage.model.mistakes.value import Unreadable, probed
-from pytest_carthage.model.names import interface_mistake, is_group, is_package
+from pytest_carthage.model.names import group_mistake, interface_mistake, is_package
 from pytest_carthage.model.network import NetworkLink
 from pytest_carthage.model.parameters import Parameters, check_parameters, inherit_annotations
 from pytest_carthage.model.task import Step, Task
@@ -351,9 +351,10 @@ def _mistakes(role: Role) -> Iterator[tuple[str, str]]:
             if not isinstance(entry, str) or not entry:
                 yield f"has {entry!r} in {attribute}, which is no name", f"{attribute} = {example}"
     for group in _listed(role.groups):
-        if isinstance(group, str) and group and not is_group(group):
+        wrong = group_mistake(group)
+        if isinstance(group, str) and group and wrong is not None:
             yield (
-                f"has {group!r} in groups, which is not a name that Ansible takes",
+                f"has {group!r} in groups, which {wrong}",
                 f'groups = ("{re.sub("[^A-Za-z0-9_]", "_", group)}",)',
             )
     for capability in _listed(role.uses):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,6 +17,7 @@ from pytest_carthage.model.mistakes.declaring import unforeseen
 from pytest_carthage.model.mistakes.mistake import Mistake
 from pytest_carthage.model.mistakes.place import Place
 from pytest_carthage.model.mistakes.value import shown
+from pytest_carthage.model.names import member_mistake
 from pytest_carthage.model.network import Network
 from pytest_carthage.model.packages import Packages
 from pytest_carthage.planning.rules import Decided, Neighbourhood, decide
@@ -196,6 +198,11 @@ def _check_members(cls: type[Declaration]) -> None:
                 remedy=f"{kind}_{name.lstrip('_')} = ...",
                 place=value.place,
             ).error(subject)
+        # machines have rules of their own, which are narrower
+        if not isinstance(value, Machine) and (wrong := member_mistake(name)) is not None:
+            raise Mistake(
+                what=f"the {kind}'s name {wrong}", remedy=f"{kind}_1 = ...", place=value.place
+            ).error(subject)
         for mistake in value.mistakes:
             raise mistake.error(subject)
         if isinstance(value, Network) and value.name != name:
@@ -226,7 +233,9 @@ def _check_members(cls: type[Declaration]) -> None:
 
 
 def _shadows_machinery(name: str) -> bool:
-    return not name.startswith("_") and any(name in vars(base) for base in _MACHINERY)
+    return not name.startswith("_") and any(
+        name in vars(base) or name in inspect.get_annotations(base) for base in _MACHINERY
+    )
 
 
 def _is_plain(value: object) -> bool:

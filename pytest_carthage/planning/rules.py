@@ -20,6 +20,7 @@ from pytest_carthage.model.forward import Forward
 from pytest_carthage.model.machine import Machine
 from pytest_carthage.model.mistakes.mistake import Mistake
 from pytest_carthage.model.mistakes.place import Place
+from pytest_carthage.model.names import host_mistake, inventory_mistake
 from pytest_carthage.model.network import Address, AnyNetwork, Network
 from pytest_carthage.model.role import several
 from pytest_carthage.planning.linking import DecidedLink, Pools, decide_links, refuse_nobody
@@ -228,6 +229,7 @@ def _claim_names(name: str, machine: Machine, around: Neighbourhood) -> str:
             f'hostname="{re.sub("[^A-Za-z0-9]+", "-", hostname).strip("-") or "web"}"',
             machine.place,
         )
+    _refuse_reserved(name, hostname, machine, around)
     for claimed in dict.fromkeys((hostname.lower(), name.lower())):
         other = around.names.setdefault(claimed, name)
         if other != name:
@@ -247,6 +249,30 @@ def _claim_names(name: str, machine: Machine, around: Neighbourhood) -> str:
                 machine.place,
             )
     return hostname
+
+
+def _refuse_reserved(name: str, hostname: str, machine: Machine, around: Neighbourhood) -> None:
+    """Names that mean something else to who looks them up, or to Ansible."""
+    if name[-1] in "-." or ".." in name:
+        raise around.error(
+            name,
+            "the machine's name ends with - or ., or has .. in it, and cannot be looked up",
+            f"{name.strip('-.').replace('..', '.')!r}",
+            machine.place,
+        )
+    for title, looked_up, remedy in (
+        ("host name", hostname, f'hostname="{name}-1"'),
+        ("the machine's name", name, f"'{name}-1'"),
+    ):
+        if (wrong := host_mistake(looked_up)) is not None:
+            raise around.error(name, f"{title} {looked_up!r} {wrong}", remedy, machine.place)
+    if machine.inventory_hostname is None and (wrong := inventory_mistake(name)) is not None:
+        raise around.error(
+            name,
+            f"the machine's name {wrong}",
+            f'inventory_hostname="{name}-1", or another name',
+            machine.place,
+        )
 
 
 def _refuse_borrowed_names(machines: Mapping[str, Machine], around: Neighbourhood) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+Declare = Callable[[str], dict[str, object]]
 Refused = Callable[[str], str]
 
 LONG = "a" * 64
@@ -691,3 +692,84 @@ def test_faulty_network_that_is_used_outside_a_layout_is_refused(refused: Refuse
         "network '': subnet '10.0.0.1/24' has host bits set; declared at conftest.py:1;"
         ' try: Network("10.0.0.0/24")'
     )
+
+
+HERE = "means this computer itself, wherever it is asked for (RFC 6761)"
+
+
+@pytest.mark.parametrize(
+    ("name", "what", "remedy"),
+    [
+        (
+            "all",
+            "the machine's name is what Ansible calls all hosts",
+            'inventory_hostname="all-1", or another name',
+        ),
+        (
+            "ungrouped",
+            "the machine's name is what Ansible calls the hosts of no group",
+            'inventory_hostname="ungrouped-1", or another name',
+        ),
+        ("localhost", f"host name 'localhost' {HERE}", 'hostname="localhost-1"'),
+        (
+            "10",
+            "host name '10' ends as an address does, and programs take it for one",
+            'hostname="10-1"',
+        ),
+        (
+            "xn--a",
+            "host name 'xn--a' has 'xn--a', which is no word in Punycode (RFC 3492)",
+            'hostname="xn--a-1"',
+        ),
+        (
+            "web-",
+            "the machine's name ends with - or ., or has .. in it, and cannot be looked up",
+            "'web'",
+        ),
+        (
+            "web..1",
+            "host name 'web..1' is not made of letters, digits and inner hyphens",
+            'hostname="web-1"',
+        ),
+    ],
+)
+def test_machine_is_not_called_what_means_something_else(
+    refused: Refused, name: str, what: str, remedy: str
+) -> None:
+    assert refused(f"Layout.of('Shop', {{{name!r}: Machine()}})") == (
+        f"machine {name!r} of layout 'Shop': {what}; declared at conftest.py:1; try: {remedy}"
+    )
+
+
+def test_machine_called_all_is_there_with_another_name_for_ansible(declare: Declare) -> None:
+    declare("Layout.of('Shop', {'all': Machine(inventory_hostname='all-1')})")
+
+
+@pytest.mark.parametrize("name", ["aio", "portal", "add", "fixture", "plan", "machines", "name"])
+def test_member_is_not_called_as_what_every_layout_has(refused: Refused, name: str) -> None:
+    assert refused(f"class Shop(Layout):\n    {name} = Machine()") == (
+        f"machine {name!r} of layout 'Shop': a member cannot be called {name!r}, layouts use that"
+        f" name themselves; declared at conftest.py:2; try: machine_{name} = ..."
+    )
+
+
+@pytest.mark.parametrize("name", ["a/b", "../x", "a b", "\x1b[2J"])
+def test_network_has_no_name_that_leads_elsewhere(refused: Refused, name: str) -> None:
+    message = refused(f"Layout.of('Shop', {{{name!r}: Network()}})")
+    assert "letters, digits and inner _ . -" in message or "is no name of a member" in message
+    assert message.endswith(
+        ("; try: network_1 = ...", '; try: Layout.of("Shop", {"lan": Network(...)})')
+    )
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "", "x" * 201, "a b", "\x1b"])
+def test_layout_has_no_name_that_leads_elsewhere(refused: Refused, name: str) -> None:
+    assert "is no name for a class; declared at conftest.py:1; try: Layout.of(" in refused(
+        f"Layout.of({name!r}, {{}})"
+    )
+
+
+def test_name_that_is_endless_is_told_in_short(refused: Refused) -> None:
+    message = refused("Layout.of('Shop', {'web': Machine(links={'eth0': 'x' * 200_000})})")
+    assert len(message) < 3000
+    assert message.startswith("machine 'web' of layout 'Shop': interface 'eth0' is 'xxx")

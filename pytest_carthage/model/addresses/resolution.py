@@ -26,6 +26,7 @@ from pytest_carthage.model.addresses.ipconfig import (
     LinkContext,
 )
 from pytest_carthage.model.mistakes.culprit import described
+from pytest_carthage.model.mistakes.value import Unreadable, readable
 
 __all__ = [
     "Interface",
@@ -161,7 +162,12 @@ def _called(name: str, function: Computed, context: LinkContext) -> Any:
     :raises WrongValue: it failed.
     """
     try:
-        return function(context)
+        return readable(function(context))
+    except Unreadable as error:
+        raise WrongValue(
+            f"the function for {name} gave something else: {error}",
+            f"a function of a LinkContext that gives the {name}",
+        ) from error.__cause__
     except Exception as error:
         raise WrongValue(
             f"the function for {name} failed: {described(error, function)}",

@@ -28,6 +28,15 @@ class Mistake:
 
     def error(self, who: str) -> LayoutError:
         """The error to raise; ``who`` as in ``"network 'lan' of layout 'Shop'"``."""
-        made = LayoutError(f"{who}: {self.what}; declared at {self.place}; try: {self.remedy}")
+        what, remedy = _short(self.what), _short(self.remedy)
+        made = LayoutError(f"{who}: {what}; declared at {self.place}; try: {remedy}")
         made.__cause__ = self.cause
         return made
+
+
+def _short(text: str) -> str:
+    """A sentence, of which the middle is left out where a value made it endless."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]}...{text[-_LONGEST // 2 :]}"
+
+
+_LONGEST = 1200
