@@ -30,6 +30,7 @@ A message says who, what was tried, what was seen and what to do.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,7 @@ __all__ = [
     "TaskError",
     "TimeLimitError",
     "UnsupportedError",
+    "brief",
     "first_line",
     "printable",
 ]
@@ -231,6 +233,18 @@ def printable(text: str) -> str:
     if text.isprintable():
         return str(text)
     return "".join(one if one in "\n\t" or one.isprintable() else ascii(one)[1:-1] for one in text)
+
+
+#: what leads to an environment that is about to go
+_HINTS = re.compile(r"; (?:log: \S+|try: pytest-carthage (?:logs|shell|exec) [^;]*)(?=;|$)")
+
+
+def brief(message: str) -> str:
+    """The first line of a message, for who reads it when the environment is gone: without what
+    leads there.
+    """
+    line = message.strip().partition("\n")[0]
+    return _HINTS.sub("", line).removesuffix("; it printed last:")
 
 
 def first_line(error: BaseException) -> str:

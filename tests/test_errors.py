@@ -10,6 +10,7 @@ from pytest_carthage.errors import (
     CreationError,
     HostError,
     Problem,
+    brief,
     first_line,
     printable,
 )
@@ -80,3 +81,20 @@ def test_problems_of_a_host_do_not_act_on_a_terminal() -> None:
 def test_text_that_can_be_printed_stays_as_it_is() -> None:
     text = "Größe 中文 😀 \\x1b\n\tx"
     assert printable(text) == text
+
+
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [
+        (
+            "no port 80; log: /s/web.log; try: pytest-carthage logs web; it printed last:\n  x",
+            "no port 80",
+        ),
+        ("no JSON; try: pytest-carthage shell web", "no JSON"),
+        ("it is stopped; try: start()", "it is stopped; try: start()"),
+        ("no room; try: pytest-carthage images gc", "no room; try: pytest-carthage images gc"),
+        ("", ""),
+    ],
+)
+def test_brief_message_leads_to_nothing_that_goes(message: str, line: str) -> None:
+    assert brief(message) == line

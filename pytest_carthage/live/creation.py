@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from pytest_carthage import clock
-from pytest_carthage.errors import BlockedError, CarthageError, CreationError
+from pytest_carthage.errors import BlockedError, CarthageError, CreationError, brief
 from pytest_carthage.images.policy import Policy
 from pytest_carthage.live.machines.machine import AsyncMachine
 from pytest_carthage.live.openings.mirror import Mirror
@@ -150,7 +150,7 @@ class Creation:
                 raise
             failure = self._failure(planned, error)
             self._resolutions.forget(planned.name)
-            tell(planned.name, "failed", str(failure).splitlines()[0], begin)
+            tell(planned.name, "failed", brief(str(failure)), begin)
             if failure is error:
                 raise
             raise failure from error

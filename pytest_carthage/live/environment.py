@@ -18,6 +18,7 @@ from pytest_carthage.live.announcements import Announcements
 from pytest_carthage.live.contexts import Contexts
 from pytest_carthage.live.creation import Creation
 from pytest_carthage.live.faults.disturbance import AsyncDisturbance
+from pytest_carthage.live.machines.circumstances import circumstances
 from pytest_carthage.live.machines.machine import AsyncMachine
 from pytest_carthage.live.membership import Membership
 from pytest_carthage.live.openings.mirror import Mirror
@@ -136,7 +137,7 @@ class AsyncLayout(LayoutOperations):
         :param subscribers: are told what becomes known of the links.
         :param policy: what builds of images may do.
         :param prologue: is called when there are networks, and no machines yet.
-        :param autopsy: looks at what a failure left, before it is destroyed.
+        :param autopsy: looks at what a failure left, before it is destroyed; or keeps it.
         :raises HostError: this host lacks something; nothing was created. What it is only expected
             to lack is told.
         :raises CreationError: with the first cause; what waited for it is not told of.
@@ -180,7 +181,8 @@ class AsyncLayout(LayoutOperations):
                 with contextlib.suppress(Exception):
                     await autopsy(environment)
             await asyncio.shield(environment.close())
-            environment.tell("", "failed", "destroyed", begin)
+            remains = "kept, as far as it stands" if environment._stays else "destroyed"
+            environment.tell("", "failed", remains, begin)
             raise
         environment.tell("", "done", f"{len(plan.machines)} machines", begin)
         return environment
@@ -200,6 +202,10 @@ class AsyncLayout(LayoutOperations):
     def disturbances(self) -> Sequence[AsyncDisturbance]:
         """Every fault that was begun, also those that are healed."""
         return tuple(self._rooms.faults.begun)
+
+    async def circumstances(self, since_s: float) -> Sequence[str]:
+        """What went on since a UNIX time that may be why something has failed."""
+        return await circumstances(self._rooms, self.handles(), since_s)
 
     def _take_in(self, machine: AsyncMachine) -> None:
         self.machines[machine.name] = machine
@@ -287,6 +293,23 @@ class AsyncLayout(LayoutOperations):
         self._stays = True
         self.closed = True
         await self._lifetime.aclose()
+
+    @on_core
+    async def keep_remains(self, *, for_s: float | None) -> Sequence[str]:
+        """As :meth:`keep`, of what a build that failed has left, if a machine of it lives.
+
+        Returns names of those machines; none: nothing is kept.
+        """
+        reply, _ = await self.fabric.request("status")
+        living = [
+            name
+            for name, machine in reply["machines"].items()
+            if machine["pid"] is not None or machine["asleep"]
+        ]
+        if living:
+            self._announcements.hand_over()
+            await self.keep(for_s=for_s)
+        return living
 
     async def _let_go(self) -> None:
         if not self._stays:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -10,11 +10,14 @@ import pytest
 from pytest_carthage.channels.log import size_of_logs
 from pytest_carthage.errors import HostError
 from pytest_carthage.plugin import tracebacks
+from pytest_carthage.plugin.again import again
 from pytest_carthage.plugin.causes import Causes, reason
 from pytest_carthage.plugin.environments import Environments, Live
+from pytest_carthage.plugin.rewording import reword
 from pytest_carthage.plugin.settings import settings_of
 from pytest_carthage.plugin.workplace import Workplace
 from pytest_carthage.report.bundle import Failure, Shelf, prune
+from pytest_carthage.report.kept import age
 from pytest_carthage.state import places
 
 __all__ = ["Bundles", "shelf_of"]
@@ -66,7 +69,7 @@ class Bundles:
         if call.when == "setup":
             self._began = {item.nodeid: call.start}
         if call.excinfo is not None and not self._full_trace:
-            tracebacks.shorten(call.excinfo)
+            call.excinfo = tracebacks.shorten(call.excinfo)
         report = yield
         if call.excinfo is not None and isinstance(call.excinfo.value.__context__, HostError):
             vars(report)["carthage_lacks"] = str(call.excinfo.value)
@@ -87,7 +90,8 @@ class Bundles:
     ) -> None:
         cause = self._causes.of(call.excinfo.value) if call.excinfo is not None else None
         former = [cause.former] if cause is not None and cause.former is not None else []
-        if not used and not former:
+        names = [*former, *(live.environment.name for live in used)]
+        if not names:
             return
         failure = Failure(
             test=item.nodeid,
@@ -97,9 +101,12 @@ class Bundles:
             error=report.longreprtext,
             run=self._workplace.settings.run,
             logs=self._logs,
+            again=again(item.config, item.nodeid),
+            stays=[name for name in names if self._environments.stays(name)],
+            kept=self._kept(item, names),
         )
         try:
-            folder = self._workplace.portal.call(
+            bundle = self._workplace.portal.call(
                 self._shelf.collect,
                 failure,
                 [live.environment for live in used],
@@ -110,4 +117,24 @@ class Bundles:
         except Exception as error:  # an observer must not change what it observes
             report.sections.append(("carthage", f"no artifacts: {reason(error)}"))
             return
-        report.sections.append(("carthage", f"artifacts: {folder}"))
+        reword(report, bundle.whereabouts)
+        lines = [*bundle.meanwhile, f"artifacts: {bundle.folder}"]
+        report.sections.append(("carthage", "\n".join(lines)))
+
+    def _kept(self, item: pytest.Item, names: Sequence[str]) -> list[str]:
+        """What stays of the environments of a failed test, and how to have it stay."""
+        settings = self._workplace.settings
+        lines = [
+            f"{name} stays for {age(settings.keep_for_s)} when pytest has ended; get in: "
+            f"pytest-carthage shell {name}/MACHINE; remove: pytest-carthage rm {name}"
+            for name in names
+            if self._environments.stays(name)
+        ]
+        gone = [name for name in names if not self._environments.stays(name)]
+        if gone and (settings.keep or settings.keep_on_fail):
+            lines += [f"nothing of {name}: {self._environments.unkept(name)}" for name in gone]
+        elif gone:
+            lines.append(
+                f"nothing; to have it stay: {again(item.config, item.nodeid)} --keep-on-fail"
+            )
+        return lines

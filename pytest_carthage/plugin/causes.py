@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import pytest
 
-from pytest_carthage.errors import CarthageError, HostError, first_line
+from pytest_carthage.errors import CarthageError, HostError, brief, first_line
 from pytest_carthage.plugin import blocked, tracebacks
 from pytest_carthage.plugin.settings import settings_of
 
@@ -81,11 +81,13 @@ class Causes:
         *,
         former: str | None = None,
         test: str | None = None,
+        remark: str = "",
     ) -> NoReturn:
         """Have the test that wants it fail, or be skipped where this host lacks what it needs.
 
         :param former: environment that is gone by now, and was looked at before.
         :param test: node id of who met it; None: of the test that pytest is at.
+        :param remark: lines that come after the message.
         :raises pytest.fail.Exception: the message says all.
         :raises pytest.skip.Exception: this host lacks something.
         """
@@ -99,7 +101,7 @@ class Causes:
             _raise(failure, None)
         message = str(error)
         self.fail(
-            message if subject in message else f"{subject}: {message}",
+            (message if subject in message else f"{subject}: {message}") + remark,
             error,
             subject=subject,
             former=former,
@@ -187,8 +189,8 @@ def current_test() -> str:
 def reason(error: BaseException) -> str:
     """Write an error in one line."""
     if isinstance(error, pytest.fail.Exception):
-        return str(error).strip().partition("\n")[0] or type(error).__name__
-    return first_line(error)
+        return brief(str(error)) or type(error).__name__
+    return brief(first_line(error))
 
 
 def _raise(failure: BaseException, cause: Exception | None) -> NoReturn:

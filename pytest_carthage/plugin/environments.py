@@ -83,6 +83,9 @@ class Environments:
         self.live: list[Live] = []
         #: environments that stay for the sake of failed tests, each with those
         self._kept: dict[str, set[str]] = {}
+        #: layouts that were not built to what is said of what is kept of them, or why nothing is
+        self._remarks: dict[str, str] = {}
+        self._unkept: dict[str, str] = {}
         #: what those cost that come again and again
         self.tally = Tally()
         #: stages that were looked at, and why they are refused, if they are
@@ -93,6 +96,12 @@ class Environments:
     def used_by(self, item: pytest.Item) -> list[Live]:
         """Those that a test uses, be it by way of other fixtures."""
         return [live for live in self.live if self._askers.uses(item, live.definition)]
+
+    def stays(self, name: str) -> bool:
+        """Whether the environment of a test that has failed outlives the session."""
+        settings = self._workplace.settings
+        is_live = any(live.environment.name == name for live in self.live)
+        return name in self._kept or (is_live and (settings.keep or settings.keep_on_fail))
 
     @property
     def gates(self) -> Iterator[AsyncGate]:
@@ -154,12 +163,13 @@ class Environments:
             with self.tally.building(plan.layout, request.scope):
                 environment = self._stand(plan, name, layout, request)
         except CarthageError as error:
-            self._causes.refuse(subject, error, former=name)
+            self._causes.refuse(subject, error, former=name, remark=self._remark(name))
         except Exception as error:
             if isinstance(error, OSError) and (full := places.lack_of_space()):
                 shortage = StateError(full)
                 shortage.__cause__ = error
-                self._causes.refuse(subject, shortage, former=name)
+                remark = self._remark(name)
+                self._causes.refuse(subject, shortage, former=name, remark=remark)
             self._causes.remember(subject, error, former=name)
             raise
         live = Live(
@@ -291,9 +301,43 @@ class Environments:
         return [_subscriber(hook)] if hook.get_hookimpls() else []
 
     async def _foresee(self, environment: AsyncLayout) -> None:
-        """Look at what a failed build leaves, before it is destroyed."""
-        async with asyncio.timeout(_AUTOPSY_S):
-            await self._shelf.foresee(current_test(), environment, since_s=0.0)
+        """Look at what a failed build leaves, before it is destroyed, or keep it."""
+        try:
+            async with asyncio.timeout(_AUTOPSY_S):
+                await self._shelf.foresee(current_test(), environment, since_s=0.0)
+        finally:
+            if self._workplace.settings.keep or self._workplace.settings.keep_on_fail:
+                await self._keep_remains(environment)
+
+    async def _keep_remains(self, environment: AsyncLayout) -> None:
+        name = environment.name
+        try:
+            for_s = self._workplace.settings.keep_for_s
+            living = await environment.keep_remains(for_s=for_s)
+        except CarthageError as error:
+            self._unkept[name] = f"keeping it failed: {error}"
+            return
+        if living:
+            self._kept[name] = {current_test()}
+            self._remarks[name] = (
+                f"\nkept, as far as it stands: pytest-carthage shell {name}/{living[0]} (or exec, "
+                f"logs); remove: pytest-carthage rm {name}"
+            )
+
+    def _remark(self, name: str | None) -> str:
+        """What has become of a layout that was not built, where somebody wanted it kept."""
+        settings = self._workplace.settings
+        if not settings.keep and not settings.keep_on_fail:
+            return ""
+        if name in self._remarks:
+            return self._remarks[name]
+        return f"\nnothing is kept: {self.unkept(name)}"
+
+    def unkept(self, name: str | None) -> str:
+        """Why nothing is kept of a layout that was not built."""
+        if name is None:
+            return "nothing was built"
+        return self._unkept.get(name, "none of its machines came to life")
 
     @property
     def _worker(self) -> Mapping[str, str]:

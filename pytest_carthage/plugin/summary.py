@@ -56,21 +56,24 @@ def _write_kept(terminal: pytest.TerminalReporter) -> None:
     if hasattr(config, "workerinput"):
         return
     settings = settings_of(config)
-    # the run's folder is that of all workers, also of those that were killed
-    if not run_exists(settings.run):
-        return
-    from pytest_carthage.state.listing import list_environments
-
-    kept = [
-        environment
-        for environment in list_environments()
-        if environment.run == settings.run and environment.kept
-    ]
-    if not kept:
-        return
-    terminal.section("kept environments")
+    kept = _kept(settings.run)
+    has_failed = any(terminal.stats.get(outcome) for outcome in ("failed", "error"))
+    if kept or (has_failed and settings.keep_on_fail):
+        terminal.section("kept environments")
+    if not kept and has_failed and settings.keep_on_fail:
+        terminal.write_line("none: what failed used no layout that came to life")
     for environment in kept:
         _write_environment(terminal, environment)
+
+
+def _kept(run: str) -> list[Listed]:
+    """What stays of a run."""
+    # its folder is that of all workers, also of those that were killed
+    if not run_exists(run):
+        return []
+    from pytest_carthage.state.listing import list_environments
+
+    return [each for each in list_environments() if each.run == run and each.kept]
 
 
 def _write_environment(terminal: pytest.TerminalReporter, environment: Listed) -> None:

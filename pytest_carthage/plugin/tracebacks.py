@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import dis
 import inspect
+import sysconfig
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -31,6 +34,11 @@ _HIDDEN = (
     ),
     contextlib.__file__,
 )
+_STDLIB = sysconfig.get_path("stdlib") + "/"
+#: folders below that which are others'
+_PACKAGES = ("/site-packages/", "/dist-packages/")
+#: of a ``raise`` statement
+_RAISE = dis.opmap["RAISE_VARARGS"]
 
 
 def begin_in(error: BaseException, function: Callable[..., Any]) -> None:
@@ -44,18 +52,17 @@ def begin_in(error: BaseException, function: Callable[..., Any]) -> None:
         entry = entry.tb_next
 
 
-def shorten(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+def shorten(excinfo: pytest.ExceptionInfo[BaseException]) -> pytest.ExceptionInfo[BaseException]:
     """Leave out this package's frames from an error that it raised on purpose.
 
-    Its message says what a person needs; so do the author's own frames.
+    Its message says what a person needs; so do the author's own frames, the last of which is where
+    a debugger begins.
     """
     error = excinfo.value
-    if not _is_on_purpose(error):
-        return
     kept = _without_ours(error.__traceback__)
-    if kept is not None:
-        error.__traceback__ = kept
-        excinfo.traceback = type(excinfo.traceback)(kept)
+    if kept is None or not _is_on_purpose(error):
+        return excinfo
+    error.__traceback__ = kept
     # what it was mapped from says the same in a library's words, unless it is an author's
     error.__suppress_context__ = True
     cause = error.__cause__
@@ -63,6 +70,7 @@ def shorten(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         error.__cause__ = None
     elif cause is not None:
         cause.__traceback__ = _without_ours(cause.__traceback__) or cause.__traceback__
+    return pytest.ExceptionInfo.from_exc_info((type(error), error, kept))
 
 
 def of_author(error: BaseException) -> str:
@@ -78,19 +86,46 @@ def of_author(error: BaseException) -> str:
 
 
 def _is_on_purpose(error: BaseException) -> bool:
-    """Whether it is ours, or one of Python's own that tells of a machine or layout."""
+    """Whether it is ours, or one of Python's own that was raised here, or by the system for us.
+
+    What a line of ours has met that it should not (``None.x``, a key that is not there) is shown
+    with that line.
+    """
     if isinstance(error, CarthageError):
         return True
-    return isinstance(error, OSError | AssertionError) and "layout '" in str(error)
+    entries = list(_entries(error.__traceback__))
+    if not entries or not entries[-1].is_under_ours:
+        return False
+    last = entries[-1].entry
+    is_raised = last.tb_frame.f_code.co_code[last.tb_lasti] == _RAISE
+    return isinstance(error, OSError) or (is_raised and entries[-1].is_ours)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One entry of a traceback."""
+
+    entry: TracebackType
+    #: whether it is of this package, or of what carries it out
+    is_ours: bool
+    #: whether it is that, or was called by it and is no author's
+    is_under_ours: bool
+
+
+def _entries(entry: TracebackType | None) -> Iterator[_Entry]:
+    is_under_ours = False
+    while entry is not None:
+        file = entry.tb_frame.f_code.co_filename
+        is_ours = file.startswith(_HIDDEN)
+        is_library = file.startswith(_STDLIB) and not any(part in file for part in _PACKAGES)
+        is_under_ours = is_ours or (is_under_ours and is_library)
+        yield _Entry(entry, is_ours, is_under_ours)
+        entry = entry.tb_next
 
 
 def _without_ours(entry: TracebackType | None) -> TracebackType | None:
     """Copy a traceback but for our own entries (pytest cuts the chain itself, not a list)."""
-    entries: list[TracebackType] = []
-    while entry is not None:
-        if not entry.tb_frame.f_code.co_filename.startswith(_HIDDEN):
-            entries.append(entry)
-        entry = entry.tb_next
+    entries = [each.entry for each in _entries(entry) if not each.is_under_ours]
     kept: TracebackType | None = None
     for each in reversed(entries):
         kept = TracebackType(kept, each.tb_frame, each.tb_lasti, each.tb_lineno)

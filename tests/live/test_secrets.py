@@ -36,7 +36,7 @@ def _collected(environment: Layout, recorder: Recorder, folder: Path) -> str:
     failure = Failure(test="t", phase="call", began_s=0, ended_s=9e9, error="E assert 0", run="r")
 
     async def collect() -> Path:
-        return await Shelf(folder).collect(failure, [environment.aio], recorder)
+        return (await Shelf(folder).collect(failure, [environment.aio], recorder)).folder
 
     made = environment.aio.portal.call(collect)
     files = [path for path in made.rglob("*") if path.is_file()]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
+import sys
 
 from tests.plugin.conftest import Suite
 
@@ -62,6 +64,79 @@ def test_bundle_has_the_commands_of_this_test_only(suite: Suite) -> None:
     assert command["command"] == ["sh", "-c", "exit 3"]
     assert command["status"] == 3
     assert command["duration_s"] > 0
+
+
+def test_summary_is_the_first_page(suite: Suite) -> None:
+    suite.write(
+        test_it="""
+        def test_bad(pair):
+            pair.one.run("echo said >> /proc/1/fd/1")
+            pair.two.run("echo secret", secret=True)
+            with pair.partition(pair.one, pair.two):
+                assert pair.one.run("exit 7", check=False).ok, "no answer"
+        """
+    )
+    result = suite.run("--carthage-artifacts=out", "--carthage-name=first", "-k", "bad")
+    result.assert_outcomes(failed=1)
+    text = (suite.path / "out/test_it.py.test_bad/summary.txt").read_text()
+    assert text.startswith("test_it.py::test_bad failed in its call, ")
+    assert "  E           AssertionError: no answer\n" in text
+    assert "what went on meanwhile:\n  in force from " in text
+    assert " $ exit 7: status 7 after " in text
+    assert "last lines of its log:\n      said\n" in text
+    assert " $ echo secret: status 0 after " in text
+    command = "--carthage-artifacts=out --carthage-name=first test_it.py::test_bad"
+    assert f"again:\n  cd {suite.path} && pytest " in text
+    assert f"{command}\n\nkept:\n  nothing; to have it stay: cd " in text
+    assert f"{command} --keep-on-fail\n" in text
+    # the command does what it says
+    line = text.partition("again:\n  ")[2].partition("\n")[0]
+    again = subprocess.run(
+        ["/bin/sh", "-c", line.replace(" pytest ", f" {sys.executable} -m pytest ", 1)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert "1 failed in" in again.stdout
+
+
+def test_message_leads_into_the_bundle_once_its_environment_is_gone(suite: Suite) -> None:
+    suite.write(
+        conftest="""
+        from pytest_carthage import port
+
+        class Late(Layout):
+            lan = Network("10.0.0.0/24")
+            one = Machine(links={"eth0": lan.at(".1")}, command="echo hello; sleep 99",
+                          wait_for=port(80), ready_timeout_s=0.2)
+
+        late = Late.fixture()
+        """,
+        test_it="""
+        from pytest_carthage import port
+
+        def test_wait(pair):
+            pair.one.run("echo said >> /proc/1/fd/1")
+            pair.one.wait_for(port(80), timeout_s=0.1)
+
+        def test_late(late):
+            pass
+        """,
+    )
+    result = suite.run("--carthage-artifacts=out", "--carthage-name=gone")
+    result.assert_outcomes(failed=1, errors=1)
+    out = suite.path / "out"
+    for test, log in (
+        ("test_wait", out / "test_it.py.test_wait/gone-pair/one/log.txt"),
+        ("test_late", out / "test_it.py.test_late/gone-late/one/log.txt"),
+    ):
+        words = f"log: {log}; try: less {log}; it printed last:"
+        result.stdout.fnmatch_lines([f"*no port 80 after *{words}"])
+        assert words in (out / f"test_it.py.{test}/error.txt").read_text()
+        assert log.is_file()
+    assert "/envs/" not in result.stdout.str()
+    # what stays is named as it is
+    result = suite.run("--carthage-artifacts=out", "--keep-on-fail", "-k", "wait")
+    result.stdout.fnmatch_lines(["*/envs/*/logs/one.log; try: pytest-carthage logs one;*"])
 
 
 def test_log_of_a_machine_is_cut_to_the_test(suite: Suite) -> None:

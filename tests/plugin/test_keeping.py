@@ -41,6 +41,67 @@ def test_keep_on_fail_keeps_the_failed_tests_layout_only(suite: Suite) -> None:
     assert suite.alive == []
 
 
+NEVER_READY = """
+from pytest_carthage import port
+
+class Late(Layout):
+    lan = Network("10.0.0.0/24")
+    one = Machine(links={"eth0": lan.at(".1")}, command="echo hello; sleep 999",
+                  wait_for=port(80), ready_timeout_s=0.2)
+    two = Machine(links={"eth0": lan.at(".2")}, after=[one])
+
+late = Late.fixture()
+
+class Broken(Layout):
+    one = Machine(command="/no/such/program")
+
+broken = Broken.fixture()
+"""
+
+
+def test_layout_that_did_not_come_up_is_kept_as_far_as_it_stands(suite: Suite) -> None:
+    suite.write(conftest=NEVER_READY, test_it="def test_it(late): pass\n")
+    result = suite.run("--keep-on-fail", "--carthage-name=part", "--carthage-artifacts=out")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "kept, as far as it stands: pytest-carthage shell part-late/one (or exec, logs); "
+            "remove: pytest-carthage rm part-late",
+            "*kept environments*",
+            "part-late: one, two; stays for *",
+        ]
+    )
+    text = (suite.path / "out/test_it.py.test_it/summary.txt").read_text()
+    assert "kept:\n  part-late stays for 8 h when pytest has ended; get in: " in text
+    (kept,) = suite.alive
+    assert kept.kept
+    assert main(["exec", "part-late/one", "--", "true"]) == 0
+    assert main(["logs", "part-late/one"]) == 0
+    assert main(["rm", "part-late"]) == 0
+
+
+def test_layout_of_which_nothing_stands_says_that_nothing_is_kept(suite: Suite) -> None:
+    suite.write(conftest=NEVER_READY, test_it="def test_it(broken): pass\n")
+    result = suite.run("--keep-on-fail", "--carthage-artifacts=out")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "nothing is kept: none of its machines came to life",
+            "*kept environments*",
+            "none: what failed used no layout that came to life",
+        ]
+    )
+    assert suite.alive == []
+
+
+def test_layout_that_did_not_come_up_is_gone_by_default(suite: Suite) -> None:
+    suite.write(conftest=NEVER_READY, test_it="def test_it(late): pass\n")
+    result = suite.run()
+    result.assert_outcomes(errors=1)
+    assert suite.alive == []
+    result.stdout.no_fnmatch_line("*kept*")
+
+
 def test_nothing_is_kept_by_default(suite: Suite) -> None:
     suite.write(**TWO_LAYOUTS)
     result = suite.run()

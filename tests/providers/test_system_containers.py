@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_carthage import Layout, Machine, Network, TimeLimitError, exited, log, rebooted
+from pytest_carthage import Layout, Machine, Network, TimeLimitError, exited, log, rebooted, unit
 from pytest_carthage.errors import CreationError, FabricError
 from pytest_carthage.events import Recorder
 from pytest_carthage.fabric.host import subids
@@ -372,6 +372,25 @@ def test_init_has_the_arguments_of_a_server_and_is_told_the_rest(two: Two) -> No
     assert booted.run("systemctl is-system-running").lines == ["running"]
     booted.run("systemd-cat -t shop echo a line of the journal")
     booted.wait_for(log("a line of the journal"), timeout_s=10)
+
+
+def test_unit_that_cannot_become_active_is_told_at_once(two: Two) -> None:
+    booted = two.booted
+    booted.write_text("/etc/systemd/system/broken.service", "[Service]\nExecStart=/bin/false\n")
+    booted.run("systemctl daemon-reload; systemctl start broken; systemctl mask --now apt-daily")
+    for name, message in {
+        "apt-dayly.timer": "no unit apt-dayly.timer; similar: apt-daily.timer",
+        "broken": "unit broken has failed (exit-code); try: pytest-carthage exec booted -- "
+        "journalctl -u broken",
+        "apt-daily": "unit apt-daily is masked; try: systemctl unmask apt-daily",
+    }.items():
+        begin = time.monotonic()
+        with pytest.raises(TimeLimitError) as caught:
+            booted.wait_for(unit(name))
+        assert message in str(caught.value)
+        assert time.monotonic() - begin < 30
+    booted.run("systemctl unmask apt-daily; systemctl reset-failed")
+    booted.wait_for(unit("systemd-journald"), timeout_s=10)
 
 
 def test_name_that_was_set_is_there_everywhere_after_a_reboot(build: Build) -> None:

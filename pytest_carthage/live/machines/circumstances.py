@@ -16,7 +16,7 @@ from pytest_carthage.live.machines.core import MachineCore
 if TYPE_CHECKING:
     from pytest_carthage.live.rooms import Rooms
 
-__all__ = ["CircumstanceOperations", "faults_since", "gate_failures_since"]
+__all__ = ["CircumstanceOperations", "circumstances"]
 
 #: of one kind no more than this are named
 _MOST = 5
@@ -58,6 +58,16 @@ def _some(lines: list[str], things: str) -> list[str]:
     return [*lines[:_MOST], f"and {rest} more {things}"] if rest > 0 else lines
 
 
+async def circumstances(
+    rooms: Rooms, machines: Sequence[CircumstanceOperations], since_s: float
+) -> list[str]:
+    """What went on in a layout since a UNIX time that may be why something has failed."""
+    lines = faults_since(rooms, since_s) + gate_failures_since(rooms, since_s)
+    for machine in machines:
+        lines += [f"machine {machine.name!r}: {line}" for line in await machine.killed()]
+    return lines
+
+
 class CircumstanceOperations(MachineCore):
     """What goes on around a machine."""
 
@@ -74,10 +84,10 @@ class CircumstanceOperations(MachineCore):
         lines = faults_since(self._rooms, since_s)
         lines += gate_failures_since(self._rooms, since_s, self.name)
         if status is None or status in _KILLED:
-            lines += await self._killed()
+            lines += await self.killed()
         return lines
 
-    async def _killed(self) -> list[str]:
+    async def killed(self) -> list[str]:
         """That the kernel has killed processes since this was last asked."""
         limits = self.planned.limits
         if limits is None or limits.memory_mib is None or self.surroundings.closed:

@@ -155,7 +155,7 @@ class ConditionOperations(LogOperations, CircumstanceOperations):
                 return Look(last=f"no unit {name} yet")
             names = [(await self._ask_program(argv))[1] for argv in units.LISTS]
             return Look(hopeless=units.missing(name, "\n".join(names)))
-        return Look(last=str(state), hopeless=state.hopeless(name))
+        return Look(last=str(state), hopeless=state.hopeless(name, self.name))
 
     async def _ask_program(self, argv: Sequence[str], user: str | None = None) -> tuple[int, str]:
         """Exit status of a program, and its errors, or else what it printed."""

@@ -52,14 +52,18 @@ class State:
         """Whether ``systemctl is-active`` would say so."""
         return self.active in ("active", "reloading", "refreshing")
 
-    def hopeless(self, name: str) -> str:
-        """Why it will not become active by itself; empty: it may."""
+    def hopeless(self, name: str, machine: str) -> str:
+        """Why the unit of this name will not become active by itself; empty: it may."""
+        into = f"pytest-carthage exec {machine} --"
         if self.load == "masked":
             return f"unit {name} is masked; try: systemctl unmask {name}"
         if self.load in ("bad-setting", "error"):
-            return f"unit {name} cannot be loaded ({self.load}); try: systemd-analyze verify {name}"
+            return (
+                f"unit {name} cannot be loaded ({self.load}); "
+                f"try: {into} systemd-analyze verify {name}"
+            )
         if self.active == "failed" and not self.has_job:
-            return f"unit {name} has failed ({self.result}); try: journalctl -u {name}"
+            return f"unit {name} has failed ({self.result}); try: {into} journalctl -u {name}"
         return ""
 
     def __str__(self) -> str:

@@ -3,7 +3,10 @@
 ::
 
     FOLDER/<test>/
-        summary.json            test, phase, times, environments, machines, files, what is missing
+        summary.txt             what failed, the last command and lines of each machine, how to run
+                                it again, what was kept
+        summary.json            the same, for programs: test, phase, times, environments, machines,
+                                files, what is missing
         error.txt               what pytest shows
         events.txt              how the environments came to be
         <environment>/
@@ -14,7 +17,7 @@
             ansible-*.log       what Ansible printed
             fabric.log  supervisor.log      where those who hold it had something to say
             <machine>/
-                log.txt         the main process's output
+                log.txt         the main process's output during the test
                 journal.txt     where systemd is the init
                 addresses.txt  routes.txt  listening.txt  processes.txt  observed.json
                 commands.txt  commands.json     what the test ran here, with output and times
@@ -25,6 +28,6 @@ Folders and files are their owner's alone, whatever the umask.
 
 from __future__ import annotations
 
-from pytest_carthage.report.bundle.shelf import FORMAT, Failure, Shelf, folder_name, prune
+from pytest_carthage.report.bundle.shelf import FORMAT, Bundle, Failure, Shelf, folder_name, prune
 
-__all__ = ["FORMAT", "Failure", "Shelf", "folder_name", "prune"]
+__all__ = ["FORMAT", "Bundle", "Failure", "Shelf", "folder_name", "prune"]

@@ -65,6 +65,7 @@ async def write_environment(
         "layout": plan.layout,
         "files": pages.files,
         "missing": pages.missing,
+        "meanwhile": await _meanwhile(pages, environment, since_s),
         **({"earlier": earlier} if earlier else {}),
         **({"packets": packets} if packets else {}),
         "machines": await _write_machines(
@@ -86,9 +87,30 @@ def _write_logs(
             earlier.append(str(whole.keep(environment.name, log)))
         except OSError as error:
             pages.lacks(log.name, error)
-    for log in _words(environment.logs):
+    for log in (*_others(environment, since_s), *_words(environment.logs)):
         pages.text(log.name, lambda log=log: Log(log).tail())  # type: ignore[misc]
     return earlier
+
+
+def _others(environment: Observable, since_s: float) -> list[Path]:
+    """Logs of what else works for an environment, as clients of DHCP and deputies."""
+    of_machines = {f"{name}.log" for name in environment.plan.machines}
+    return [
+        log
+        for log in sorted(environment.logs.glob("*.log"))
+        if log.name not in of_machines
+        and not log.name.startswith("ansible-")
+        and (info := log.stat()).st_size
+        and info.st_mtime >= since_s
+    ]
+
+
+async def _meanwhile(pages: Pages, environment: Observable, since_s: float) -> list[str]:
+    try:
+        return list(await environment.circumstances(since_s))
+    except Exception as error:  # what else there is is worth having
+        pages.lacks("meanwhile", error)
+        return []
 
 
 def _words(logs: Path) -> list[Path]:

@@ -124,3 +124,7 @@ class Observable(Eventful, Protocol):
     def handles(self) -> Sequence[ObservableMachine]:
         """The machines that are ready."""
         ...
+
+    async def circumstances(self, since_s: float) -> Sequence[str]:
+        """What went on since a UNIX time that may be why something has failed."""
+        ...

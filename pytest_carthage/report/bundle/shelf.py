@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from pytest_carthage.events import Recorder
 from pytest_carthage.report.bundle.environment import write_environment
 from pytest_carthage.report.bundle.observable import Observable
 from pytest_carthage.report.bundle.pages import reason, write_text
-from pytest_carthage.report.bundle.texts import summary_line
+from pytest_carthage.report.bundle.summary import summary_text
+from pytest_carthage.report.bundle.texts import failed_lines, summary_line
+from pytest_carthage.report.bundle.whereabouts import Whereabouts
 from pytest_carthage.report.bundle.whole import WholeLogs
 from pytest_carthage.report.sentences import sentence
 from pytest_carthage.report.times import clock, iso
@@ -49,6 +51,23 @@ class Failure:
     #: name of an environment to what :func:`~pytest_carthage.channels.log.size_of_logs` gave when
     #: the test began; none: it was not there
     logs: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    #: the command that runs it again
+    again: str = ""
+    #: names of environments that stay, whatever comes
+    stays: Collection[str] = ()
+    #: what is to be said of what stays, and of what does not
+    kept: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """What was collected of a test."""
+
+    folder: Path
+    #: what went on during the test that may be why it failed
+    meanwhile: Sequence[str]
+    #: makes true what a message names of environments that go
+    whereabouts: Whereabouts
 
 
 def folder_name(test: str) -> str:
@@ -77,8 +96,9 @@ class Shelf:
         self._base = base
         self._cleared: set[Path] = set()
         self._whole = WholeLogs(base)
-        #: environments that are gone, as they were before: name to their part of a summary
-        self._former: dict[str, dict[str, Any]] = {}
+        #: environments that are gone, as they were before: name to the folder of their logs, and
+        #: to their part of a summary
+        self._former: dict[str, tuple[Path, dict[str, Any]]] = {}
 
     def folder(self, test: str) -> Path:
         """Return a test's folder, made anew once per session.
@@ -96,9 +116,8 @@ class Shelf:
     async def foresee(self, test: str, environment: Observable, *, since_s: float) -> None:
         """Look at an environment that is about to be destroyed, for a bundle to come."""
         folder = self.folder(test)
-        self._former[environment.name] = await write_environment(
-            environment, folder, since_s=since_s, whole=self._whole
-        )
+        part = await write_environment(environment, folder, since_s=since_s, whole=self._whole)
+        self._former[environment.name] = environment.logs, part
 
     async def collect(
         self,
@@ -108,34 +127,47 @@ class Shelf:
         *,
         former: Sequence[str] = (),
         timeout_s: float = 30.0,
-    ) -> Path:
-        """Write a failed test's bundle; returns its folder.
+    ) -> Bundle:
+        """Write a failed test's bundle.
 
         :param former: names of environments that :meth:`foresee` has looked at.
         :raises OSError: the folder cannot be written.
         """
         folder = self.folder(failure.test)
-        parts = {name: self._former[name] for name in former if name in self._former}
+        known = {name: self._former[name] for name in former if name in self._former}
+        logs = {name: path for name, (path, _) in known.items()}
+        logs |= {environment.name: environment.logs for environment in environments}
+        parts = {name: part for name, (_, part) in known.items()}
         parts |= await self._write_environments(failure, environments, folder, timeout_s)
-        write_text(folder / "error.txt", failure.error + "\n")
+        whereabouts = Whereabouts()
+        for name, part in parts.items():
+            if name not in failure.stays:
+                whereabouts.add(name, logs[name], folder, part)
+        error = whereabouts(failure.error)
+        write_text(folder / "error.txt", error + "\n")
         events = [event for event in list(recorder.events) if event.environment in parts]
         write_text(
             folder / "events.txt",
             recorder.events.remark("events")
             + "".join(f"{clock(event.at_s)}  {sentence(event)}\n" for event in events),
         )
-        summary = {
+        summary: dict[str, Any] = {
             "format": FORMAT,
             "test": failure.test,
             "phase": failure.phase,
             "run": failure.run,
             "began": iso(failure.began_s),
             "ended": iso(failure.ended_s),
-            "error": summary_line(failure.error),
+            "error": summary_line(error),
+            "failed": failed_lines(error),
+            "meanwhile": [line for part in parts.values() for line in part.get("meanwhile", ())],
+            "again": failure.again,
+            "kept": list(failure.kept),
             "environments": parts,
         }
         write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
-        return folder
+        write_text(folder / "summary.txt", summary_text(summary))
+        return Bundle(folder=folder, meanwhile=tuple(summary["meanwhile"]), whereabouts=whereabouts)
 
     async def _write_environments(
         self, failure: Failure, environments: Sequence[Observable], folder: Path, timeout_s: float

@@ -11,7 +11,7 @@ from pytest_carthage.report.times import clock, iso
 if TYPE_CHECKING:
     from pytest_carthage.handles.result import Result
 
-__all__ = ["headline", "record", "summary_line", "table", "transcript"]
+__all__ = ["failed_lines", "headline", "record", "summary_line", "table", "transcript"]
 
 #: characters of a command that one line shows
 _COMMAND = 300
@@ -21,6 +21,12 @@ def summary_line(text: str) -> str:
     """Find the line of a test's report that says most: the first that pytest marks with E."""
     marked = [line[1:].strip() for line in text.splitlines() if line.startswith("E ")]
     return marked[0] if marked else text.strip().partition("\n")[0]
+
+
+def failed_lines(text: str) -> list[str]:
+    """Find the lines of a test's report that pytest marks, with their marks; else all of them."""
+    lines = text.strip().splitlines()
+    return [line for line in lines if line[:1] in (">", "E")] or lines
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:

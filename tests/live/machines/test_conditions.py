@@ -89,10 +89,13 @@ def test_unit_may_come_while_systemd_starts() -> None:
     ("show", "message"),
     [
         (shown("masked"), "unit x is masked; try: systemctl unmask x"),
-        (shown("bad-setting"), "unit x cannot be loaded (bad-setting); try: systemd-analyze"),
+        (
+            shown("bad-setting"),
+            "unit x cannot be loaded (bad-setting); try: pytest-carthage exec web -- systemd",
+        ),
         (
             shown(active="failed", SubState="failed", Result="exit-code"),
-            "unit x has failed (exit-code); try: journalctl -u x",
+            "unit x has failed (exit-code); try: pytest-carthage exec web -- journalctl -u x",
         ),
         (
             Output(stderr="System has not been booted with systemd as init system", status=1),

@@ -97,7 +97,13 @@ class Observed:
         self.gates: list[Any] = []
         self.recording: Recording | None = None
         self.disturbances: list[Fault] = []
+        self.meanwhile: Sequence[str] | Exception = ()
         self._machines = machines
+
+    async def circumstances(self, since_s: float) -> Sequence[str]:
+        if isinstance(self.meanwhile, Exception):
+            raise self.meanwhile
+        return self.meanwhile
 
     def handles(self) -> Sequence[ObservedMachine]:
         return self._machines

@@ -71,6 +71,7 @@ def test_environment_is_drawn_and_its_machines_are_looked_at(logs: Path, folder:
     assert part["layout"] == "Shop"
     assert part["files"] == ["graph.txt", "graph.mmd", "graph.svg"]
     assert part["missing"] == {}
+    assert part["meanwhile"] == []
     assert "lan  10.0.0.0/24" in (inside / "graph.txt").read_text()
     assert part["machines"]["web"] == {
         "target": "netns",

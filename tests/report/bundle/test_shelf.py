@@ -14,7 +14,7 @@ import pytest
 
 from pytest_carthage.events import Event, Recorder
 from pytest_carthage.handles.printed import Printed
-from pytest_carthage.report.bundle import Failure, Shelf, folder_name, prune
+from pytest_carthage.report.bundle import Bundle, Failure, Shelf, folder_name, prune
 from tests.report.bundle.observed import Observed, ObservedMachine
 
 
@@ -64,7 +64,7 @@ async def _collect(shelf: Shelf, test: str) -> Path:
     failure = Failure(
         test=test, phase="call", began_s=1.0, ended_s=2.0, error="E   assert 0\nat x", run="r"
     )
-    return await shelf.collect(failure, [], Recorder())
+    return (await shelf.collect(failure, [], Recorder())).folder
 
 
 def test_folder_of_an_earlier_session_is_replaced(tmp_path: Path) -> None:
@@ -78,6 +78,7 @@ def test_folder_of_an_earlier_session_is_replaced(tmp_path: Path) -> None:
         "error.txt",
         "events.txt",
         "summary.json",
+        "summary.txt",
     ]
     (folder / "mine.txt").write_text("from this session")
     asyncio.run(_collect(shelf, "t.py::test_it"))
@@ -103,10 +104,10 @@ def collected(
             Event(at_s=101.0, environment=environment, subject="web", kind="note", text="up")
         )
 
-    async def collect() -> Path:
+    async def collect() -> Bundle:
         return await shelf.collect(FAILURE, environments, recorder, former=former, **limits)
 
-    folder = asyncio.run(collect())
+    folder = asyncio.run(collect()).folder
     return folder, json.loads((folder / "summary.json").read_text())
 
 
