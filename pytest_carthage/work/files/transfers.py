@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pytest_carthage.bridge import operation
 from pytest_carthage.errors import FabricError
 from pytest_carthage.model.keys.inputs import CACHES
+from pytest_carthage.work.files.reading import read_whole
 from pytest_carthage.work.files.subject import Subject
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["FileOperations"]
 
 R = TypeVar("R")
+
+#: of a file that is read into memory, unless its caller wants another limit
+_MOST_TEXT_MIB = 64
 
 
 class FileOperations(Subject):
@@ -50,13 +54,20 @@ class FileOperations(Subject):
                         raise _file_error(error, self._who, path) from error
 
     @operation
-    async def read_text(self, path: str) -> str:
+    async def read_text(self, path: str, *, most_mib: int | None = _MOST_TEXT_MIB) -> str:
         """Read a text file (UTF-8); bytes that are none are surrogates (``surrogateescape``).
 
+        Of a file that grows this is what it had when it was opened.
+
+        :param most_mib: what it may have, in MiB; None: any amount, for which there has to be
+            memory here.
         :raises FileNotFoundError: it is not there; and so on for other causes.
+        :raises OSError: it is longer, or no file that ends: a device, a pipe, a stream.
         """
+        most_bytes = None if most_mib is None else most_mib << 20
         async with self._opened(path, os.O_RDONLY) as fd:
-            return (await _in_thread(_read_all, fd)).decode(errors="surrogateescape")
+            data = await _in_thread(read_whole, fd, path=path, who=self._who, most_bytes=most_bytes)
+            return data.decode(errors="surrogateescape")
 
     @operation
     async def write_text(
@@ -248,13 +259,6 @@ async def _in_thread(work: Callable[..., R], *fds: int, **more: Any) -> R:
                 os.close(fd)
 
     return await asyncio.to_thread(run)
-
-
-def _read_all(fd: int) -> bytes:
-    parts = []
-    while data := os.read(fd, 1 << 20):
-        parts.append(data)
-    return b"".join(parts)
 
 
 def _write_all(fd: int, data: bytes) -> None:
