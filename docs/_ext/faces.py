@@ -21,9 +21,9 @@ INTERNAL = frozenset(
     """
     ansible_environment ask_for_addresses bring built channel detail ended follow freezer
     furnish give_addresses_back has_crashed inputs is_leaving keys lent locale mirror netlink
-    note of offline package_cache part_of perform planned portal powered require resolved scope
-    surroundings switched_on sync tell_hosts tell_settings undo wait_until_ready who within
-    write_names write_names_again
+    note of offline package_cache part_of perform planned portal powered printed require
+    resolved scope surroundings switched_on sync tell_hosts tell_settings undo wait_until_ready
+    who within write_names write_names_again
     """.split()
 )
 _OPENING = re.compile(r"^Opening\[\w+, (\w+)\]$")

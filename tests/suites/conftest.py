@@ -18,7 +18,7 @@ collect_ignore = ["product", "crowded_host"]
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of this repository."""
     folder = tmp_path_factory.mktemp("dist")
-    _uv("build", "--wheel", "--quiet", "--out-dir", folder, REPOSITORY)
+    uv("build", "--wheel", "--quiet", "--out-dir", folder, REPOSITORY)
     (built,) = folder.glob("*.whl")
     return built
 
@@ -27,13 +27,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Python of a fresh virtual environment, in which is what the README installs."""
     folder = tmp_path_factory.mktemp("venv")
-    _uv("venv", "--quiet", "--python", sys.executable, folder / "venv")
+    uv("venv", "--quiet", "--python", sys.executable, folder / "venv")
     interpreter = folder / "venv" / "bin" / "python"
-    _uv("pip", "install", "--quiet", "--python", interpreter, f"{wheel}[podman,ansible,testinfra]")
+    uv("pip", "install", "--quiet", "--python", interpreter, f"{wheel}[podman,ansible,testinfra]")
     return interpreter
 
 
-def _uv(*words: str | Path) -> None:
+def uv(*words: str | Path) -> None:
     """As pip does, in a tenth of its time."""
     done = subprocess.run(
         [sys.executable, "-m", "uv", *words],

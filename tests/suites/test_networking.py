@@ -1,4 +1,4 @@
-"""The small internet without privileges; `tox -e examples` runs it by root."""
+"""What ``small-internet.md`` types, without privileges; ``tox -e examples`` runs it by root."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.console import differs, typed_on
 from tests.support.unprivileged import REPOSITORY, as_user
 
 pytestmark = pytest.mark.real
@@ -28,4 +29,8 @@ def test_small_internet_without_privileges_passes_but_for_the_join() -> None:
     with tempfile.TemporaryDirectory(prefix="networking-") as name:
         folder = Path(name)
         suite = shutil.copytree(REPOSITORY / "example_suites" / "networking", folder / "suite")
-        assert "10 passed, 1 skipped" in run(as_user(PYTEST, home=folder), suite)
+        printed = run(as_user(PYTEST, home=folder), suite)
+        assert "10 passed, 1 skipped" in printed
+        page = REPOSITORY / "docs/tutorial/small-internet.md"
+        (typed,) = (each for each in typed_on(page) if each.line == "pytest")
+        assert not differs(typed.printed, printed)
