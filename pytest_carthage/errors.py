@@ -13,7 +13,7 @@
     ├── CreationError      a machine could not be created, or never became ready
     ├── BlockedError       something waited for another thing that failed
     ├── CommandError       a command in a machine exited with a status other than 0
-    ├── TimeLimitError     a command, a stage or a wait did not end in time
+    ├── TimeLimitError     a command, a stage or a wait did not end in time, or a wait is in vain
     ├── OutputLimitError   a command printed more than it may
     ├── AnsibleError       a play failed, or could not be started
     │   └── AnsibleModuleError  a module that was run by itself failed somewhere
@@ -159,7 +159,9 @@ class CommandError(CarthageError):
 
 
 class TimeLimitError(CarthageError):
-    """A command, a stage or a wait did not end in time; carries what was seen last."""
+    """A command, a stage or a wait did not end in time, with what was seen last; or a wait ended at
+    once, since it would be in vain.
+    """
 
 
 class OutputLimitError(CarthageError):
