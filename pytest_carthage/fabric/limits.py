@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from pytest_carthage.fabric.container import groups
+from pytest_carthage.fabric.host import folders
 
 if TYPE_CHECKING:
     from pytest_carthage.fabric.spec import LimitsSpec, MachineSpec
@@ -20,7 +21,7 @@ def control_group(run: str, environment: str) -> str:
     It holds the identity of the run: another run may have an environment of the same name. It has
     no parent of ours, so that nobody removes one while somebody else makes a child.
     """
-    return f"/pytest-carthage-{environment}-{run}"
+    return f"/{groups.OURS}{environment}-{run}"
 
 
 def _values(limits: LimitsSpec, version: int) -> dict[str, tuple[str, str]]:
@@ -49,6 +50,7 @@ def enter(path: str, limits: LimitsSpec) -> None:
     """Make the control group ``path`` and move the calling process into it.
 
     :raises OSError: the kernel has no such controller here, or refused a value.
+    :raises ValueError: the path leads elsewhere.
     """
     if groups.is_unified():
         folder = groups.make(path)
@@ -58,6 +60,7 @@ def enter(path: str, limits: LimitsSpec) -> None:
             _write(f"{folder}/{file}", value)
         _write(f"{folder}/cgroup.procs", "0")
         return
+    folders.steps(path)
     for controller, (file, value) in _values(limits, 1).items():
         if not os.path.isdir(f"{_ROOT}/{controller}"):
             raise OSError(f"no control group controller {controller!r} under {_ROOT}")

@@ -10,6 +10,7 @@ from pytest_carthage.fabric import refusals, rootfs, uppers
 from pytest_carthage.fabric.cabling import Cabling, clash
 from pytest_carthage.fabric.container import ending, settings
 from pytest_carthage.fabric.container.ending import Ending, last_line
+from pytest_carthage.fabric.host import folders
 from pytest_carthage.fabric.machine import Machine
 from pytest_carthage.fabric.spec import elsewhere
 from pytest_carthage.fabric.wire.steps import Steps, pause
@@ -115,6 +116,8 @@ class Population:
 
     def elsewhere(self, name: str) -> Machine:
         """The machine of a name, which may be unknown here until now, and be elsewhere."""
+        if not folders.is_name(name):
+            raise ValueError(f"a machine cannot be called {name!r:.80}")
         if name not in self._machines:
             self._machines[name] = Machine(elsewhere(name), self._home, self._server)
         return self._machines[name]
@@ -129,6 +132,9 @@ class Population:
         whose = {port: machine.name for machine in self for port in machine.place.ports}
         for spec in specs:
             name = spec["name"]
+            if not folders.is_name(name):
+                failed[name] = f"a machine cannot be called {name!r:.80}"
+                continue
             if name in self._machines:
                 failed[name] = "there is a machine of this name already"
                 continue

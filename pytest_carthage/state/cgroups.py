@@ -26,7 +26,12 @@ def roots() -> list[str]:
 
 
 def find(path: str) -> list[str]:
-    """Folders of a control group such as ``/pytest-carthage-x``, in every hierarchy."""
+    """Folders of a control group such as ``/pytest-carthage-x``, in every hierarchy.
+
+    :raises ValueError: it is none of ours.
+    """
+    if not groups.is_ours(path):
+        raise ValueError(f"{path!r:.200} is none of ours")
     tops = dict.fromkeys([*roots(), *groups.tops().values()])
     return [top + path for top in tops if os.path.isdir(top + path)]
 
@@ -36,6 +41,8 @@ def remove(path: str, timeout_s: float = 5.0) -> bool:
 
     Processes that are still in it are killed: it is ours alone by its name, which holds the
     environment's name.
+
+    :raises ValueError: it is none of ours.
     """
     deadline = clock.monotonic_s() + timeout_s
     while True:

@@ -87,7 +87,7 @@ class Cleaning:
         removed = self._gone([*outside, *(journal.fabric(run, e) for e in environments)], failed)
         if failed:
             _note(path, left, failed)
-        elif problem := ending.remove_folder(self._folder):
+        elif problem := ending.remove_run(self._folder):
             return Collected(removed, [f"folder of run {self._folder.name}: {problem}"])
         return Collected(
             removed if failed else removed or [f"folder of run {self._folder.name}"],

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
-import subprocess
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pytest_carthage import clock
 from pytest_carthage.fabric import limits
-from pytest_carthage.fabric.host.namespaces import as_root_of_files
+from pytest_carthage.fabric.host import folders
 from pytest_carthage.state import cgroups, journal
 from pytest_carthage.state.sweeping import Failed, Sweep
 
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-__all__ = ["await_end", "clean", "remove_folder", "remove_remains"]
+__all__ = ["await_end", "clean", "remove_remains", "remove_run"]
 
 _END_S = 10.0
 
@@ -43,17 +41,19 @@ def await_end(processes: Iterable[int]) -> str:
     return ""
 
 
-def remove_remains(run: str, name: str, folder: Path, *, keep: bool = False) -> str:
+def remove_remains(run: str, folder: Path, name: str, *, keep: bool = False) -> str:
     """Remove control groups and the folder of an environment; returns what is wrong, or nothing.
 
     :param run: identity of the run, see :func:`.places.run_id`.
+    :param folder: of the run.
     :param keep: leave the folder, for those who have to destroy what is left.
     """
-    if not journal.is_name(name) or (folder.parent.name, folder.name) != ("envs", name):
-        return f"{folder} is no folder of an environment {name!r:.80}, and is left alone"
     group = limits.control_group(run, name)
-    problem = "" if cgroups.remove(group) else f"control group {group} is in use"
-    return problem or ("" if keep else remove_folder(folder))
+    try:
+        problem = "" if cgroups.remove(group) else f"control group {group} is in use"
+    except ValueError as error:
+        return f"control group {error}, and is left alone"
+    return problem or ("" if keep else folders.remove(folder, "envs", name))
 
 
 def clean(run: str, folder: Path, sweep: Sweep, environments: Iterable[str]) -> list[Failed]:
@@ -65,27 +65,12 @@ def clean(run: str, folder: Path, sweep: Sweep, environments: Iterable[str]) -> 
     needed = {identity["environment"] for identity, _ in failed}
     for name in environments:
         keep = name in needed
-        problem = remove_remains(run, name, folder / "envs" / name, keep=keep)
+        problem = remove_remains(run, folder, name, keep=keep)
         if problem:
             failed.append(Failed(journal.fabric(run, name), problem))
     return failed
 
 
-def remove_folder(folder: Path) -> str:
-    """Remove a folder with all that is in it; returns what is wrong, or nothing."""
-    errors: list[OSError] = []
-
-    def remember(function: object, path: str, info: tuple[Any, BaseException, Any]) -> None:
-        if isinstance(info[1], OSError) and not isinstance(info[1], FileNotFoundError):
-            errors.append(info[1])
-
-    shutil.rmtree(folder, onerror=remember)
-    if os.geteuid() and any(isinstance(error, PermissionError) for error in errors):
-        # files of machines, whose owners are this user's subordinate ids
-        subprocess.run(
-            as_root_of_files(["rm", "-rf", "--", str(folder)]),
-            stdin=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            check=False,
-        )
-    return f"{folder} cannot be removed: {errors[0]}" if errors and os.path.lexists(folder) else ""
+def remove_run(folder: Path) -> str:
+    """Remove the folder of a run with all that is in it; returns what is wrong, or nothing."""
+    return folders.remove(folder.parent, folder.name)

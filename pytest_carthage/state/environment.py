@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_carthage import clock
 from pytest_carthage.fabric import syscalls as sys_
+from pytest_carthage.fabric.host import folders
 from pytest_carthage.state.fabrics import fork_fabric
 
 if TYPE_CHECKING:
@@ -95,8 +96,13 @@ class Environment:
         """Start a process that answers for a machine, out here; returns its id.
 
         :param control: descriptor of the way on which it is asked.
+        :param log: path of a file among the logs of the environment.
         :raises OSError: it cannot be started.
+        :raises ValueError: the log would be elsewhere.
         """
+        logs, name = os.path.split(log)
+        if logs != str(self.folder / "logs") or not folders.is_name(name):
+            raise ValueError(f"{log!r:.200} is no log of environment {self.name!r}")
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             process = subprocess.Popen(

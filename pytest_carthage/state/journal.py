@@ -19,14 +19,14 @@ import json
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pytest_carthage.fabric.host import folders
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 Entry = dict[str, Any]
 
-#: of a folder, see limits.h(0p)
-_LONGEST_NAME = 255
 _FIELDS = ("kind", "run", "environment", "name")
 
 
@@ -107,19 +107,8 @@ def check(identity: Any) -> None:
     except (KeyError, TypeError, ValueError):
         is_whole = False
     # without an environment: whatever a target knows of
-    if not is_whole or (identity["environment"] and not is_name(identity["environment"])):
+    if not is_whole or (identity["environment"] and not folders.is_name(identity["environment"])):
         raise ValueError(f"no identity: {identity!r:.200}")
-
-
-def is_name(name: object) -> bool:
-    """Whether an environment can be called so: it is the name of a folder of ours."""
-    return (
-        isinstance(name, str)
-        and 0 < len(name) <= _LONGEST_NAME
-        and name not in (".", "..")
-        and "/" not in name
-        and name.isprintable()
-    )
 
 
 def read(path: Path) -> list[Entry]:

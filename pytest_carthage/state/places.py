@@ -71,9 +71,10 @@ def run_name(folder: Path) -> str:
 def run_id(folder: Path) -> str:
     """What tells the run in a folder from all others; empty where it never began."""
     try:
-        return (folder / "id").read_text().strip()
-    except OSError:
+        text = (folder / "id").read_text().strip()
+    except (OSError, ValueError):
         return ""
+    return text if text.isalnum() and text.isascii() else ""
 
 
 def lack_of_space() -> str:

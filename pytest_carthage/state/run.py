@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_carthage.errors import FabricError, StateError
+from pytest_carthage.fabric.host import folders
 from pytest_carthage.fabric.wire import channel
 from pytest_carthage.state import journal, places, possession, starting
 from pytest_carthage.state.cleaning import JOURNAL, Cleaning
@@ -61,6 +62,8 @@ class Run:
         :raises StateError: it cannot be started, the name is taken, the folder is not ours.
         """
         token = token or secrets.token_hex(8)
+        if not folders.is_name(name):
+            raise StateError(f"a run cannot be called {name!r:.80}")
         try:
             root = places.runs_root()
             if (run := await cls._enter_living(root, name, token)) is not None:

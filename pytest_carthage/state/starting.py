@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import fcntl
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import IO, TYPE_CHECKING
 
 from pytest_carthage.errors import StateError
 from pytest_carthage.fabric.container import delegation
+from pytest_carthage.fabric.host import folders
 from pytest_carthage.state import places, possession, starter, sweeping
 
 if TYPE_CHECKING:
@@ -182,4 +182,4 @@ def _reason(process: subprocess.Popen[bytes], printed: IO[bytes]) -> str:
 def _give_up(process: subprocess.Popen[bytes], folder: Path) -> None:
     process.kill()
     process.wait()
-    shutil.rmtree(folder, ignore_errors=True)
+    folders.remove(folder.parent, folder.name)

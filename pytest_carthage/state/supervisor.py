@@ -37,6 +37,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_carthage import clock
 from pytest_carthage.fabric import inheritance
 from pytest_carthage.fabric import syscalls as sys_
+from pytest_carthage.fabric.host import folders
 from pytest_carthage.fabric.wire import frames
 from pytest_carthage.fabric.wire.server import Connection, Reply, Server
 from pytest_carthage.state import ending, errand, journal, places, possession
@@ -106,7 +107,7 @@ class Supervisor:
         """Serve until there is nothing left to look after."""
         sys_.become_subreaper()
         self.server.run()
-        if not self._outstanding() and (problem := ending.remove_folder(self._folder)):
+        if not self._outstanding() and (problem := ending.remove_run(self._folder)):
             print(problem, file=sys.stderr)
 
     def leave(self) -> None:
@@ -220,7 +221,7 @@ class Supervisor:
         self, connection: Connection, message: frames.Message, fds: list[int]
     ) -> Reply:
         name = message["name"]
-        if not journal.is_name(name):
+        if not folders.is_name(name):
             raise ValueError(f"an environment cannot be called {name!r:.80}")
         folder = self._folder / "envs" / name
         if self._is_leaving:
@@ -446,7 +447,7 @@ def main(run_folder: str, ready: int, gate: int, bequest: int) -> None:
             print(f"kept of who started it: {', '.join(kept)}", file=sys.stderr, flush=True)
         os.write(ready, b"ready")
     except BaseException:  # BrokenPipeError: who wanted it was killed
-        ending.remove_folder(folder)
+        ending.remove_run(folder)
         raise
     os.close(ready)
     os.close(gate)

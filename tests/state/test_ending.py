@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pytest_carthage.fabric.limits import control_group
-from pytest_carthage.state import cgroups, ending, journal
+from pytest_carthage.state import cgroups, ending, journal, places
 from pytest_carthage.state.sweeping import Failed, Sweep
 
 
@@ -41,9 +42,9 @@ def test_process_that_does_not_end_is_told_of(
 def test_folder_is_removed_and_to_remove_it_twice_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "run/envs/a").mkdir(parents=True)
     (tmp_path / "run/envs/a/log").write_text("text")
-    assert ending.remove_folder(tmp_path / "run") == ""
+    assert ending.remove_run(tmp_path / "run") == ""
     assert not (tmp_path / "run").exists()
-    assert ending.remove_folder(tmp_path / "run") == ""
+    assert ending.remove_run(tmp_path / "run") == ""
 
 
 def test_folder_that_cannot_be_removed_is_told_of_with_the_reason(
@@ -60,9 +61,9 @@ def test_folder_that_cannot_be_removed_is_told_of_with_the_reason(
 
     monkeypatch.setattr(os, "rmdir", refuse)
     # from Python 3.13 on the folder is named from the root
-    assert (ending.remove_folder(tmp_path / "run") or "").replace(
-        f"{tmp_path}/run/busy", "busy"
-    ) == (f"{tmp_path / 'run'} cannot be removed: [Errno 16] Device or resource busy: 'busy'")
+    assert (ending.remove_run(tmp_path / "run") or "").replace(f"{tmp_path}/run/busy", "busy") == (
+        f"{tmp_path / 'run'} cannot be removed: [Errno 16] Device or resource busy: 'busy'"
+    )
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["busy"]
 
 
@@ -119,11 +120,9 @@ def test_control_group_that_is_in_use_is_told_of(
 ) -> None:
     monkeypatch.setattr(cgroups, "remove", lambda path: False)
     run = group.rpartition("-")[2]
-    (tmp_path / "test").mkdir()
-    assert ending.remove_remains(run, "test", tmp_path / "test") == (
-        f"control group {group} is in use"
-    )
-    assert (tmp_path / "test").exists()
+    (tmp_path / "envs/test").mkdir(parents=True)
+    assert ending.remove_remains(run, tmp_path, "test") == f"control group {group} is in use"
+    assert (tmp_path / "envs/test").exists()
 
 
 def test_control_group_of_another_run_is_left_alone(group: str) -> None:
@@ -148,12 +147,36 @@ def test_control_group_that_stays_busy_is_not_waited_for_for_ever(
     assert sleeper.poll() is None
 
 
-@pytest.mark.parametrize("name", ["..", "../other", "", "."])
-def test_folder_outside_of_its_run_is_left_alone(tmp_path: Path, name: str) -> None:
-    envs = tmp_path / "run/envs"
-    envs.mkdir(parents=True)
-    (tmp_path / "other").mkdir()
-    problem = ending.remove_remains("abc", name, envs / name)
-    assert "and is left alone" in problem
-    assert envs.is_dir()
-    assert (tmp_path / "other").is_dir()
+@pytest.mark.parametrize("name", ["..", "../other", "", ".", "/"])
+def test_folder_outside_of_its_run_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(shutil, "rmtree", lambda *args, **more: pytest.fail("it would be removed"))
+    monkeypatch.setattr(cgroups, "find", lambda path: [])
+    problem = ending.remove_remains("abc", tmp_path, name)
+    assert "is no folder below" in problem
+    assert problem.endswith("and nothing is removed")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["", "/", "/..", "/system", "/pytest-carthage-a/..", "/pytest-carthage-a/../../x", "/a//b"],
+)
+def test_control_group_of_others_is_neither_looked_for_nor_removed(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "rmdir", lambda *args, **more: pytest.fail("it would be removed"))
+    monkeypatch.setattr(os, "kill", lambda *args: pytest.fail("somebody would be killed"))
+    with pytest.raises(ValueError, match="is none of ours"):
+        cgroups.remove(path)
+
+
+def test_run_whose_identity_is_none_has_no_control_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "rmdir", lambda *args, **more: pytest.fail("it would be removed"))
+    (tmp_path / "id").write_text("abc/../..")
+    assert places.run_id(tmp_path) == ""
+    assert ending.remove_remains("abc/../..", tmp_path, "a").endswith(
+        "is none of ours, and is left alone"
+    )

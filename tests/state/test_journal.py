@@ -173,19 +173,6 @@ def test_journal_that_is_gone_or_empty_is_damaged_and_lists_nothing(
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["", ".", "..", "/", "../..", "a/b", "/tmp/x", "a\0b", "a\nb", "x" * 256, None, 7, ["a"]],
-)
-def test_name_that_leads_out_of_its_folder_is_none(name: object) -> None:
-    assert not journal.is_name(name)
-
-
-def test_name_of_an_environment_is_one() -> None:
-    assert journal.is_name("ci-shop-gw0-2")
-    assert journal.is_name("läden")
-
-
-@pytest.mark.parametrize(
     "change",
     [{"environment": ".."}, {"environment": "/"}, {"kind": None}, {"detail": 7}, {"name": ["x"]}],
 )

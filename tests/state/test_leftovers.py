@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_carthage.state import ending, journal, sweeping
+from pytest_carthage.fabric.host import folders
+from pytest_carthage.state import journal, sweeping
 from pytest_carthage.state.cleaning import Cleaning
 from pytest_carthage.state.leftovers import collect_garbage, leftovers
 from pytest_carthage.state.run import Run
@@ -107,7 +108,11 @@ def test_gc_tells_of_folders_that_cannot_be_removed(
     dead: DeadRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(ending, "remove_folder", lambda folder: f"{folder} cannot be removed: why")
+        patch.setattr(
+            folders,
+            "remove",
+            lambda top, *names: f"{top.joinpath(*names)} cannot be removed: why",
+        )
         collected = collect_garbage()
     assert collected.removed == []
     assert collected.failed == [

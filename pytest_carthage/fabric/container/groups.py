@@ -16,12 +16,15 @@ import os
 from collections.abc import Mapping
 
 from pytest_carthage.fabric import syscalls as sys_
+from pytest_carthage.fabric.host import folders
 
 _ROOT = "/sys/fs/cgroup"
 #: what the owner of a delegated group has to be able to write, see cgroup_delegation(7)
 _DELEGATED = ("cgroup.procs", "cgroup.threads", "cgroup.subtree_control", "tasks")
 #: below a machine's group: what we run in it, so that its init has the group itself
 AGENT = "carthage"
+#: beginning of the names of environments' groups
+OURS = "pytest-carthage-"
 #: beside those of machines: for whoever has no group of its own in a hierarchy; no machine's name
 _APART = "_apart"
 #: below a group that was given to us: all that was in it, so that it can have controllers
@@ -134,8 +137,22 @@ def open_up() -> None:
         return
 
 
+def is_ours(path: str) -> bool:
+    """Whether a control group is of an environment, by its name."""
+    try:
+        return folders.steps(path)[0].startswith(OURS)
+    except ValueError:
+        return False
+
+
 def _folders(path: str, *, controllers: bool) -> list[str]:
-    """Where a control group is, in each hierarchy."""
+    """Where a control group is, in each hierarchy; nowhere: there is none.
+
+    :raises ValueError: it would be elsewhere, and somebody else's.
+    """
+    if not path:
+        return []
+    folders.steps(path)
     found = tops()
     return [
         f"{found[hierarchy]}{path}"
@@ -173,11 +190,13 @@ def make(path: str) -> str:
     """Make a control group of version 2 that has all controllers that it can; returns its folder.
 
     :raises OSError: the kernel refused, or no group was given to this user.
+    :raises ValueError: the path leads elsewhere.
     """
+    names = folders.steps(path)
     parent = tops().get("")
     if parent is None:
         raise OSError(f"no control group below {_ROOT} is this user's")
-    for part in path.strip("/").split("/"):
+    for part in names:
         _hand_down(parent)
         parent += f"/{part}"
         os.makedirs(parent, exist_ok=True)
