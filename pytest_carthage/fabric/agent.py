@@ -19,6 +19,7 @@ from pytest_carthage.fabric import accounts, descent, inheritance, observe
 from pytest_carthage.fabric.container import modules, settings
 from pytest_carthage.fabric.endpoint import Endpoint
 from pytest_carthage.fabric.jobs import Jobs
+from pytest_carthage.fabric.limits import Admission
 from pytest_carthage.fabric.sftp import process as file_server
 from pytest_carthage.fabric.wire import frames
 from pytest_carthage.fabric.wire.server import Connection, Reply
@@ -36,13 +37,20 @@ class Agent(Endpoint):
     """Serves the operations that :mod:`pytest_carthage.fabric.wire.frames` lists for agents."""
 
     def __init__(
-        self, *, env: Mapping[str, str], user: str = "root", files: int = inheritance.FILES
+        self,
+        *,
+        env: Mapping[str, str],
+        user: str = "root",
+        files: int = inheritance.FILES,
+        admission: Admission | None = None,
     ) -> None:
         """Make one.
 
         :param files: how many each command may have open.
+        :param admission: where what it starts is, and it is not.
         """
         super().__init__()
+        self.admission = admission or Admission()
         self._files = files
         self._env = dict(env)
         self._user = user
@@ -116,6 +124,8 @@ class Agent(Endpoint):
                 cwd=cwd,
                 env=env,
                 start_new_session=True,
+                # this process has one thread, so it is safe
+                preexec_fn=self.admission.before_exec,
                 **identity,
             )
         return Reply(job=self.jobs.register(process, connection, message), pid=process.pid)
@@ -147,8 +157,7 @@ class Agent(Endpoint):
                     cwd=cwd,
                     env=env,
                     start_new_session=True,
-                    # this process has one thread, so it is safe
-                    preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+                    preexec_fn=self._take_terminal,
                     **identity,
                 )
         except BaseException:
@@ -160,13 +169,17 @@ class Agent(Endpoint):
             (master,), job=self.jobs.register(process, connection, message), pid=process.pid
         )
 
+    def _take_terminal(self) -> None:
+        self.admission.enter()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
     def _sftp(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
         """Serve files with the rights of a user, in a child that is no other program."""
         account = accounts.find(message.get("user") or self._user)
         if len(fds) != 3:
             raise ValueError(f"sftp takes 3 descriptors, got {len(fds)}")
         with descent.marked(self.jobs.next_mark), inheritance.few_files(self._files):
-            pid = file_server.fork(account, self._folder(account), fds)
+            pid = file_server.fork(account, self._folder(account), fds, self.admission)
         return Reply(job=self.jobs.register_child(pid, connection, message), pid=pid)
 
     # files and sockets

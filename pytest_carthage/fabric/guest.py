@@ -30,6 +30,7 @@ def beside(init: int, spec: MachineSpec) -> dict[str, Any]:
         "pid": init,
         "env": spec["env"],
         "control_group": spec["control_group"],
+        "limits": spec["limits"],
     }
 
 
