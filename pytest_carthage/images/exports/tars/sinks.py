@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import queue
 import threading
@@ -13,6 +14,7 @@ __all__ = ["Gzip", "Sink", "write_all"]
 _CHUNK = 1 << 20
 _DICTIONARY = 32 << 10  # as much as deflate looks back, see RFC 1951
 _LEVEL = 6
+_ZEROS = bytes(_CHUNK)
 
 
 class Sink:
@@ -79,7 +81,10 @@ class Gzip:
             del self._rest[:_CHUNK]
 
     def _start(self, data: bytes, flush: int) -> None:
-        self._pending.append(self._pool.submit(_deflate, data, self._before, flush))
+        # of a file with holes, the same over and over
+        is_again = data == _ZEROS and self._before == _ZEROS[:_DICTIONARY]
+        work = _deflated_zeros if is_again and flush == zlib.Z_SYNC_FLUSH else _deflate
+        self._pending.append(self._pool.submit(work, data, self._before, flush))
         self._before = data[-_DICTIONARY:]
         while len(self._pending) > 2 * self._workers:
             self._out(self._pending.pop(0).result())
@@ -91,6 +96,11 @@ class Gzip:
             self._out(block.result())
         self._pool.shutdown()
         self._out(self._crc.to_bytes(4, "little") + (self._size & 0xFFFFFFFF).to_bytes(4, "little"))
+
+
+@functools.cache
+def _deflated_zeros(data: bytes, before: bytes, flush: int) -> bytes:
+    return _deflate(data, before, flush)
 
 
 def _deflate(data: bytes, before: bytes, flush: int) -> bytes:
