@@ -73,6 +73,8 @@ class Agent(Endpoint):
             "listdir": lambda c, m, f: Reply(names=sorted(os.listdir(m["path"]))),
             "mkdirs": self._mkdirs,
             "symlink": self._symlink,
+            "link": self._link,
+            "settle": self._settle,
             "chmod": self._chmod,
             "chown": self._chown,
             "socket": self._socket,
@@ -208,23 +210,50 @@ class Agent(Endpoint):
             gid=info.st_gid,
             size=info.st_size,
             mtime=info.st_mtime,
+            mtime_ns=info.st_mtime_ns,
         )
 
     def _mkdirs(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
         path = message["path"]
         if os.path.isdir(path):
-            return Reply()
+            return Reply(made=False)
         os.makedirs(path, exist_ok=True)
-        os.chmod(path, message.get("mode") or 0o755)
-        if message.get("user"):
+        if message.get("user"):  # first: a new owner takes the set-group-ID bit away
             account = accounts.find(message["user"])
             os.chown(path, account.uid, account.gid)
-        return Reply()
+        os.chmod(path, message.get("mode") or 0o755)
+        return Reply(made=True)
 
     def _symlink(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
-        if os.path.islink(message["path"]):
-            os.unlink(message["path"])
-        os.symlink(message["target"], message["path"])
+        path = message["path"]
+        if os.path.islink(path):
+            os.unlink(path)
+        os.symlink(message["target"], path)
+        if message.get("user"):
+            account = accounts.find(message["user"])
+            os.chown(path, account.uid, account.gid, follow_symlinks=False)
+        if message.get("mtime_ns") is not None:
+            when = message["mtime_ns"]
+            os.utime(path, ns=(when, when), follow_symlinks=False)
+        return Reply()
+
+    def _link(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
+        """One more name of a file, in place of another file's."""
+        path, target = message["path"], message["target"]
+        if os.path.lexists(path) and not os.path.isdir(path):
+            if os.path.samestat(os.lstat(path), os.lstat(target)):
+                return Reply()
+            os.unlink(path)
+        os.link(target, path, follow_symlinks=False)
+        return Reply()
+
+    def _settle(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
+        """What a file or folder is given when its content is there: attributes, then times."""
+        path = message["path"]
+        for name, value in message.get("attributes", {}).items():
+            os.setxattr(path, name, bytes.fromhex(value))
+        if message.get("mtime_ns") is not None:
+            os.utime(path, ns=(message["mtime_ns"], message["mtime_ns"]))
         return Reply()
 
     def _chmod(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:

@@ -134,11 +134,11 @@ def test_folders_are_made_and_those_that_are_there_stay(tree: Path) -> None:
 
 
 def test_link_takes_the_place_of_a_link_alone(tree: Path) -> None:
-    assert sh(scripts.LINK, tree / "link", "folder").returncode == 0
+    assert sh(scripts.SYMLINK, tree / "link", "folder", "", "").returncode == 0
     assert (tree / "link").readlink() == Path("folder")
-    assert sh(scripts.LINK, tree / "link", "-v").returncode == 0  # not into that folder
+    assert sh(scripts.SYMLINK, tree / "link", "-v", "", "").returncode == 0  # not into that folder
     assert (tree / "link").readlink() == Path("-v")
-    assert number(sh(scripts.LINK, tree / "file", "x")) == errno.EEXIST
+    assert number(sh(scripts.SYMLINK, tree / "file", "x", "", "")) == errno.EEXIST
 
 
 def test_mode_and_owner_are_changed_or_told(tree: Path) -> None:
