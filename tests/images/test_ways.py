@@ -6,13 +6,14 @@ What is named does not survive: the reason stands beside it, and in the document
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
-from pytest_carthage import Image
+from pytest_carthage import Image, Layout, Machine
 from pytest_carthage.images.bases.making import make_base
 from pytest_carthage.images.bases.tools import check_tools
 from pytest_carthage.images.bases.values import BaseTools
@@ -22,11 +23,17 @@ from pytest_carthage.images.exports.oci.archive import save_archive
 from pytest_carthage.images.exports.tarball import save_tarball
 from pytest_carthage.images.exports.tars.packing import pack
 from pytest_carthage.images.workshop import opened
+from pytest_carthage.live.machines.machine import AsyncMachine
 from pytest_carthage.portal import Portal
+from pytest_carthage.providers.netns import NetnsProvider
 from pytest_carthage.store.layer import Layer
+from tests.support.layouts import building, state
+from tests.support.shelf import tiny_system
 
 from .handmade import Images
 from .ways import AS_ROOT, PROPERTIES, make, remove
+
+__all__ = ["state"]
 
 pytestmark = [
     pytest.mark.real,
@@ -147,6 +154,8 @@ def by_get(start: Start) -> Path:
             for name, kind in (("pipe", "a pipe"), ("device", "a device"), ("inner", "a folder")):
                 with pytest.raises(OSError, match=f"shop: get takes a file, and this is {kind}"):
                     await files.get(f"/{PLACE}/{name}", target / "special")
+            status = await files.get("/proc/self/status", start.root / "status")
+            assert status.read_text().startswith("Name:")  # though it has no size
             assert not (target / "special").exists()
 
     start.portal.call(go)
@@ -257,6 +266,44 @@ def test_what_is_missing_is_seen(tmp_path: Path) -> None:
             return False
 
     assert [name for name in PROPERTIES if has(name)] == []
+
+
+# and a machine
+
+
+def test_machine_sees_what_its_layers_have(
+    tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CARTHAGE_IMAGES", str(tmp_path / "store"))
+    root = tiny_system(tmp_path / "root", ["sh", "cat", "sleep", "stat"])
+    make(root / PLACE, as_root=AS_ROOT)
+
+    class Lab(Layout):
+        box = Machine(Image.rootfs(root), links={})
+
+    async def opened(box: AsyncMachine) -> int:
+        flags = os.O_RDONLY | os.O_DIRECTORY
+        _, fds = await box.channel.request("open", path=f"/{PLACE}", flags=flags)
+        return fds[0]
+
+    with (
+        contextlib.closing(Portal()) as portal,
+        building(portal, {"netns": NetnsProvider}) as build,
+    ):
+        box = build(Lab).box
+        fd = portal.call(opened, box.aio)
+        try:
+            # as this host's root sees it, for whom users of the machine have other numbers
+            seen = {name for name, has in PROPERTIES.items() if has(Path(f"/proc/self/fd/{fd}"))}
+        finally:
+            os.close(fd)
+        assert PROPERTIES.keys() - seen <= {"owners", "capabilities", "ACLs"}
+        names = [f"/{PLACE}/{name}" for name in ("owned", "link", "device")]
+        assert box.run(["stat", "--format=%u:%g %F", *names]).lines == [
+            "1234:70000 regular file",
+            "42:43 symbolic link",
+            "0:0 character special file",
+        ]
 
 
 # what put says

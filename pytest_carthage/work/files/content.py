@@ -40,7 +40,15 @@ def attributes(path: Path) -> dict[str, str]:
 
 
 def copy(source: int, target: int) -> None:
-    """Copy what is in a file into an empty one, by descriptors; holes stay holes."""
+    """Copy what is in a file into an empty one, by descriptors; holes stay holes.
+
+    Files of the kernel, which have no size, are read to their end.
+
+    :raises OSError: it is a stream that has nothing to be read now, and no end.
+    """
+    if not os.fstat(source).st_size:
+        _pour(source, target)
+        return
     for offset, end in _parts(source):
         if offset == end:
             os.ftruncate(target, end)
@@ -50,6 +58,13 @@ def copy(source: int, target: int) -> None:
                 break
             _write(target, data, offset)
             offset += len(data)
+
+
+def _pour(source: int, target: int) -> None:
+    offset = 0
+    while data := os.read(source, _CHUNK):
+        _write(target, data, offset)
+        offset += len(data)
 
 
 def _write(fd: int, data: bytes, offset: int) -> None:

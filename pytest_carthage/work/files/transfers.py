@@ -142,7 +142,7 @@ class FileOperations(Subject):
             elif stat.S_ISDIR(info.st_mode):
                 if await self._mkdirs(inside, path, user):
                     made.append((path, inside))
-            elif first is not None:
+            elif first is not None and self._knows("link"):
                 await self._make("link", inside, target=first)
             else:
                 await self._bring(path, inside, mode, user)
@@ -182,11 +182,15 @@ class FileOperations(Subject):
                 await _in_thread(copy, file.fileno(), fd)
         await self._settle(source, target)
 
+    def _knows(self, op: str) -> bool:
+        """Whether it can be asked for that; a target of others may be older than the operation."""
+        operations = getattr(self.channel, "operations", None)
+        return operations is None or op in operations
+
     async def _settle(self, source: Path, target: str) -> None:
         """Give a file or folder the times and the attributes of one of the host."""
-        operations = getattr(self.channel, "operations", None)
         owned, when = await asyncio.to_thread(_facts, source)
-        if operations is None or "settle" in operations:
+        if self._knows("settle"):
             try:
                 await self.channel.request("settle", path=target, mtime_ns=when, attributes=owned)
                 return
