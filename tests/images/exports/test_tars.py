@@ -22,7 +22,7 @@ from pytest_carthage.errors import BuildError
 from pytest_carthage.images.exports.tars.headers import BLOCK, header, padding
 from pytest_carthage.images.exports.tars.packing import Packed, pack
 from pytest_carthage.images.exports.tars.program import pack as pack_here
-from pytest_carthage.images.exports.tars.sinks import Gzip, Sink, write_all
+from pytest_carthage.images.exports.tars.sinks import ZEROS, Gzip, Sink, write_all
 from pytest_carthage.images.exports.tars.tree import Tar, Unpackable
 
 AS_ROOT = os.geteuid() == 0
@@ -419,7 +419,7 @@ def test_holes_are_zeros_where_not_every_reader_knows_them(tmp_path: Path) -> No
 def test_zeros_are_compressed_once_and_read_as_they_were() -> None:
     pieces: list[bytes] = []
     compressor = Gzip(pieces.append)
-    content = [b"head", bytes(5 << 20), b"x" * 100, bytes((3 << 20) + 7), b"tail"]
+    content = [b"head", *[ZEROS] * 5, b"x" * 100, *[ZEROS] * 3, bytes(7), ZEROS, b"tail"]
     for piece in content:
         compressor.put(piece)
     compressor.close()

@@ -18,11 +18,11 @@ from pytest_carthage.images.exports.tars.headers import (
     sparse_records,
 )
 from pytest_carthage.images.exports.tars.holes import Part, parts_of
+from pytest_carthage.images.exports.tars.sinks import ZEROS
 
 __all__ = ["Tar", "Unpackable"]
 
 _CHUNK = 1 << 20
-_ZEROS = bytes(_CHUNK)
 #: what a hole has to save before it is told
 _WORTH_TELLING = 64 << 10
 _WHITEOUT = b".wh."
@@ -161,8 +161,8 @@ class Tar:
         at = 0
         for offset, length in [*parts, (size, 0)]:
             while at < offset:
-                count = min(offset - at, _CHUNK)
-                self._write(_ZEROS if count == _CHUNK else bytes(count))
+                count = min(offset - at, len(ZEROS))
+                self._write(ZEROS if count == len(ZEROS) else bytes(count))
                 at += count
             self._part(name, fd, offset, length)
             at += length
@@ -179,6 +179,10 @@ class Tar:
 
     def _write(self, data: bytes) -> None:
         self.size += len(data)
+        if data is ZEROS:
+            self._flush()
+            self._out(data)
+            return
         self._buffer += data
         if len(self._buffer) >= _CHUNK:
             self._flush()
