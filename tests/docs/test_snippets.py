@@ -50,3 +50,18 @@ def test_snippet_is_run_somewhere(page: str, snippet: str) -> None:
         return
     text = plain(snippet)
     assert any(text in source for source in sources().values()), f"{page}:\n{snippet}"
+
+
+INCLUDED = re.compile(r"```\{literalinclude\} (\S+)\n((?::.*\n)*)")
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.stem)
+def test_what_a_page_includes_is_there(page: Path) -> None:
+    # as Sphinx says, too, which these tests have not
+    for path, options in INCLUDED.findall(page.read_text()):
+        text = (page.parent / path).read_text()
+        marks = re.findall(
+            r":(?:start|end)-(?:after|before|at): \"?(.*?)\"?$", options, re.MULTILINE
+        )
+        for mark in marks:
+            assert mark.replace('\\"', '"') in text, f"{path}: {mark}"
