@@ -41,6 +41,7 @@ __all__ = [
     "Problem",
     "Provider",
     "StartsFromImages",
+    "TakesUp",
     "Traits",
     "load_providers",
 ]
@@ -289,6 +290,20 @@ class PreparesEnvironments(Protocol):
 
     async def end(self, context: Context) -> None:
         """Let go of a prepared environment, whose machines are gone."""
+        ...
+
+
+@runtime_checkable
+class TakesUp(Protocol):
+    """A provider whose machines other processes can use when who has created them is gone."""
+
+    async def take_up(self, planned: PlannedMachine, context: Context, *, runs: bool) -> Means:
+        """Give what a machine that stands is operated by.
+
+        :param runs: whether it runs, as far as the fabric knows; one that does not has no channel
+            until it is started.
+        :raises CarthageError: it does not answer.
+        """
         ...
 
 

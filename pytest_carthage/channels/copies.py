@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping
-from decimal import Decimal
 
 from pytest_carthage.channels import scripts
 from pytest_carthage.channels.questions import Questions
@@ -38,12 +37,7 @@ class Copies:
             "stat": self._stat,
             "listdir": self._listdir,
             "mkdirs": self._mkdirs,
-            "symlink": lambda c, m, f: order(
-                *(c, m, scripts.SYMLINK, m["path"], m["target"], m.get("user") or ""),
-                scripts.time_of(m.get("mtime_ns")),
-            ),
-            "link": lambda c, m, f: order(c, m, scripts.LINK, m["path"], m["target"]),
-            "settle": self._settle,
+            "symlink": lambda c, m, f: order(c, m, scripts.LINK, m["path"], m["target"]),
             "chmod": lambda c, m, f: order(c, m, scripts.CHMOD, m["path"], f"{m['mode']:o}"),
             "chown": lambda c, m, f: order(c, m, scripts.CHOWN, m["path"], m["user"]),
         }
@@ -131,9 +125,8 @@ class Copies:
                     gid=int(gid),
                     size=int(size),
                     mtime=float(mtime),
-                    mtime_ns=int(Decimal(mtime.decode()) * 10**9),
                 )
-            except (ValueError, ArithmeticError):
+            except ValueError:
                 complaint = f"its stat(1) printed {out[:60]!r}, which is no status"
                 raise OSError(errno.EIO, complaint, message["path"]) from None
 
@@ -149,17 +142,7 @@ class Copies:
     def _mkdirs(self, connection: Connection, message: Message, fds: list[int]) -> None:
         mode = f"{message.get('mode') or 0o755:o}"
         user = message.get("user") or ""
-
-        def done(status: int, out: bytes, err: bytes) -> Reply:
-            scripts.check(status, err, message["path"])
-            return Reply(made=bool(out))
-
-        self._questions.ask(connection, message, done, scripts.MKDIRS, message["path"], mode, user)
-
-    def _settle(self, connection: Connection, message: Message, fds: list[int]) -> None:
-        words = [word for row in message.get("attributes", {}).items() for word in row]
-        when = scripts.time_of(message.get("mtime_ns"))
-        self._questions.order(connection, message, scripts.SETTLE, message["path"], when, *words)
+        self._questions.order(connection, message, scripts.MKDIRS, message["path"], mode, user)
 
 
 def _fill(fd: int, data: bytes) -> None:

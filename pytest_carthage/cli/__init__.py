@@ -27,6 +27,7 @@ from pytest_carthage.cli import (
     ls,
     plan,
     rm,
+    run_,
     shell,
     ssh_config,
     unbundle,
@@ -55,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=Version, nargs=0)
     commands = parser.add_subparsers(metavar="COMMAND")
     building = (up, plan, import_, images, lock, bundle, unbundle)
-    looking = (ls, shell, exec_, ssh_config, inventory, ansible, logs, graph)
+    looking = (ls, shell, exec_, ssh_config, inventory, ansible, run_, logs, graph)
     for module in (*looking, *building, rm, gc, doctor):
         module.add(commands)
     return parser

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import TYPE_CHECKING, Any
 
-from pytest_carthage.cli import reference
+from pytest_carthage.cli import reference, staging
 from pytest_carthage.cli.listing import record
 from pytest_carthage.cli.output import add_json, print_json
 from pytest_carthage.cli.policy import add_policy, policy
@@ -33,6 +34,13 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--keep-for", metavar="DURATION", default="8h", help="as in 90m, 8h (default) or 2d"
     )
+    parser.add_argument(
+        "--stages", action="store_true", help="run its stages, too; it stays if one fails"
+    )
+    parser.add_argument(
+        "--until", metavar="STAGE", help="with --stages: this one, and those that it needs"
+    )
+    staging.add_file(parser)
     add_policy(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
     add_json(parser)
@@ -49,6 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
     from pytest_carthage.state.listing import find_environment, living_run
     from pytest_carthage.state.timings import Stopwatch, machine_id
 
+    if not arguments.stages and (arguments.until or arguments.file):
+        raise Usage("--until and --from are about stages; try: with --stages")
     try:
         keep_for_s = duration_s(arguments.keep_for)
     except ValueError as error:
@@ -69,14 +79,34 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         with showing(quiet=arguments.quiet) as shown:
             reporter = Fanout([shown, stopwatch])
-            portal.call(_build, plan, cls, allowed, run_name, name, portal, reporter, keep_for_s)
+            portal.call(
+                _build,
+                plan,
+                cls,
+                allowed,
+                run_name,
+                name,
+                portal,
+                reporter,
+                keep_for_s,
+                arguments.target,
+            )
         stopwatch.save()
     finally:
         portal.close()
+    status = 0
+    if arguments.stages:
+        status = staging.run_stages(
+            find_environment(name),
+            only=arguments.until or "",
+            file=arguments.file,
+            quiet=arguments.quiet,
+            output=sys.stderr,  # as progress: our own output may be for a program
+        )
     built = find_environment(name)
     if arguments.json:
         print_json(record(built))
-        return 0
+        return status
     print(f"{name}: {expiry(kept=built.kept, expires_at=built.expires_at)}")
     for machine, values in built.machines.items():
         addresses = ", ".join(f"{name} {address}" for name, address in values["addresses"].items())
@@ -84,7 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
     first = next(iter(built.machines), "MACHINE")
     print(f"get in:  pytest-carthage shell {name}/{first}")
     print(f"remove:  pytest-carthage rm {name}")
-    return 0
+    return status
 
 
 async def _build(
@@ -96,9 +126,11 @@ async def _build(
     portal: Any,
     reporter: Reporter,
     keep_for_s: float,
+    target: str | None,
 ) -> None:
     from pytest_carthage.events import Work
     from pytest_carthage.images.preflight import check_layout
+    from pytest_carthage.live import ledger
     from pytest_carthage.live.environment import AsyncLayout
     from pytest_carthage.state.run import Run
 
@@ -118,6 +150,7 @@ async def _build(
             subscribers=layout.subscribers,
             policy=policy,
         )
+        ledger.begin(environment.folder, layout, plan, target=target)
         await environment.keep(for_s=keep_for_s)
     finally:
         await run.leave()

@@ -84,11 +84,18 @@ class Contexts:
             await self._fabric.request("deputy", machine=machine, fds=(ours.fileno(),))
         return await self.channel(machine)
 
-    async def context(self, planned: PlannedMachine | None, provider: Provider) -> Context:
-        """What a provider is given to create a machine; None: to prepare the environment."""
+    async def context(
+        self, planned: PlannedMachine | None, provider: Provider, *, stands: bool = False
+    ) -> Context:
+        """What a provider is given to create a machine; None: to prepare the environment.
+
+        :param stands: it exists already, and is only taken up.
+        """
         if planned is None:
             run, environment = self._run.id, self._surroundings.name
             identity = Identity(kind=provider.kind, run=run, environment=environment, name="")
+        elif stands:
+            identity = self.intents.identity(planned)
         else:
             identity = await self.intents.begin(planned, provider)
         return Context(

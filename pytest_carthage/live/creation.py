@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +22,11 @@ from pytest_carthage.planning.plan import PlannedMachine
 from pytest_carthage.provider import (
     Context,
     Ends,
+    Means,
     PreparesEnvironments,
     Provider,
     StartsFromImages,
+    TakesUp,
 )
 from pytest_carthage.providing import Providers
 
@@ -58,7 +60,7 @@ class Creation:
         surroundings: Surroundings[AsyncMachine],
         rooms: Rooms,
         providers: Providers,
-        context: Callable[[PlannedMachine | None, Provider], Any],
+        context: Callable[..., Any],
         resolutions: Resolutions,
         policy: Policy,
         mirror: Mirror,
@@ -223,6 +225,9 @@ class Creation:
     async def _start(self, planned: PlannedMachine, provider: Provider) -> AsyncMachine:
         context: Context = await self._context(planned, provider)
         means = await provider.create(planned, context)
+        return self._handle(planned, means, context)
+
+    def _handle(self, planned: PlannedMachine, means: Means, context: Context) -> AsyncMachine:
         machine = AsyncMachine(
             planned,
             means,
@@ -264,6 +269,37 @@ class Creation:
                         f"{described(error, task.function)}"
                     ) from error
 
+    # what stands already
+
+    async def take_up(self, planned: PlannedMachine, status: Mapping[str, Any]) -> AsyncMachine:
+        """The handle of a machine that stands.
+
+        :param status: name to what the fabric says of a machine.
+        :raises CreationError: it is gone, or does not answer, or its target cannot do this.
+        """
+        who = f"machine {planned.name!r} of layout {self._surroundings.plan.layout!r}"
+        provider = self._providers[planned.target]
+        if not isinstance(provider, TakesUp):
+            raise CreationError(
+                f"{who}: target {planned.target!r} cannot take up a machine that stands; "
+                "try: without --carthage-use"
+            )
+        if planned.name not in status:
+            raise CreationError(f"{who}: it is gone; try: build the environment anew")
+        state = status[planned.name]
+        context: Context = await self._context(planned, provider, stands=True)
+        try:
+            means = await provider.take_up(planned, context, runs=_runs(state))
+        except CarthageError as error:
+            raise CreationError(
+                f"{who}: it does not answer: {error}; try: pytest-carthage logs "
+                f"{self._surroundings.name}/{planned.name}"
+            ) from error
+        machine = self._handle(planned, means, context)
+        if not _runs(state):
+            machine.is_found_off()
+        return machine
+
     # afterwards
 
     def look(self, machine: AsyncMachine) -> None:
@@ -283,6 +319,11 @@ class Creation:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _runs(state: Mapping[str, Any]) -> bool:
+    """Whether a machine runs, by what the fabric says of it."""
+    return state["pid"] is not None or bool(state["asleep"])
 
 
 def first_cause(errors: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -31,7 +31,7 @@ from pytest_carthage.model.machine import Machine
 from pytest_carthage.placing.specs import network_specs
 from pytest_carthage.planning.plan import Plan
 from pytest_carthage.portal import Portal
-from pytest_carthage.provider import Places
+from pytest_carthage.provider import Identity, Places
 from pytest_carthage.providing import Providers
 
 if TYPE_CHECKING:
@@ -82,6 +82,8 @@ class AsyncLayout(LayoutOperations):
         #: the last packets of its networks, where that was asked for
         self.recording: Recording | None = None
         self._rooms = Rooms.of(self)
+        #: what is to be done when it was let go of
+        self._gone: list[Callable[[], None]] = []
         #: what holds it, the last first
         self._lifetime = contextlib.AsyncExitStack()
         self._contexts = Contexts(
@@ -187,6 +189,80 @@ class AsyncLayout(LayoutOperations):
         environment.tell("", "done", f"{len(plan.machines)} machines", begin)
         return environment
 
+    @classmethod
+    async def attach(
+        cls,
+        plan: Plan,
+        *,
+        name: str,
+        run: Run,
+        folder: Path,
+        fabric: Fabric,
+        providers: Providers,
+        portal: Portal,
+        reporter: Reporter,
+        subscribers: Sequence[Subscriber] = (),
+        policy: Policy = Policy(),  # noqa: B008  a value
+        prologue: Callable[[AsyncLayout], Awaitable[None]] | None = None,
+        identities: Sequence[Identity] = (),
+    ) -> AsyncLayout:
+        """Take up an environment that stands: it stays whatever becomes of this process.
+
+        :param plan: with all machines that it has.
+        :param run: the connection to who holds it.
+        :param fabric: closed with the layout.
+        :param identities: what the journal has of it.
+        :raises CarthageError: a machine does not answer, or its target cannot be taken up.
+        """
+        environment = cls(
+            name=name,
+            run=run,
+            plan=plan,
+            providers=providers,
+            portal=portal,
+            reporter=reporter,
+            folder=folder,
+            fabric=fabric,
+            subscribers=subscribers,
+            policy=policy,
+        )
+        environment._stays = True
+        environment._contexts.intents.recall(identities)
+        begin = clock.monotonic_s()
+        environment.tell("", "start", "taken up")
+        environment._lifetime.push_async_callback(environment._creation.mirror.close)
+        environment._lifetime.push_async_callback(environment._creation.close)
+        environment._lifetime.push_async_callback(environment._rooms.gates.close)
+        try:
+            status, _ = await fabric.request("status")
+            if prologue is not None:
+                await prologue(environment)
+            machines = plan.machines.values()
+            taken = (environment._creation.take_up(each, status["machines"]) for each in machines)
+            for machine in await asyncio.gather(*taken):
+                environment._take_in(machine)
+            await environment._learn()
+            await environment._resolutions.settle()
+        except BaseException:
+            await asyncio.shield(environment.detach())
+            environment.tell("", "failed", "not taken up", begin)
+            raise
+        environment.tell("", "done", f"taken up, {len(plan.machines)} machines", begin)
+        return environment
+
+    @on_core
+    async def detach(self) -> None:
+        """Let go of an environment that was taken up, which stays as it is."""
+        if self.closed:
+            return
+        self.closed = True
+        try:
+            await self._leave_standing()
+            await self._lifetime.aclose()
+        finally:
+            for callback in self._gone:
+                callback()
+
     async def _networks(self) -> None:
         await self.fabric.request(
             "networks",
@@ -214,6 +290,10 @@ class AsyncLayout(LayoutOperations):
     def place(self) -> Places:
         """Have the fabric make what is planned, see :class:`.provider.Context`."""
         return self._contexts.place
+
+    def when_gone(self, callback: Callable[[], None]) -> None:
+        """Have something called when this process has let go of it."""
+        self._gone.append(callback)
 
     # living
 
@@ -283,16 +363,20 @@ class AsyncLayout(LayoutOperations):
     @on_core
     async def keep(self, *, for_s: float | None) -> None:
         """Have everything stay when this process ends, except for what it holds open itself."""
+        await self._leave_standing()
+        await self.run.keep(self.name, for_s=for_s)
+        self._stays = True
+        self.closed = True
+        await self._lifetime.aclose()
+
+    async def _leave_standing(self) -> None:
+        """Close what this process holds open, and leave what others may want."""
         await self._rooms.gates.close()
         await self._creation.mirror.stay()
         if self.recording is not None:
             from pytest_carthage.live.packets.recording import FILE
 
             await self.recording.write(self.folder / FILE)
-        await self.run.keep(self.name, for_s=for_s)
-        self._stays = True
-        self.closed = True
-        await self._lifetime.aclose()
 
     @on_core
     async def keep_remains(self, *, for_s: float | None) -> Sequence[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from pytest_carthage.errors import CarthageError, CreationError
@@ -36,6 +36,11 @@ class Intents:
             outside=self._providers[planned.target].traits.outside,
         )
         return self._written.get((planned.target, planned.name), plain)
+
+    def recall(self, identities: Iterable[Identity]) -> None:
+        """Take in what the journal has of an environment that stands."""
+        for identity in identities:
+            self._written[identity.kind, identity.name] = identity
 
     async def begin(self, planned: PlannedMachine, provider: Provider) -> Identity:
         """Have what is to be created in the journal, where it outlives the fabric.

@@ -48,7 +48,16 @@ class Askers:
 
     def uses(self, item: pytest.Item, definition: Any) -> bool:
         """Whether a test stands on a fixture, be it by way of others."""
-        waiting = _definitions_of(item)
+        return self._reaches(_definitions_of(item), definition)
+
+    def stands_on(self, request: pytest.FixtureRequest, definition: Any) -> bool:
+        """Whether a fixture that is being set up stands on another one."""
+        own = getattr(request, "_fixturedef", None)
+        active = _active(request)
+        given = [active[name] for name in getattr(own, "argnames", ()) if name in active]
+        return self._reaches([own, *given], definition)
+
+    def _reaches(self, waiting: list[Any], definition: Any) -> bool:
         passed = set(waiting)
         while waiting:
             current = waiting.pop()

@@ -12,15 +12,18 @@ import pytest
 
 from pytest_carthage.errors import CarthageError, StateError, TimeLimitError
 from pytest_carthage.events import Fanout, Reporter, Work
+from pytest_carthage.live import ledger
 from pytest_carthage.live.environment import AsyncLayout
 from pytest_carthage.live.layout import Layout
+from pytest_carthage.live.ledger import Ran
+from pytest_carthage.live.standing import Standing
 from pytest_carthage.planning import make_plan
-from pytest_carthage.planning.refusal import refusal_of
-from pytest_carthage.plugin import choice
+from pytest_carthage.plugin import choice, diary
 from pytest_carthage.plugin.askers import Askers
 from pytest_carthage.plugin.brief import Brief
 from pytest_carthage.plugin.causes import Causes, current_test
 from pytest_carthage.plugin.policies import Policies
+from pytest_carthage.plugin.reuse import Reuse
 from pytest_carthage.plugin.tally import Tally
 from pytest_carthage.plugin.workplace import Workplace
 from pytest_carthage.providing import Providers
@@ -34,7 +37,6 @@ if TYPE_CHECKING:
     from pytest_carthage.live.resolved import NetworkEvent, Subscriber
     from pytest_carthage.model.stage import Stage
     from pytest_carthage.planning.plan import Plan
-    from pytest_carthage.planning.uses import Use
     from pytest_carthage.report.bundle import Shelf
 
 __all__ = ["Environments", "Live"]
@@ -55,6 +57,8 @@ class Live:
     definition: Any
     #: of that fixture
     scope: str
+    #: what it was taken up from; None: this session has built it
+    standing: Standing | None = None
     failed: list[str] = field(default_factory=list)
 
 
@@ -77,6 +81,7 @@ class Environments:
         self._policies = policies
         self._shelf = shelf
         self._askers = askers
+        self._reuse = Reuse.of(workplace.config)
         self._providers = Providers(choice.known_providers(workplace.config))
         self._run: Run | None = None
         self._names: set[str] = set()
@@ -88,8 +93,6 @@ class Environments:
         self._unkept: dict[str, str] = {}
         #: what those cost that come again and again
         self.tally = Tally()
-        #: stages that were looked at, and why they are refused, if they are
-        self._refused: dict[tuple[Stage, type[Layout]], BaseException | None] = {}
         #: gates of each environment that there was
         self._gates: list[Sequence[AsyncGate]] = []
 
@@ -100,48 +103,35 @@ class Environments:
     def stays(self, name: str) -> bool:
         """Whether the environment of a test that has failed outlives the session."""
         settings = self._workplace.settings
-        is_live = any(live.environment.name == name for live in self.live)
-        return name in self._kept or (is_live and (settings.keep or settings.keep_on_fail))
+        live = next((each for each in self.live if each.environment.name == name), None)
+        stays = settings.keep or settings.keep_on_fail
+        return name in self._kept or (live is not None and (stays or live.standing is not None))
+
+    def below(self, request: pytest.FixtureRequest) -> list[AsyncLayout]:
+        """Those that a fixture stands on which is being set up."""
+        return [
+            live.environment
+            for live in self.live
+            if self._askers.stands_on(request, live.definition)
+        ]
+
+    def former(self, stage: Stage, below: Sequence[AsyncLayout]) -> Ran | None:
+        """How a stage ran before this session, where it is not to run again."""
+        if self._reuse is None or self._reuse.runs_again(stage):
+            return None
+        taken = [live.environment for live in self.live if live.standing is not None]
+        if not all(environment in taken for environment in below):
+            return None
+        try:
+            return diary.former(stage, below)
+        except StateError as error:
+            self._causes.refuse(f"stage {stage.name!r}", error)
 
     @property
     def gates(self) -> Iterator[AsyncGate]:
         """Every gate that was opened, also of environments that are gone."""
         for gates in tuple(self._gates):
             yield from tuple(gates)
-
-    def refuse_uses(
-        self, item: pytest.Item, stage: Stage, layout: type[Layout], uses: Sequence[Use]
-    ) -> None:
-        """Refuse a stage that asks a machine for what its target cannot do.
-
-        :param item: the test that wants it, which is not set up yet.
-        :param uses: what it asks for.
-        :raises pytest.fail.Exception: always the same for one stage.
-        """
-        __tracebackhide__ = True
-        key = (stage, layout)
-        if key not in self._refused:
-            self._refused[key] = None
-            try:
-                self._refuse_uses(item, stage, layout, uses)
-            except BaseException as failure:
-                self._refused[key] = failure
-        if (refused := self._refused[key]) is not None:
-            raise refused
-
-    def _refuse_uses(
-        self, item: pytest.Item, stage: Stage, layout: type[Layout], uses: Sequence[Use]
-    ) -> None:
-        __tracebackhide__ = True
-        traits = self._providers.traits
-        if all(each.can(use.capability) for each in traits.values() for use in uses):
-            return
-        try:
-            plan = make_plan(layout, target=self._workplace.settings.target, targets=traits)
-        except CarthageError:
-            return  # whoever builds it says so
-        if (error := refusal_of(plan, uses)) is not None:
-            self._causes.refuse(f"stage {stage.name!r}", error, test=item.nodeid)
 
     def build(self, layout: type[Layout], request: pytest.FixtureRequest) -> Live:
         """Build a layout for a fixture.
@@ -159,9 +149,14 @@ class Environments:
                 target=self._workplace.settings.target,
                 targets=self._providers.traits,
             )
-            name = self._new_name(layout, request)
+            reuse = self._reuse
+            standing = reuse.standing_for(layout, plan, request) if reuse is not None else None
             with self.tally.building(plan.layout, request.scope):
-                environment = self._stand(plan, name, layout, request)
+                if standing is not None:
+                    environment = self._take_up(standing, plan, layout, request)
+                else:
+                    name = self._new_name(layout, request)
+                    environment = self._stand(plan, name, layout, request)
         except CarthageError as error:
             self._causes.refuse(subject, error, former=name, remark=self._remark(name))
         except Exception as error:
@@ -177,6 +172,7 @@ class Environments:
             environment=environment,
             definition=getattr(request, "_fixturedef", None),
             scope=request.scope,
+            standing=standing,
         )
         self.live.append(live)
         self._gates.append(environment.rooms.gates.opened)
@@ -209,12 +205,12 @@ class Environments:
             with self._workplace.closing():
                 try:
                     with self.tally.ending(live.environment.plan.layout, live.scope):
-                        self._workplace.portal.call(self._end, live.environment, keep)
-                    if keep and not settings.keep:
+                        self._workplace.portal.call(self._end, live, keep)
+                    if keep and not settings.keep and live.standing is None:
                         self._kept[name] = set(live.failed)
                 finally:
                     self.live.remove(live)
-                    del self._workplace.standing[name]
+                    self._workplace.standing.pop(name, None)
         except CarthageError as error:
             self._causes.fail(
                 f"environment {name!r}: {'keeping it' if keep else 'its teardown'} failed: "
@@ -258,7 +254,7 @@ class Environments:
             # what the workers of one session have in common, where there are workers
             together = self._worker.get("testrunuid")
             self._run = await Run.join(self._workplace.settings.run, token=together)
-        return await AsyncLayout.build(
+        environment = await AsyncLayout.build(
             plan,
             name=name,
             run=self._run,
@@ -270,6 +266,43 @@ class Environments:
             prologue=self._prologue(plan),
             autopsy=self._foresee,
         )
+        try:
+            diary.begin(environment, layout, plan, request)
+        except BaseException:
+            await asyncio.shield(environment.close())
+            raise
+        return environment
+
+    def _take_up(
+        self,
+        standing: Standing,
+        plan: Plan,
+        layout: type[Layout],
+        request: pytest.FixtureRequest,
+    ) -> AsyncLayout:
+        __tracebackhide__ = True
+
+        async def take_up() -> AsyncLayout:
+            reporter = self._reporter(request.scope)
+            return await standing.take_up(
+                plan,
+                providers=self._providers,
+                portal=self._workplace.portal,
+                reporter=reporter,
+                subscribers=[*layout.subscribers, *self._listening_plugins()],
+                policy=await self._policies.of_layout(
+                    layout,
+                    plan,
+                    request,
+                    note=lambda subject, text: Work(
+                        reporter, subject, environment=standing.name
+                    ).note(text),
+                ),
+                prologue=self._prologue(plan),
+            )
+
+        with self._workplace.building():
+            return self._workplace.portal.call(take_up)
 
     def _reporter(self, scope: str) -> Reporter:
         """Who is told of an environment: of one that is there for a test, a person if need be."""
@@ -278,11 +311,19 @@ class Environments:
         work = self._workplace
         return Fanout([work.recorder, Brief(work.screen), work.stopwatch])
 
-    async def _end(self, environment: AsyncLayout, keep: bool) -> None:
+    async def _end(self, live: Live, keep: bool) -> None:
+        environment, settings = live.environment, self._workplace.settings
         try:
             async with asyncio.timeout(_CLOSE_S):
-                if keep:
-                    await environment.keep(for_s=self._workplace.settings.keep_for_s)
+                if keep or live.standing is not None:
+                    for complaint in ledger.keep_members(environment.folder, environment.plan):
+                        environment.tell("", "note", complaint)
+                if live.standing is not None:
+                    if settings.keeps_for:
+                        await environment.run.keep(environment.name, for_s=settings.keep_for_s)
+                    await environment.detach()
+                elif keep:
+                    await environment.keep(for_s=settings.keep_for_s)
                 else:
                     await environment.close()
         except TimeoutError as error:

@@ -62,4 +62,4 @@ def run_stage(stage: Stage, arguments: Mapping[str, Any], request: pytest.Fixtur
     :raises pytest_carthage.errors.TimeLimitError: it did not end in time.
     """
     __tracebackhide__ = True
-    return Session.of(request.config).stages.run(stage, arguments)
+    return Session.of(request.config).stages.run(stage, arguments, request)

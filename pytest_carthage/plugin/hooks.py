@@ -68,6 +68,10 @@ def pytest_configure(config: pytest.Config) -> None:
         from pytest_carthage.plugin.claim import claim
 
         claim(config, settings.run)
+    if settings.use:
+        from pytest_carthage.plugin.reuse import Reuse
+
+        Reuse.begin(config)
     if settings.iac_coverage:
         from pytest_carthage.plugin import coverage
 
@@ -139,6 +143,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
             cycles.refuse_cycles(items)
             widths.refuse_wide_stages(items)
+        if _settings_of(config).use:
+            from pytest_carthage.plugin.reuse import Reuse
+
+            if (reuse := Reuse.of(config)) is not None:
+                reuse.check(config, items)
     except pytest.UsageError as error:
         output: dict[str, str] | None = getattr(config, "workeroutput", None)
         if output is None:

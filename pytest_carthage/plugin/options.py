@@ -32,6 +32,7 @@ _INI: dict[str, tuple[str, Literal["linelist", "bool", "string"]]] = {
     "carthage_pcap_mib": ("what --carthage-pcap holds of each network, in MiB (32)", "string"),
 }
 _DESTINATIONS = (
+    "carthage_again",
     "carthage_artifacts",
     "carthage_iac_coverage",
     "carthage_layout",
@@ -41,6 +42,7 @@ _DESTINATIONS = (
     "carthage_pcap",
     "carthage_strict",
     "carthage_target",
+    "carthage_use",
     "keep",
     "keep_for",
     "keep_on_fail",
@@ -67,6 +69,21 @@ def add_options(parser: pytest.Parser) -> None:
         "--carthage-name",
         metavar="NAME",
         help="name of this run, the first part of its environments' names (default: a new one)",
+    )
+    group.addoption(
+        "--carthage-use",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="use environments that stand (kept, or of `pytest-carthage up`) instead of building: "
+        "one by its name, or all of a run; they stay",
+    )
+    group.addoption(
+        "--carthage-again",
+        action="append",
+        default=[],
+        metavar="STAGE|all",
+        help="with --carthage-use: run this stage, though it has run there already",
     )
     group.addoption(
         "--keep-on-fail",

@@ -17,6 +17,7 @@ from pytest_carthage.plugin.gates import GateNews
 from pytest_carthage.plugin.images import Images
 from pytest_carthage.plugin.options import SESSION
 from pytest_carthage.plugin.policies import Policies
+from pytest_carthage.plugin.refusals import Refusals
 from pytest_carthage.plugin.reruns import Reruns
 from pytest_carthage.plugin.scopes import Scopes
 from pytest_carthage.plugin.stages import Stages
@@ -37,8 +38,9 @@ class Session:
         self.environments = environments = Environments(
             self._workplace, causes, policies, shelf, askers
         )
+        self.refusals = Refusals(config, causes)
         self.images = Images(self._workplace, causes, policies)
-        self.stages = Stages(self._workplace, causes)
+        self.stages = Stages(self._workplace, causes, environments)
         #: plugins of their own, by name
         self.plugins: dict[str, object] = {
             "carthage-askers": askers,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,8 @@ class Settings:
     keep_on_fail: bool
     keep: bool
     keep_for_s: float
+    #: whether a person has said how long, on the command line
+    keeps_for: bool
     #: where failure bundles go; None: a folder of this run in pytest's cache
     artifacts: Path | None
     #: fail where a test would be skipped since this host lacks something
@@ -43,6 +46,10 @@ class Settings:
     pcap: tuple[str, ...]
     #: what a recording holds of each network
     pcap_mib: int
+    #: environments to use instead of building; none: layouts are built
+    use: tuple[str, ...]
+    #: stages to run again in them, or ``all``
+    again: tuple[str, ...]
     #: tell what of Ansible's code was reached
     iac_coverage: bool
     #: and write it there, as JSON
@@ -99,6 +106,15 @@ def _iac_coverage(config: pytest.Config) -> tuple[bool, Path | None]:
     return True, base / given if given else None
 
 
+def _again(option: argparse.Namespace) -> tuple[str, ...]:
+    if option.carthage_again and not option.carthage_use:
+        raise pytest.UsageError(
+            f"--carthage-again {option.carthage_again[0]}: in a new environment every stage runs; "
+            "try: with --carthage-use NAME"
+        )
+    return tuple(option.carthage_again)
+
+
 def _pcap_mib(config: pytest.Config) -> int:
     text = config.getini("carthage_pcap_mib") or _PCAP_MIB
     if not (text.isascii() and text.isdigit() and int(text)):
@@ -134,12 +150,15 @@ def _read(config: pytest.Config) -> Settings:
         keep_on_fail=option.keep_on_fail,
         keep=option.keep,
         keep_for_s=keep_for_s,
+        keeps_for=option.keep_for is not None,
         artifacts=artifacts,
         strict=option.carthage_strict or config.getini("carthage_strict"),
         offline=option.carthage_offline or config.getini("carthage_offline"),
         locked=_locked(config),
         pcap=_pcap(config),
         pcap_mib=_pcap_mib(config),
+        use=tuple(option.carthage_use),
+        again=_again(option),
         iac_coverage=iac_coverage,
         iac_coverage_file=iac_coverage_file,
     )

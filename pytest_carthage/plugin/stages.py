@@ -11,9 +11,10 @@ import pytest
 from pytest_carthage.errors import TimeLimitError
 from pytest_carthage.events import Work
 from pytest_carthage.live.layout import Layout
-from pytest_carthage.plugin import tracebacks
+from pytest_carthage.plugin import diary, tracebacks
 from pytest_carthage.plugin.alarm import Alarm
 from pytest_carthage.plugin.causes import Causes, reason
+from pytest_carthage.plugin.environments import Environments
 from pytest_carthage.plugin.loops import run_async
 from pytest_carthage.plugin.workplace import Workplace
 from pytest_carthage.state.timings import stage_id
@@ -30,13 +31,19 @@ _BLOCKED_S = 1.0
 class Stages:
     """Runs the stages of a session, with progress and time limits."""
 
-    def __init__(self, workplace: Workplace, causes: Causes) -> None:
+    def __init__(self, workplace: Workplace, causes: Causes, environments: Environments) -> None:
         self._workplace = workplace
+        self._environments = environments
         self._causes = causes
         self._alarm = Alarm()
 
-    def run(self, stage: Stage, arguments: Mapping[str, Any]) -> Any:
+    def run(
+        self, stage: Stage, arguments: Mapping[str, Any], request: pytest.FixtureRequest
+    ) -> Any:
         """Run a stage; what it raises is remembered as the cause of what it blocks.
+
+        One that has run already in the environments which it stands on, before this session, is
+        not run again, unless that was asked for.
 
         :param arguments: values of the fixtures that it asks for; its events are those of the
             first layout among them.
@@ -51,8 +58,18 @@ class Stages:
         subject = f"stage {stage.name}"
         self._workplace.stopwatch.watch(environment, subject, name=stage_id(stage), key=stage.key)
         work = Work(reporter, subject, environment=environment)
+        below = self._environments.below(request)
+        ran = self._environments.former(stage, below)
+        if ran is not None and ran.has_value:
+            with self._workplace.screen.showing():
+                work.start()
+                work.cached(diary.told(stage, ran))
+            return ran.value
         with self._workplace.screen.showing():
             work.start()
+            if ran is not None:
+                work.note("runs again: what it returned before is not known here")
+            diary.forget(stage, below)
             try:
                 value = self._run(stage, arguments)
             except BaseException as raised:
@@ -64,6 +81,7 @@ class Stages:
                 if error is not raised:
                     raise error from error.__cause__
                 raise
+            diary.note(stage, below, value)
             work.done()
         return value
 

@@ -56,7 +56,7 @@ def _write_kept(terminal: pytest.TerminalReporter) -> None:
     if hasattr(config, "workerinput"):
         return
     settings = settings_of(config)
-    kept = _kept(settings.run)
+    kept = _kept(config)
     has_failed = any(terminal.stats.get(outcome) for outcome in ("failed", "error"))
     if kept or (has_failed and settings.keep_on_fail):
         terminal.section("kept environments")
@@ -66,14 +66,25 @@ def _write_kept(terminal: pytest.TerminalReporter) -> None:
         _write_environment(terminal, environment)
 
 
-def _kept(run: str) -> list[Listed]:
-    """What stays of a run."""
-    # its folder is that of all workers, also of those that were killed
-    if not run_exists(run):
+def _kept(config: pytest.Config) -> list[Listed]:
+    """What stays of a session: of its run, and what it has used."""
+    settings = settings_of(config)
+    # the run's folder is that of all workers, also of those that were killed
+    if not settings.use and not run_exists(settings.run):
         return []
     from pytest_carthage.state.listing import list_environments
 
-    return [each for each in list_environments() if each.run == run and each.kept]
+    used: list[str] = []
+    if settings.use:
+        from pytest_carthage.plugin.reuse import Reuse
+
+        reuse = Reuse.of(config)
+        used = [standing.name for standing in reuse.standings] if reuse is not None else []
+    return [
+        each
+        for each in list_environments()
+        if (each.run == settings.run and each.kept) or each.name in used
+    ]
 
 
 def _write_environment(terminal: pytest.TerminalReporter, environment: Listed) -> None:

@@ -27,7 +27,7 @@ def check(item: pytest.Item) -> None:
         if uses := _uses(stage, parameter, frozenset(layout.machines())):
             from pytest_carthage.plugin.session import Session
 
-            Session.of(item.config).environments.refuse_uses(item, stage, layout, uses)
+            Session.of(item.config).refusals.refuse(item, stage, layout, uses)
 
 
 def _stages(item: pytest.Item) -> Iterator[tuple[Stage, str, type[Layout]]]:

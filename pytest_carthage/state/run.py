@@ -84,6 +84,31 @@ class Run:
         return run
 
     @classmethod
+    async def visit(cls, folder: Path) -> Run:
+        """Connect to the supervisor of somebody else's run, for what stands there.
+
+        :raises StateError: it does not answer.
+        """
+        name = places.run_name(folder)
+        try:
+            supervisor = await channel.connect(
+                str(folder / "supervisor.sock"), f"supervisor of run {name!r}"
+            )
+        except FabricError as error:
+            raise StateError(f"run {name!r}: {error}; try: pytest-carthage gc") from error
+        return cls(name, folder, supervisor)
+
+    async def fabric(self, environment: Path) -> AsyncChannel:
+        """A channel to the fabric of an environment that stands.
+
+        :param environment: its folder.
+        :raises FabricError: it is gone.
+        """
+        return await channel.connect(
+            str(environment / "fabric.sock"), f"fabric of {environment.name!r}"
+        )
+
+    @classmethod
     async def _enter_living(cls, root: Path, name: str, token: str) -> Run | None:
         for folder in places.run_folders(root, name):
             if possession.is_alive(folder):

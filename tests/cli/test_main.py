@@ -38,6 +38,7 @@ COMMANDS = (
     "ls",
     "plan",
     "rm",
+    "run",
     "shell",
     "unbundle",
     "up",

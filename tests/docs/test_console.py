@@ -89,10 +89,10 @@ def readme(person: Newcomer, page: str) -> None:
 
 @types("docs/how-to/keep-and-look.md")
 def keep_and_look(person: Newcomer, page: str) -> None:
-    suite, branch = person.suite("kept"), person.suite("up", tree="example_suites/own_layout")
+    suite = person.suite("kept")
     for each in typed(page):
         name = person.environment() if " rm " in each.line else ""
-        person.type(each, branch if each.printed else suite, NAME=name)
+        person.type(each, suite, NAME=name)
 
 
 @types("docs/how-to/own-layout.md")

@@ -64,6 +64,10 @@ class PowerOperations(AddressOperations, ReadinessOperations):
         self._stopped = True
         self._end = None
 
+    def is_found_off(self) -> None:
+        """Take in that it was off when this process took it up."""
+        self._stopped = True
+
     async def follow(self) -> None:
         """Take in what the machine does with its own power, until it is gone for good."""
         means = self._means

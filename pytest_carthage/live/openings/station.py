@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_carthage.bridge import on_core
-from pytest_carthage.errors import HostError, Problem
+from pytest_carthage.errors import FabricError, HostError, Problem
 from pytest_carthage.fabric import syscalls
 from pytest_carthage.fabric.host import privilege
 from pytest_carthage.planning import plan_station
@@ -130,7 +130,13 @@ class Stations:
                     image=None,
                     links=(link,),
                 )
-                await self._reaches.place(planned, "namespace")
+                try:
+                    await self._reaches.place(planned, "namespace")
+                except FabricError:
+                    status, _ = await self._reaches.fabric.request("status")
+                    if planned.name not in status["machines"]:
+                        raise
+                    # else it was made by who has used the environment before
                 station.namespace = await namespace_of(self._reaches.fabric, planned.name)
                 station.addresses = tuple(map(str, link.addresses))
                 station.furnish(self._knows.plan.hosts_file([network]), resolv_conf(planned))

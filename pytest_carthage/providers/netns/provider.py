@@ -220,13 +220,20 @@ class NetnsProvider:
                     root = await asyncio.to_thread(container.root, planned, built, context.folder)
                     await context.place(planned, "process", root)
                 channel = await context.channel(planned.name)
-                is_mortal = planned.image is not None or planned.command is not None
-                kind = EndingMachine if is_mortal else NetnsMachine
-                machine = kind(context.identity, channel, context, planned, log, born)
+                machine = _kind(planned)(context.identity, channel, context, planned, log, born)
                 await machine.wait_for_init()
         except (FabricError, OSError, ValueError) as error:
             raise CreationError(f"{who}: {error}{_last_lines(log)}") from error
         return machine
+
+    async def take_up(
+        self, planned: PlannedMachine, context: Context, *, runs: bool
+    ) -> NetnsMachine:
+        """Connect to a machine that stands."""
+        log = Log(context.logs / f"{planned.name}.log")
+        # of one that is off nobody asks anything before it is started
+        channel = await context.channel(planned.name) if runs else context.fabric
+        return _kind(planned)(context.identity, channel, context, planned, log, log.size)
 
     async def destroy(self, identity: Identity) -> None:
         """Nothing to do: it ends with its fabric."""
@@ -234,6 +241,11 @@ class NetnsProvider:
     async def leftovers(self, run: str) -> Sequence[Identity]:
         """None: nothing of it outlives its fabric."""
         return ()
+
+
+def _kind(planned: PlannedMachine) -> type[NetnsMachine]:
+    is_mortal = planned.image is not None or planned.command is not None
+    return EndingMachine if is_mortal else NetnsMachine
 
 
 def _last_lines(log: Log) -> str:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_carthage import clock
 from pytest_carthage.errors import CreationError, FabricError, Problem
 from pytest_carthage.fabric import names
 from pytest_carthage.fabric.host import privilege, programs
@@ -74,7 +75,8 @@ class PodmanProvider:
         :raises HostError: it does not start here.
         """
         service = Service.of(context.folder)
-        await service.start(context)
+        if not service.folder.exists():  # else it was started by who has built the environment
+            await service.start(context)
         self._services[context.fabric] = service
 
     async def end(self, context: Context) -> None:
@@ -113,6 +115,21 @@ class PodmanProvider:
             ) from error
         restarting = Restarting(planned.restart)
         channel, began = await running.begin(planned, context, service, log, spec, restarting)
+        return PodmanMachine(
+            identity, channel, planned, context, service, log, restarting, _began=began
+        )
+
+    async def take_up(
+        self, planned: PlannedMachine, context: Context, *, runs: bool
+    ) -> PodmanMachine:
+        """Connect to a container that stands."""
+        service = self._services.setdefault(context.fabric, Service.of(context.folder))
+        identity = context.identity.with_detail(folder=str(context.folder))
+        log = context.logs / f"{planned.name}.log"
+        # of one that is off nobody asks anything before it is started
+        channel = await context.channel(planned.name) if runs else context.fabric
+        restarting = Restarting(planned.restart)
+        began = clock.monotonic_s()
         return PodmanMachine(
             identity, channel, planned, context, service, log, restarting, _began=began
         )
