@@ -53,6 +53,13 @@ class Outcomes:
         others = (older for older in self.of(declared) if older.inputs != outcome.inputs)
         self.replace(declared, [outcome, *others])
 
+    def adopt(self, declared: str, inputs: Mapping[str, str], layer: str) -> None:
+        """Remember what came of it elsewhere, after what came of it here; for its claimer."""
+        there = self.of(declared)
+        if all(outcome.inputs != inputs for outcome in there):
+            kept = there[: _MOST - 1]
+            self.replace(declared, [*kept, Outcome(inputs=dict(inputs), layer=layer)])
+
     def replace(self, declared: str, outcomes: Sequence[Outcome]) -> None:
         """Remember just these; for who has claimed the step."""
         if outcomes:

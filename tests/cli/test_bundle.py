@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -93,7 +94,7 @@ def test_suite_that_has_moved_is_recognised(
     other.mkdir()
     monkeypatch.chdir(other)
     monkeypatch.setenv("CARTHAGE_IMAGES", str(other / "images"))
-    lines = printed(capfd, "unbundle", "../lab.tar.gz", "deep/er", "-q")
+    lines = printed(capfd, "unbundle", "../lab.tar.gz", "deep/er", "-qy")
     assert lines == [
         f"{other}/deep/er/suite: the tests of layout 'Tiny'",
         "images: 1, of 3 layers, 3 of them new here",
@@ -164,12 +165,33 @@ def test_what_the_other_host_lacks_is_told(
 
     monkeypatch.setattr(writing, "of_files", more)
     printed(capfd, "bundle", LAYOUT, "-o", "lab.tar", "-q")
-    lines = printed(capfd, "unbundle", "lab.tar", "-q", status=1)
+    lines = printed(capfd, "unbundle", "lab.tar", "-qy", status=1)
     assert [line for line in lines if line.startswith("this host lacks: ")] == [
         "this host lacks: python: nowhere 1.2: it has none; try: pip install nowhere==1.2",
         f"this host lacks: python: pytest 1: it has {pytest.__version__}; "
         "try: pip install pytest==1",
     ]
+
+
+def test_layers_from_elsewhere_are_taken_when_somebody_says_so(
+    suite: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed(capfd, "bundle", LAYOUT, "-o", "lab.tar", "-q")
+    monkeypatch.setenv("CARTHAGE_IMAGES", str(Path("other").absolute()))
+    told = complaint(capfd, "unbundle", "lab.tar", "-q")
+    assert told.startswith("lab.tar has 3 layers that were built elsewhere: base ")
+    assert "\nsha256 of its manifest: " in told
+    assert told.endswith("\ntry: --yes, if you trust whoever has made it")
+    assert not Path("Tiny").exists()
+    printed(capfd, "unbundle", "lab.tar", "-qy")
+    lines = printed(capfd, "images", "ls")
+    (line,) = [line for line in lines if line.startswith("tiny: ")]
+    assert re.fullmatch(
+        r"tiny: 3 of 3 layers built elsewhere: lab\.tar \(\w{12}\), \d{4}-\d\d-\d\d", line
+    )
+    told = json.loads("\n".join(printed(capfd, "images", "ls", "--json")))
+    assert len(told["images"][0]["origins"]) == 3
+    assert "was built elsewhere: lab.tar" in "\n".join(printed(capfd, "images", "history", "tiny"))
 
 
 def test_ordinary_user_unpacks_what_root_has_packed(suite: Path, capfd: Capture) -> None:
@@ -182,7 +204,7 @@ def test_ordinary_user_unpacks_what_root_has_packed(suite: Path, capfd: Capture)
     with tempfile.TemporaryDirectory(prefix="bundle-") as place, account() as user:
         home = Path(place)
         (home / "lab.tar").write_bytes(Path("lab.tar").read_bytes())
-        argv = [sys.executable, "-m", "pytest_carthage", "unbundle", "lab.tar", "-q"]
+        argv = [sys.executable, "-m", "pytest_carthage", "unbundle", "lab.tar", "-qy"]
         own = {"PYTHONPATH": os.pathsep.join(sys.path), "CARTHAGE_IMAGES": f"{home}/images"}
         done = subprocess.run(
             as_user(argv, home=home, user=user),

@@ -24,7 +24,7 @@ from pytest_carthage.images.bundles import requirements
 from pytest_carthage.images.bundles.manifest import MANIFEST, leads_inside
 from pytest_carthage.images.bundles.requirements import Requirement
 from pytest_carthage.images.bundles.suite import gather
-from pytest_carthage.images.bundles.unbundle import Unbundled, unbundle
+from pytest_carthage.images.bundles.unbundle import Foreign, Unbundled, unbundle
 from pytest_carthage.images.bundles.writing import write
 from pytest_carthage.images.locks.lock import NAME
 from pytest_carthage.images.locks.making import made_of
@@ -106,10 +106,20 @@ class Shop:
         )
         return path
 
-    def read(self, path: Path, folder: str = "there/Pair") -> Unbundled:
+    def read(
+        self,
+        path: Path,
+        folder: str = "there/Pair",
+        *,
+        trust: Callable[[Foreign], bool] = lambda foreign: True,
+    ) -> Unbundled:
         return asyncio.run(
             unbundle(
-                path, self.root / folder, store=Store(self.root / "store"), note=lambda text: None
+                path,
+                self.root / folder,
+                store=Store(self.root / "store"),
+                note=lambda text: None,
+                trust=trust,
             )
         )
 
@@ -149,7 +159,9 @@ def test_what_comes_out_is_what_went_in(shop: Shop, name: str) -> None:
         assert copy is not None
         counted = census.count(copy.tree)
         assert (copy.meta.census, copy.meta.entries) == (counted.digest, counted.entries)
-        assert replace(copy.meta, size=0, census="", entries=0) == replace(layer.meta, size=0)
+        assert copy.meta.origin.startswith(f"{name} (")
+        bare = replace(copy.meta, size=0, census="", entries=0, origin="")
+        assert bare == replace(layer.meta, size=0)
         assert kept(look(copy.tree)) == kept(look(layer.tree))
         assert list(store.outcomes.of(layer.meta.declared)) == [
             Outcome(inputs=dict(layer.meta.inputs), layer=layer.key)
@@ -158,6 +170,47 @@ def test_what_comes_out_is_what_went_in(shop: Shop, name: str) -> None:
     assert records[Pair.web.key].layers == ("b" * 32, "c" * 32)
     assert records[Pair.small.key].name == "debian"
     assert store.is_complete(Pair.web.key)
+
+
+def test_layers_from_elsewhere_are_asked_for_by_name(shop: Shop) -> None:
+    asked: list[Foreign] = []
+
+    def refuse(foreign: Foreign) -> bool:
+        asked.append(foreign)
+        return False
+
+    path = shop.write()
+    with pytest.raises(
+        BundleError, match=r"lab\.tar: it is not trusted, and nothing of it was kept"
+    ):
+        shop.read(path, trust=refuse)
+    assert shop.left() == []
+    assert [foreign.titles for foreign in asked] == [("b" * 32, "install nginx")]
+    shop.read(path)
+    shop.read(path, "again", trust=refuse)  # there is nothing left to be asked
+    assert len(asked) == 1
+
+
+def test_bundle_takes_the_place_of_nothing_that_is_here(shop: Shop) -> None:
+    """It may claim any key, any declaration and any image."""
+    path = shop.write()
+    here = Images(shop.root / "store")
+    base = here.layer("b" * 32, script="echo ours > file", declared="1" * 32)
+    other = here.layer("d" * 32, [base], script="echo ours > more", declared="2" * 32)
+    here.store.outcomes.add("2" * 32, {}, other.key)
+    here.store.outcomes.add("2" * 32, {"files/a": "3f" * 32}, other.key)
+    here.store.records.keep(here.built(base, other, image=Pair.web).record(1000.0))
+    assert shop.read(path).new == 1
+    store = Store(shop.root / "store")
+    assert (store.layers.path("b" * 32) / "tree/file").read_text() == "ours\n"
+    assert [row.layer for row in store.outcomes.of("2" * 32)] == [other.key, other.key]
+    record = store.records.get(Pair.web.key)
+    assert record is not None
+    assert record.layers == (base.key, other.key)
+    foreign = store.layers.get("c" * 32)
+    assert foreign is not None
+    assert foreign.meta.origin
+    assert not base.meta.origin
 
 
 def test_deletions_are_deletions_again(shop: Shop) -> None:
@@ -238,7 +291,9 @@ def test_folder_of_the_layouts_name_is_the_default(
 ) -> None:
     monkeypatch.chdir(shop.root)
     store = Store(shop.root / "store")
-    done = asyncio.run(unbundle(shop.write(), store=store, note=lambda text: None))
+    done = asyncio.run(
+        unbundle(shop.write(), store=store, note=lambda text: None, trust=lambda foreign: True)
+    )
     assert done.folder == shop.root / "Pair"
 
 
@@ -484,7 +539,7 @@ def test_disk_that_is_full_leaves_nothing(shop: Shop) -> None:
         "store = Store(Path('store').absolute())\n"
         "try:\n"
         "    asyncio.run(unbundle(Path(sys.argv[1]), Path('there/Pair'), store=store,\n"
-        "        note=lambda text: None))\n"
+        "        note=lambda text: None, trust=lambda foreign: True))\n"
         "except Exception as error:\n"
         "    print(error)\n"
         "print([path.name for name in ('layers', 'work', 'names')\n"

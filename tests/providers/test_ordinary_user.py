@@ -159,7 +159,7 @@ def test_shop_of_the_examples_is_that_of_a_user(user: User) -> None:
     conftest = str(REPOSITORY / "example_suites/shop/conftest.py")
     packed, suite = user.folder / "shop.tar", user.folder / "examples"
     assert main(["bundle", f"{conftest}:Shop", "-o", str(packed), "-q"]) == 0
-    done = user.run("pytest_carthage", "unbundle", str(packed), str(suite), "-q")
+    done = user.run("pytest_carthage", "unbundle", str(packed), str(suite), "-qy")
     assert done.returncode == 0, done.stdout + done.stderr
     packed.unlink()
     # that nothing changes the second time is not the user's

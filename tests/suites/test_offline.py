@@ -68,7 +68,7 @@ def host(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    unpacked = made.run(*made.ours, "unbundle", str(path), "elsewhere")
+    unpacked = made.run(*made.ours, "unbundle", "--yes", str(path), "elsewhere")
     assert unpacked.returncode == 0, unpacked.stdout
     assert "pytest --carthage-offline --carthage-locked" in unpacked.stdout
     path.unlink()

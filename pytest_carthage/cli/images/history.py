@@ -53,6 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
     if missing := len(kept.record.layers) - len(kept.layers):
         print(f"{count(missing, 'layer')} of it gone")
     for layer in kept.layers:
+        if layer.meta.origin:
+            print(f"\n{layer.meta.title} was built elsewhere: {layer.meta.origin}")
         if layer.meta.inputs:
             print(f"\n{layer.meta.title} was made of")
             for path, digest in sorted(layer.meta.inputs.items()):
@@ -73,5 +75,6 @@ def _row(layer: Layer, inventory: Inventory) -> dict[str, Any]:
         "bytes": inventory.sizes[layer.key],
         "inputs": dict(meta.inputs),
         "images": inventory.times[layer.key],
+        "origin": meta.origin,
         "folder": str(layer.tree),
     }

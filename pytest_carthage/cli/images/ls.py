@@ -94,6 +94,14 @@ def _print_images(inventory: Inventory, users: Mapping[str, Sequence[User]]) -> 
             for kept in inventory.images
         ],
     )
+    for kept in inventory.images:
+        foreign = [layer.meta.origin for layer in kept.layers if layer.meta.origin]
+        if foreign:
+            origins = "; ".join(dict.fromkeys(foreign))
+            layers = f"{len(foreign)} of {count(len(kept.record.layers), 'layer')}"
+            print(f"{kept.record.name}: {layers} built elsewhere: {origins}")
+    if damaged := len(inventory.store.layers.damaged()):
+        print(f"{count(damaged, 'layer')} damaged; see: pytest-carthage images check")
     total = sum(inventory.sizes.values())
     print(f"{count(len(inventory.layers), 'layer')}, {size(total)}, in {inventory.store.root}")
     unnamed = inventory.unnamed
@@ -136,6 +144,7 @@ def _row(kept: Kept, users: Sequence[User]) -> dict[str, Any]:
         "shared_bytes": kept.shared,
         "built_at": kept.record.built_at,
         "used_at": kept.record.used_at,
+        "origins": {layer.key: layer.meta.origin for layer in kept.layers if layer.meta.origin},
         "users": [{"pid": user.pid, "command": user.command} for user in users],
     }
 

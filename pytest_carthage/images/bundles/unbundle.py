@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import shutil
+import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +16,12 @@ from pytest_carthage.images.bundles.manifest import Manifest
 from pytest_carthage.images.bundles.reading import check, read_manifest
 from pytest_carthage.images.bundles.unpacking import Unpacking, new_folder, unpack_suite
 from pytest_carthage.images.exports.places import absolute
+from pytest_carthage.store.built import SHORT
 from pytest_carthage.store.holding import Holding
 from pytest_carthage.store.records import ImageRecord
 from pytest_carthage.store.root import Store
 
-__all__ = ["Unbundled", "unbundle"]
+__all__ = ["Foreign", "Unbundled", "unbundle"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,17 +35,35 @@ class Unbundled:
     new: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foreign:
+    """What of a bundle somebody has to trust: layers that were built elsewhere."""
+
+    path: Path
+    #: SHA-256 of what it says of itself, with the hashes of all that is in it
+    digest: str
+    #: of the layers that are new here, the lowest first
+    titles: tuple[str, ...]
+
+
 async def unbundle(
     path: Path,
     folder: Path | None = None,
     *,
     store: Store | None = None,
     note: Callable[[str], None],
+    trust: Callable[[Foreign], bool],
 ) -> Unbundled:
     """Check a bundle; put its layers into the store and its tests into a new folder.
 
+    A layer is called by what was declared of it, so that nobody can tell from its files whether it
+    is what a build here would make. Therefore somebody has to trust it; each has its origin
+    with it from then on, and none takes the place of one that is here.
+
     :param folder: must be empty or not exist; by default the layout's name, in the working folder.
-    :raises BundleError: it is damaged or no bundle, there is no room, the folder has something.
+    :param trust: is asked before layers are taken that are new here; False: nothing is kept.
+    :raises BundleError: it is damaged or no bundle, there is no room, the folder has something, it
+        is not trusted.
     """
     store = store or Store()
     await asyncio.to_thread(store.prepare)
@@ -57,8 +78,19 @@ async def unbundle(
         await asyncio.to_thread(_refuse_small, path, manifest, missing, store, folder)
         note(f"checking {path.name}")
         metas = await asyncio.to_thread(check, path, manifest)
+        digest = hashlib.sha256(manifest.text.encode()).hexdigest()
+        if missing:
+            titles = tuple(metas[key].title for key in manifest.layers if key in missing)
+            if not trust(Foreign(path=path, digest=digest, titles=titles)):
+                raise BundleError(f"bundle {path}: it is not trusted, and nothing of it was kept")
         unpacking = Unpacking(
-            path=path, manifest=manifest, metas=metas, store=store, note=note, holding=holding
+            path=path,
+            manifest=manifest,
+            metas=metas,
+            store=store,
+            origin=f"{path.name} ({digest[:SHORT]}), {_today()}",
+            note=note,
+            holding=holding,
         )
         note(f"unpacking the tests into {folder}")
         try:
@@ -69,8 +101,13 @@ async def unbundle(
             await asyncio.shield(unpacking.undo())
             raise
         for record in _records(manifest):
-            await asyncio.to_thread(store.records.keep, record)
+            if not store.is_complete(record.key):  # what is known of an image here stays so
+                await asyncio.to_thread(store.records.keep, record)
     return Unbundled(manifest=manifest, folder=folder / manifest.folder, new=len(unpacking.made))
+
+
+def _today() -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(clock.unix_s()))
 
 
 def _refuse_folder(path: Path, folder: Path) -> None:

@@ -89,6 +89,8 @@ class Unpacking:
     manifest: Manifest
     metas: Mapping[str, LayerMeta]
     store: Store
+    #: what is remembered of where its layers come from
+    origin: str
     #: is told what happens, in a few words
     note: Callable[[str], None]
     #: keeps others from removing what was there before, and what is made
@@ -110,7 +112,7 @@ class Unpacking:
                     continue
                 meta = self.metas[key]
                 if key not in missing:
-                    self.store.outcomes.add(meta.declared, meta.inputs, key)
+                    self.store.outcomes.adopt(meta.declared, meta.inputs, key)
                     continue
                 number = self.manifest.layers.index(key) + 1
                 self.note(f"layer {number} of {len(self.metas)}: {meta.title}")
@@ -132,7 +134,7 @@ class Unpacking:
             claim.tell(f"unbundling {meta.title}")
             if not await self.holding.added(self.store.layers.path(meta.key)):
                 await self._make(name, file, meta, member)
-            self.store.outcomes.add(meta.declared, meta.inputs, meta.key)
+            self.store.outcomes.adopt(meta.declared, meta.inputs, meta.key)
 
     async def _make(self, name: str, file: IO[bytes], meta: LayerMeta, member: Member) -> None:
         work = self.store.work(name)
@@ -153,7 +155,13 @@ class Unpacking:
         if reason := self.store.layers.damage(meta.key):
             aside = self.store.set_aside(meta.key)
             self.note(f"layer {meta.title!r} was damaged ({reason}), and is set aside as {aside}")
-        meta = replace(meta, size=found.size, census=found.digest, entries=found.entries)
+        meta = replace(
+            meta,
+            size=found.size,
+            census=found.digest,
+            entries=found.entries,
+            origin=self.origin,
+        )
         self.store.layers.commit(work, meta)
 
 
