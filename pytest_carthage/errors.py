@@ -219,6 +219,8 @@ class FabricError(CarthageError):
 
     #: the kernel's error number, where it was the kernel that refused
     errno: int | None = None
+    #: whether there was no answer at all, for a long time
+    is_silence: bool = False
     #: whether the request has never reached it whole, so that it can be asked of another
     is_unsent: bool = False
 

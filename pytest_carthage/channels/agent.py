@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_carthage import clock
+from pytest_carthage.errors import FabricError
 from pytest_carthage.fabric.wire import frames
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ _CHATTER_BYTES = 1 << 20
 _LATE_S = 10.0
 #: the same of what reads from nothing any more
 _ENDING_S = 0.5
+#: the longest that a machine may take to say that it is there, when a command had no more time
+_SIGN_OF_LIFE_S = 5.0
 #: a command that prints more than this is ended, unless its caller wants another limit
 MOST_OUTPUT_BYTES = 64 << 20
 
@@ -156,6 +159,12 @@ class Overflowed(Interrupted):
     words = "output limit"
 
 
+class Unanswered(Interrupted):
+    """Its machine does not answer: whether a command has begun, and ended, is not known."""
+
+    words = "no answer"
+
+
 async def execute(
     channel: Channel,
     argv: Sequence[str],
@@ -173,7 +182,9 @@ async def execute(
     it began.
 
     :param most_output_bytes: of standard output and standard error together; None: any amount.
+    :param timeout_s: from now on: it counts, too, until the machine has taken the command.
     :raises Interrupted: it did not end in time; it and its process group were killed.
+    :raises Unanswered: it did not end in time, and the machine says nothing of it.
     :raises Overflowed: it printed more than it may; it and its process group were killed.
     :raises FabricError: it could not be started, with ``errno``.
     """
@@ -211,6 +222,8 @@ async def execute(
         except TimeoutError:
             await _drain(readers)
             kind = Overflowed if budget.is_exceeded else Interrupted
+            if not await _is_answering(channel):
+                kind = Unanswered
             raise kind(*map(_collected, readers)) from None
         finally:
             budget.on_excess = _nothing
@@ -228,6 +241,20 @@ async def execute(
             reader.close()
         if writer is not None:
             writer.close()
+
+
+async def _is_answering(channel: Channel) -> bool:
+    """Whether a machine says anything at all; one that is gone has said so."""
+    if "ping" not in (getattr(channel, "operations", None) or ()):
+        return True
+    try:
+        async with asyncio.timeout(_SIGN_OF_LIFE_S):
+            await channel.request("ping")
+    except TimeoutError:
+        return False
+    except FabricError as error:
+        return not error.is_silence
+    return True
 
 
 def _nothing() -> None:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from pytest_carthage.fabric import plain_file
+
 
 class Account(NamedTuple):
     """Whom a command runs as."""
@@ -25,10 +27,10 @@ class Account(NamedTuple):
 
 def _rows(path: str, width: int) -> list[list[str]]:
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            rows = [line.rstrip("\n").split(":") for line in file]
+        text = plain_file.read(path).decode(errors="replace")
     except FileNotFoundError:
         return []
+    rows = (line.split(":") for line in text.split("\n"))
     return [row for row in rows if len(row) >= width]
 
 
@@ -44,6 +46,7 @@ def find(user: str, group: str | None = None) -> Account:
     """Look up a user by name or number.
 
     :raises LookupError: there is no such user or group; lists some that exist.
+    :raises OSError: ``/etc/passwd`` or ``/etc/group`` is no file, or a very long one.
     """
     name, uid, gid, home, shell = user, -1, -1, "/", "/bin/sh"
     rows = _rows("/etc/passwd", 7)

@@ -15,7 +15,7 @@ import subprocess
 import termios
 from typing import TYPE_CHECKING, Any
 
-from pytest_carthage.fabric import accounts, descent, inheritance, observe
+from pytest_carthage.fabric import accounts, descent, inheritance, observe, plain_file
 from pytest_carthage.fabric.container import modules, settings
 from pytest_carthage.fabric.endpoint import Endpoint
 from pytest_carthage.fabric.jobs import Jobs
@@ -259,8 +259,7 @@ def address_of(host: str, hosts: str | None = None) -> str:
     if ":" in host or host.replace(".", "").isdigit():
         return host
     if hosts is None:
-        with open("/etc/hosts", encoding="utf-8", errors="replace") as file:
-            hosts = file.read()
+        hosts = plain_file.read("/etc/hosts").decode(errors="replace")
     for line in lines_of(hosts):
         address, *names = line.partition("#")[0].split() or [""]
         if host in names:

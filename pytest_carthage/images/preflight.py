@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_carthage.errors import BuildError, LockError
+from pytest_carthage.fabric import plain_file
 from pytest_carthage.images import recipe
 from pytest_carthage.images.locks import comparison
 from pytest_carthage.images.locks.digests import states, versions_digest
@@ -266,5 +267,5 @@ def _read(layers: list[Layer], name: str) -> bytes:
     for layer in reversed(layers):
         path = layer.tree / name
         if path.is_file():
-            return path.read_bytes()
+            return plain_file.read(path)
     return b""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import struct
 
+from pytest_carthage.fabric import plain_file
 from pytest_carthage.fabric import syscalls as sys_
 
 _MODULE = "carthage_inert"
@@ -88,7 +89,7 @@ def _write(path: str, content: bytes) -> None:
 def changed() -> list[str]:
     """What the machine that the caller is in has loaded and removed without effect: commands."""
     try:
-        with open(_NOTES, errors="replace") as file:
-            return list(dict.fromkeys(file.read().splitlines()))
-    except FileNotFoundError:
+        text = plain_file.read(_NOTES).decode(errors="replace")
+    except OSError:
         return []
+    return list(dict.fromkeys(text.splitlines()))

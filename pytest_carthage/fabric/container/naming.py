@@ -13,6 +13,7 @@ import socket
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from pytest_carthage.fabric import plain_file
 from pytest_carthage.fabric.container import settings
 
 if TYPE_CHECKING:
@@ -39,8 +40,7 @@ def follow(server: Server) -> None:
     def name_changed() -> None:
         changes.poll(0)
         if _set_in_file() != socket.gethostname():
-            with open(settings.HOSTNAME, "w") as file:
-                file.write(f"{socket.gethostname()}\n")
+            _write(f"{socket.gethostname()}\n".encode())
 
     def file_changed(number: int, frame: FrameType | None) -> None:
         wanted = _set_in_file()
@@ -56,5 +56,19 @@ def follow(server: Server) -> None:
 
 
 def _set_in_file() -> str:
-    with open(settings.HOSTNAME, "rb") as file:
-        return file.read(_MOST_BYTES).decode(errors="replace").strip()
+    try:
+        return plain_file.read(settings.HOSTNAME).decode(errors="replace").strip()[:_MOST_BYTES]
+    except OSError:
+        return ""
+
+
+def _write(data: bytes) -> None:
+    flags = os.O_WRONLY | os.O_TRUNC | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        fd = os.open(settings.HOSTNAME, flags)
+    except OSError:
+        return  # the machine's root has made something else of it
+    try:
+        os.write(fd, data)
+    finally:
+        os.close(fd)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
+from pytest_carthage import clock
 from pytest_carthage.errors import FabricError
 from pytest_carthage.fabric.wire import frames, replies
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     Answer = asyncio.Future[tuple[dict[str, Any], list[int]]]
 
+#: how long nothing may come from the other end while it is asked for something: then it is looked
+#: whether it is there, and has as long to say so
+SILENCE_S = 20.0
 #: channels of this process that are open
 _open: set[AsyncChannel] = set()
 #: the longest that a fabric or an agent may take to say that it is there
@@ -47,6 +52,14 @@ class AsyncChannel:
         self._requests: dict[int, _Request] = {}
         self._outbox = frames.Outbox(sock)
         self._closed: str | None = None
+        #: what is asked to see whether the other end is there; None: that is not seen
+        self.pulse: str | None = None
+        #: tells whether the other end is meant not to answer now
+        self.is_excused: Callable[[], bool] = _never
+        self._heard_s = clock.monotonic_s()
+        #: looks at how long nothing has come, while something is asked
+        self._watch: asyncio.TimerHandle | None = None
+        self._feeling: asyncio.Task[None] | None = None
         #: operations that the other end says it has; None: it was not asked
         self.operations: frozenset[str] | None = None
         self._loop.add_reader(sock.fileno(), self._readable)
@@ -71,6 +84,8 @@ class AsyncChannel:
         self._sock.close()
         self._decoder.close()
         self._outbox.close()
+        if self._watch is not None:
+            self._watch.cancel()
         requests, self._requests = self._requests, {}
         for number, request in requests.items():
             if not request.answer.done():
@@ -81,6 +96,7 @@ class AsyncChannel:
     # answers
 
     def _readable(self) -> None:
+        self._heard_s = clock.monotonic_s()
         try:
             frame = self._decoder.read(self._sock)
             if frame is not None:
@@ -129,6 +145,7 @@ class AsyncChannel:
         """
         reply, _ = await self.request("channel", machine=machine)
         self.operations = frozenset(reply["operations"])
+        self.pulse = "ping" if "ping" in self.operations else None
 
     async def request(
         self, op: str, /, *, fds: Sequence[int] = (), **fields: object
@@ -158,6 +175,9 @@ class AsyncChannel:
         if frame is None:
             answer.exception()  # it is told here
             raise self._unsent()
+        if self.pulse is not None and self._watch is None and self._feeling is None:
+            self._heard_s = clock.monotonic_s()
+            self._look_later()
         try:
             return await answer
         except asyncio.CancelledError:
@@ -165,6 +185,47 @@ class AsyncChannel:
             raise
         finally:
             self._requests.pop(number, None)
+
+    # silence
+
+    def _look_later(self) -> None:
+        left_s = max(0.0, self._heard_s + SILENCE_S - clock.monotonic_s())
+        self._watch = self._loop.call_later(left_s, self._look)
+
+    def _look(self) -> None:
+        """Look whether the other end has said anything of late; it is asked if it has not."""
+        self._watch = None
+        if self._closed is not None or not self._requests:
+            return
+        is_silent = clock.monotonic_s() - self._heard_s >= SILENCE_S
+        if is_silent and self._feeling is None:
+            self._feeling = self._loop.create_task(self._feel())
+            self._feeling.add_done_callback(self._felt)
+        elif self._feeling is None:
+            self._look_later()
+
+    def _felt(self, task: asyncio.Task[None]) -> None:
+        self._feeling = None
+        if self._closed is None and self._requests and self._watch is None:
+            self._look_later()
+
+    async def _feel(self) -> None:
+        """Ask whether the other end is there; what waits for it fails if it does not say so."""
+        assert self.pulse is not None
+        asked = dict(self._requests)
+        with contextlib.suppress(FabricError, TimeoutError):
+            async with asyncio.timeout(SILENCE_S):
+                await self.request(self.pulse)
+        if clock.monotonic_s() - self._heard_s < 2 * SILENCE_S or self.is_excused():
+            return
+        for request in asked.values():
+            if not request.answer.done():
+                error = FabricError(
+                    f"{self._who}: it has answered nothing for {2 * SILENCE_S:g} s, and was asked "
+                    f"for {request.op!r}: it was stopped, or this host has no time for it"
+                )
+                error.is_silence = True
+                request.answer.set_exception(error)
 
     def _unsent(self) -> FabricError:
         """The error of a request that the other end has not got, since it is gone."""
@@ -220,6 +281,10 @@ def _leave_to_parent() -> None:
 
 
 os.register_at_fork(after_in_child=_leave_to_parent)
+
+
+def _never() -> bool:
+    return False
 
 
 async def connect(path: str, who: str, machine: str | None = None) -> AsyncChannel:

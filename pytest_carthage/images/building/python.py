@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pytest_carthage.errors import BuildError
+from pytest_carthage.fabric import plain_file
+from pytest_carthage.handles.lines import lines_of
 from pytest_carthage.model.image import Image
 
 if TYPE_CHECKING:
@@ -27,10 +29,9 @@ def lender_for(image: Image, below: Sequence[Layer]) -> Image:
     fields: dict[str, str] = {}
     for layer in reversed(below):
         path = layer.tree / "usr/lib/os-release"
-        if path.exists():
-            fields = dict(
-                line.split("=", 1) for line in path.read_text().splitlines() if "=" in line
-            )
+        if path.is_file():
+            text = plain_file.read(path).decode(errors="replace")
+            fields = dict(line.split("=", 1) for line in lines_of(text) if "=" in line)
             break
     suite = fields.get("VERSION_CODENAME", "").strip('"')
     if fields.get("ID", "").strip('"') != "debian" or not suite:

@@ -35,6 +35,7 @@ class Asked:
     :param plan: gives all that is planned by now.
     :param why_gone: tells why an endpoint is gone, where that can be known.
     :param current: the channel that there is by now: an endpoint may have a successor.
+    :param last_words: gives what the machine has printed last, for a message.
     """
 
     def __init__(
@@ -44,10 +45,12 @@ class Asked:
         plan: Callable[[], Plan],
         why_gone: Callable[[Channel], Awaitable[str]] | None = None,
         current: Callable[[], Channel] | None = None,
+        last_words: Callable[[], Awaitable[str]] | None = None,
     ) -> None:
         self._channel = channel
         self._why_gone = why_gone
         self._current = current
+        self._last_words = last_words
         self._planned = planned
         self._plan = plan
         #: what the endpoint says it has; None: it does not say
@@ -71,6 +74,10 @@ class Asked:
             return await self._channel.request(op, fds=fds, **fields)
         except FabricError as error:
             if not getattr(self._channel, "closed", False):
+                if error.is_silence and self._last_words is not None:
+                    said = FabricError(f"{error}{await self._last_words()}")
+                    said.is_silence = True
+                    raise said from error
                 raise
             gone = self._channel
             why = await self._why_gone(gone) if self._why_gone is not None else ""

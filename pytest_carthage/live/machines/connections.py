@@ -65,12 +65,18 @@ class ConnectionOperations(CircumstanceOperations):
         if not self.can("socket"):
             return await self._connect_there(port, host or "127.0.0.1", protocol, timeout_s)
         kind = sockets.SOCK_STREAM if protocol == "tcp" else sockets.SOCK_DGRAM
-        # the name is looked up and the socket made in one go: each costs a way there and back
-        reply, fds = await self._about_host(host or "127.0.0.1", "socket", type=int(kind))
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        try:
+            async with asyncio.timeout_at(deadline):
+                # the name is looked up and the socket made in one go: each costs a way there and
+                # back
+                reply, fds = await self._about_host(host or "127.0.0.1", "socket", type=int(kind))
+        except TimeoutError:
+            raise await self._no_answer(f"connect({port})", timeout_s) from None
         target, sock = reply["address"], sockets.socket(fileno=fds[0])
         try:
             sock.setblocking(False)
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout_at(deadline):
                 await asyncio.get_running_loop().sock_connect(sock, (target, port))
         except TimeoutError:
             sock.close()
@@ -118,10 +124,16 @@ class ConnectionOperations(CircumstanceOperations):
         """
         self.require("socket", "ping()")
         begin_s = clock.unix_s()
-        target = await self._resolve(host)
+        deadline = asyncio.get_running_loop().time() + timeout_s
         try:
-            with await self.socket(*wanted(target)) as sock:
-                async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout_at(deadline):
+                target = await self._resolve(host)
+                sock = await self.socket(*wanted(target))
+        except TimeoutError:
+            raise await self._no_answer(f"ping({host!r})", timeout_s) from None
+        try:
+            with sock:
+                async with asyncio.timeout_at(deadline):
                     return await echo(sock, target)
         except TimeoutError:
             raise TimeoutError(
@@ -131,6 +143,13 @@ class ConnectionOperations(CircumstanceOperations):
         except OSError as error:
             text = f"{self._who}: {target}: {error.strerror}{await self._meanwhile(begin_s)}"
             raise type(error)(error.errno, text) from error
+
+    async def _no_answer(self, asked: str, timeout_s: float) -> TimeoutError:
+        """The error of what the machine itself has not answered in time."""
+        return TimeoutError(
+            f"{self._who}: {asked}: the machine itself has not answered within {timeout_s:g} s: it "
+            f"was stopped, or this host has no time for it{await self._last_words()}"
+        )
 
     async def _resolve(self, host: str) -> str:
         reply, _ = await self._about_host(host, "lookup")

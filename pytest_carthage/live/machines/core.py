@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from pytest_carthage.channels.log import Log
 from pytest_carthage.errors import FabricError
+from pytest_carthage.fabric.wire.channel import AsyncChannel
 from pytest_carthage.live.machines.abilities import Asked, lacks
 from pytest_carthage.planning.refusal import refusal
 from pytest_carthage.provider import Channel, End, Ends, Means, PrintsLogs
@@ -120,13 +121,21 @@ class MachineCore(FilesystemOperations):
         if self._stopped:
             raise FabricError(f"{self._who}: it is stopped; try: start()")
         why_gone = self._why_gone if self._goes_off else None
+        channel = self._means.channel
+        if isinstance(channel, AsyncChannel):
+            # what it was asked before waits until it goes on
+            channel.is_excused = self._is_frozen
         return Asked(
-            self._means.channel,
+            channel,
             self.planned,
             lambda: self.surroundings.plan,
             why_gone,
             lambda: self._means.channel,
+            self._last_words,
         )
+
+    def _is_frozen(self) -> bool:
+        return self.out_of_order == "frozen"
 
     async def _why_gone(self, gone: Channel) -> str:
         """Why its agent is gone, if that is known; empty: it is not."""

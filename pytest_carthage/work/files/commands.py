@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 
 from pytest_carthage import clock
 from pytest_carthage.bridge import operation
-from pytest_carthage.channels.agent import MOST_OUTPUT_BYTES, Interrupted, Overflowed, execute
+from pytest_carthage.channels.agent import (
+    MOST_OUTPUT_BYTES,
+    Interrupted,
+    Overflowed,
+    Unanswered,
+    execute,
+)
 from pytest_carthage.errors import CommandError, FabricError, OutputLimitError, TimeLimitError
 from pytest_carthage.handles.encoding import decoded, encoding_of, printable
 from pytest_carthage.handles.result import Result
@@ -112,6 +118,14 @@ class CommandOperations(Subject):
                 f"after {cut.duration_s:.2f} s; have it print less or into a file, or give it "
                 f"most_output_mib=...; {_printed(cut, 'it printed')}",
                 cut,
+            ) from None
+        except Unanswered as unanswered:
+            cut = result(-9, unanswered.stdout, unanswered.stderr)
+            raise TimeLimitError(
+                f"{self._who}: {cut.text!r} did not end in {timeout_s:g} s, and the machine does "
+                "not answer: it was stopped, or this host has no time for it; whether the command "
+                f"goes on is not known; {_printed(cut, 'output so far')}"
+                f"{await self._why(cut, None)}{await self._last_words()}"
             ) from None
         except Interrupted as interrupted:
             cut = result(-9, interrupted.stdout, interrupted.stderr)

@@ -75,6 +75,10 @@ class Subject:
     def __hash__(self) -> int:
         return id(self.__dict__)
 
+    async def _last_words(self) -> str:
+        """The end of what it has printed, for a message; empty: nobody keeps that."""
+        return ""
+
     @property
     def variables(self) -> Mapping[str, Any]:
         """Variables of every template: the role's parameters, in its own code."""

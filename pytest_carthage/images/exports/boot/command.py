@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_carthage.errors import BuildError
+from pytest_carthage.fabric import plain_file
+from pytest_carthage.handles.lines import lines_of
 from pytest_carthage.images.exports.boot.merged import locate
 
 if TYPE_CHECKING:
@@ -70,5 +72,5 @@ def _user(user: str, trees: Sequence[Path]) -> tuple[str, str]:
 
 def _table(trees: Sequence[Path], name: str) -> list[list[str]]:
     path = locate(trees, name)
-    lines = [] if path is None else path.read_text(errors="replace").splitlines()
+    lines = [] if path is None else lines_of(plain_file.read(path).decode(errors="replace"))
     return [[*line.split(":"), "", "", "", "", "", ""] for line in lines]
