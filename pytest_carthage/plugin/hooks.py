@@ -160,7 +160,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Share the run's name with a worker of pytest-xdist."""
-    from pytest_carthage.plugin import blocked, interrupts, summary
+    from pytest_carthage.plugin import blocked, controller
 
     blocked.register(node.config)
     settings = _settings_of(node.config)
@@ -169,8 +169,7 @@ def pytest_configure_node(node: Any) -> None:
         from pytest_carthage.plugin import coverage
 
         coverage.share(node)
-    give_back = interrupts.end_in_order_while(lambda: summary.run_exists(settings.run))
-    node.config.add_cleanup(give_back)
+    controller.register(node.config, settings.run)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -1,20 +1,25 @@
-"""Ctrl-C, SIGTERM and SIGHUP while layouts live: an orderly end, and a hard one on demand.
+"""Ctrl-C, SIGTERM and SIGHUP where layouts are used: an orderly end, and a hard one on demand.
 
 pytest itself turns a KeyboardInterrupt into an orderly end of the session. What is added here:
-SIGTERM and SIGHUP do the same; a teardown that has begun is finished before the interrupt is
-raised; and a second signal during an orderly end stops at once.
+SIGTERM and SIGHUP do the same, from the first layout to the end of the session; a teardown that has
+begun is finished before the interrupt is raised; what pytest writes at the end of a session, its
+summary and the files of results, is written; and a second signal during an orderly end stops at
+once.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, Literal
 
-__all__ = ["Interrupts", "Terminated", "end_in_order_while"]
+import pytest
+
+__all__ = ["Interrupts", "Terminated"]
 
 _ASKS_TO_END = (signal.SIGTERM, signal.SIGHUP)
 
@@ -30,21 +35,58 @@ def _interrupt(number: int) -> KeyboardInterrupt:
 
 
 class Interrupts:
-    """The signal handlers of a session; only the main thread can have some.
+    """The signal handlers of a session, and a plugin of it; only the main thread can have some.
+
+    Ctrl-C is pytest's, and that of loops which tests run, but while layouts come and go, and once
+    the session is ending.
 
     :param say: shows a person one line.
     :param hard_stop: ends the process at once, having said what is left to the supervisor;
         given the signal's number.
+    :param is_ours: whether layouts are used; where they are not, a signal does what it does to any
+        other process.
     """
 
-    def __init__(self, *, say: Callable[[str], None], hard_stop: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        *,
+        say: Callable[[str], None],
+        hard_stop: Callable[[int], None],
+        is_ours: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._say = say
         self._hard_stop = hard_stop
+        self._is_ours = is_ours
+        self._process = os.getpid()
         #: an orderly end has been asked for
         self.ending = False
+        #: all tests have run: pytest ends the session, and writes what became of them
+        self.finishing = False
         self._phase: Literal["building", "closing"] | None = None
         self._pending: int | None = None
         self._previous: dict[int, Any] = {}
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_keyboard_interrupt(self) -> None:
+        """Note that the session is ending: what comes now is a hard stop."""
+        if self._is_ours():
+            self.ending = True
+            self._take(signal.SIGINT, signal.default_int_handler)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self) -> None:
+        """Have a first signal not disturb what is still to be done and written."""
+        self.finishing = True
+        if self._is_ours():
+            self._take(signal.SIGINT, signal.default_int_handler)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_unconfigure(self, config: pytest.Config) -> None:
+        """Give all signals back: all is written."""
+        terminal: Any = config.pluginmanager.getplugin("terminalreporter")
+        if terminal is not None:
+            terminal.flush()
+        self.restore()
 
     def install(self) -> None:
         """Take SIGTERM and SIGHUP, unless somebody else has them already."""
@@ -52,9 +94,9 @@ class Interrupts:
             self._take(number, signal.SIG_DFL)
 
     def restore(self) -> None:
-        """Give back what was taken."""
+        """Give back what was taken, unless somebody else has it by now."""
         for number in list(self._previous):
-            signal.signal(number, self._previous.pop(number))
+            self._give_back(number)
 
     @contextlib.contextmanager
     def building(self) -> Iterator[None]:
@@ -81,8 +123,8 @@ class Interrupts:
             yield
         finally:
             self._phase = before
-            if taken:
-                signal.signal(signal.SIGINT, self._previous.pop(signal.SIGINT))
+            if taken and not self.ending:
+                self._give_back(signal.SIGINT)
 
     def _take(self, number: int, expected: Any) -> bool:
         if threading.current_thread() is not threading.main_thread():
@@ -92,41 +134,23 @@ class Interrupts:
         self._previous[number] = signal.signal(number, self._handle)
         return True
 
+    def _give_back(self, number: int) -> None:
+        previous = self._previous.pop(number)
+        if signal.getsignal(number) == self._handle:
+            signal.signal(number, previous)
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process or not self._is_ours():
+            self._give_back(number)
+            signal.raise_signal(number)
+            return
         again, self.ending = self.ending, True
-        if again and self._phase is not None:
+        if again:
             self._hard_stop(number)
+        elif self.finishing:
+            self._say("the session is ending, and will be finished; once more for a hard stop")
         elif self._phase == "closing":
             self._pending = number
             self._say("teardown is under way and will be finished; once more for a hard stop")
         else:
             raise _interrupt(number)
-
-
-def end_in_order_while(holds: Callable[[], bool]) -> Callable[[], None]:
-    """Have SIGTERM and SIGHUP end this process in good order while a condition holds.
-
-    For the controller of pytest-xdist, whose workers have the layouts: it has them end, and
-    waits for them. Where the condition does not hold, the signal does what it does to any other
-    process.
-
-    :returns: gives the signals back that were taken.
-    """
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if holds():
-            raise _interrupt(number)
-        signal.signal(number, signal.SIG_DFL)
-        signal.raise_signal(number)
-
-    def restore() -> None:
-        for number in taken:
-            if signal.getsignal(number) == handle:
-                signal.signal(number, signal.SIG_DFL)
-
-    taken = []
-    if threading.current_thread() is threading.main_thread():
-        taken = [each for each in _ASKS_TO_END if signal.getsignal(each) == signal.SIG_DFL]
-    for number in taken:
-        signal.signal(number, handle)
-    return restore

@@ -43,6 +43,7 @@ class Session:
         self.stages = Stages(self._workplace, causes, environments)
         #: plugins of their own, by name
         self.plugins: dict[str, object] = {
+            "carthage-interrupts": self._workplace.interrupts,
             "carthage-askers": askers,
             "carthage-causes": causes,
             "carthage-bundles": Bundles(self._workplace, causes, environments, shelf),
@@ -66,11 +67,6 @@ class Session:
             config.add_cleanup(session.close)
         assert isinstance(session, cls)
         return session
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_keyboard_interrupt(self) -> None:
-        """Note that the session is ending: the next Ctrl-C during a teardown is a hard stop."""
-        self._workplace.interrupts.ending = True
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say what environments cost that came again and again."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import pytest
 
@@ -15,7 +15,7 @@ from pytest_carthage.plugin.settings import settings_of
 from pytest_carthage.portal import Portal
 from pytest_carthage.state.timings import Stopwatch
 
-__all__ = ["Workplace"]
+__all__ = ["Workplace", "hard_stop"]
 
 
 class Workplace:
@@ -43,21 +43,15 @@ class Workplace:
     @contextlib.contextmanager
     def building(self) -> Iterator[None]:
         """Show progress while the block builds; signals end it, and the session, in order."""
-        try:
-            with self.screen.showing(), self.interrupts.building():
-                self.interrupts.install()
-                yield
-        finally:
-            self._rest()
+        with self.screen.showing(), self.interrupts.building():
+            self.interrupts.install()
+            yield
 
     @contextlib.contextmanager
     def closing(self) -> Iterator[None]:
         """Show progress while the block tears down, which a first signal does not disturb."""
-        try:
-            with self.screen.showing(), self.interrupts.closing():
-                yield
-        finally:
-            self._rest()
+        with self.screen.showing(), self.interrupts.closing():
+            yield
 
     def close(self) -> None:
         """Give everything back but the event loop."""
@@ -71,18 +65,23 @@ class Workplace:
         if portal is not None:
             portal.close()
 
-    def _rest(self) -> None:
-        """Give the signals back, unless something stands that has to be ended in order."""
-        if not self.standing:
-            self.interrupts.restore()
-
     def _say(self, message: str) -> None:
         self.screen.say(f"carthage: {message}", yellow=True)
 
     def _stop_hard(self, number: int) -> None:
-        lines = ["carthage: hard stop; the supervisor now removes:"]
-        lines += [f"  {name}: {', '.join(machines())}" for name, machines in self.standing.items()]
+        lines = hard_stop({name: machines() for name, machines in self.standing.items()})
         self.screen.close()
         for line in lines:
             self.screen.say(line, red=True)
         os._exit(128 + number)
+
+
+def hard_stop(standing: Mapping[str, Iterable[str]]) -> list[str]:
+    """What a person is told who ends a session at once.
+
+    :param standing: environments, and their machines.
+    """
+    if not standing:
+        return ["carthage: hard stop; nothing stands that would have to be removed"]
+    lines = ["carthage: hard stop; the supervisor now removes:"]
+    return lines + [f"  {name}: {', '.join(machines)}" for name, machines in standing.items()]

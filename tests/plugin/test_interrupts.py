@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from tests.plugin.conftest import Suite, wait_until_clean
@@ -226,3 +228,86 @@ def test_handler_of_somebody_else_is_left_alone(suite: Suite) -> None:
         """,
     )
     suite.run_apart().assert_outcomes(passed=1)
+
+
+#: asks a session to end in each moment of its end
+ENDS = """
+import os, signal
+import pytest
+
+MOMENT, NUMBERS = {moment!r}, {numbers}
+
+def strike(moment):
+    if moment == MOMENT:
+        for number in NUMBERS:
+            os.kill(os.getpid(), number)
+
+@pytest.fixture(scope="session", autouse=True)
+def outermost():
+    yield
+    strike("the last teardown")
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_logfinish():
+    strike("between tests")
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish():
+    strike("the end of the session")
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary():
+    strike("the summary")
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize(
+    "moment", ["the last teardown", "between tests", "the end of the session", "the summary"]
+)
+def test_signal_at_the_end_loses_neither_summary_nor_results(
+    suite: Suite, moment: str, name: str
+) -> None:
+    suite.write(
+        conftest=ENDS.format(moment=moment, numbers=f"[signal.{name}]"),
+        test_it="def test_it(pair): pass\n",
+    )
+    result = suite.run_apart("--junitxml=results.xml")
+    result.stdout.fnmatch_lines(["*= 1 passed*in *="])
+    assert result.ret in (pytest.ExitCode.OK, pytest.ExitCode.INTERRUPTED)
+    assert 'tests="1"' in (suite.path / "results.xml").read_text()
+    result.stdout.no_fnmatch_line("*INTERNALERROR*")
+    result.stderr.no_fnmatch_line("*Traceback*")
+    assert suite.alive == []
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_second_signal_within_a_second_is_a_hard_stop_without_a_traceback(
+    suite: Suite, name: str
+) -> None:
+    suite.write(
+        conftest=SIGNALS
+        + f"""
+import pytest
+
+@pytest.hookimpl(trylast=True)
+def pytest_keyboard_interrupt():
+    os.kill(os.getpid(), signal.{name})
+""",
+        test_it=f"""
+        import os, signal, time
+
+        def test_it(pair):
+            os.kill(os.getpid(), signal.{name})
+            time.sleep(30)
+        """,
+    )
+    result = suite.run_apart("--carthage-name=hard")
+    assert result.ret == 128 + signal.Signals[name]
+    result.stdout.fnmatch_lines(
+        ["carthage: hard stop; the supervisor now removes:", "  hard-pair: one, two"]
+    )
+    for lines in (result.stdout, result.stderr):
+        lines.no_fnmatch_line("*Traceback*")
+        lines.no_fnmatch_line("*INTERNALERROR*")
+    assert wait_until_clean() == []

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
 
 import pytest
 
-from pytest_carthage.plugin.interrupts import Interrupts, Terminated, end_in_order_while
+from pytest_carthage.plugin.interrupts import Interrupts, Terminated
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 
@@ -133,27 +134,61 @@ def test_other_threads_have_no_handlers(calls: Calls) -> None:
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-def test_controller_ends_in_order_while_its_run_is_there(calls: Calls) -> None:
-    give_back = end_in_order_while(lambda: True)
-    # one per worker
-    end_in_order_while(lambda: True)()
-    with pytest.raises(Terminated, match="SIGTERM"):
-        signal.raise_signal(signal.SIGTERM)
-    give_back()
-    assert all(signal.getsignal(number) is signal.SIG_DFL for number in ENDING)
+@pytest.mark.parametrize("number", [signal.SIGINT, *ENDING])
+def test_second_signal_is_hard_whatever_pytest_does_between(
+    calls: Calls, number: signal.Signals
+) -> None:
+    calls.interrupts.install()
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(number)  # in a test
+    calls.interrupts.pytest_keyboard_interrupt()
+    assert calls.stops == []
+    signal.raise_signal(number)  # nothing is built or torn down now
+    assert calls.stops == [number]
+    calls.interrupts.restore()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_controller_leaves_alone_who_took_a_signal_since(calls: Calls) -> None:
-    give_back = end_in_order_while(lambda: True)
+def test_second_interrupt_right_after_a_build_is_hard(calls: Calls) -> None:
+    with pytest.raises(KeyboardInterrupt), calls.interrupts.building():
+        signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)
+    assert calls.stops == [signal.SIGINT]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, *ENDING])
+def test_first_signal_does_not_disturb_the_end_of_a_session(
+    calls: Calls, number: signal.Signals
+) -> None:
+    calls.interrupts.install()
+    calls.interrupts.pytest_sessionfinish()
+    signal.raise_signal(number)
+    with calls.interrupts.closing():
+        pass  # nor is it raised by what pytest tears down last
+    assert calls.stops == []
+    assert calls.messages == [
+        "the session is ending, and will be finished; once more for a hard stop"
+    ]
+    signal.raise_signal(number)
+    assert calls.stops == [number]
+
+
+def test_who_took_a_signal_since_keeps_it(calls: Calls) -> None:
+    calls.interrupts.install()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    give_back()
+    calls.interrupts.restore()
     assert [signal.getsignal(each) for each in ENDING] == [signal.SIG_IGN, signal.SIG_DFL]
 
 
-def test_controller_without_a_run_is_left_to_the_signal(
+def test_session_without_layouts_is_left_to_the_signal(
     calls: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    end_in_order_while(lambda: False)
+    interrupts = Interrupts(
+        say=calls.messages.append, hard_stop=calls.stops.append, is_ours=lambda: False
+    )
+    interrupts.install()
+    interrupts.pytest_keyboard_interrupt()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     raised: list[int] = []
     handler = signal.getsignal(signal.SIGHUP)
     assert callable(handler)
@@ -161,3 +196,15 @@ def test_controller_without_a_run_is_left_to_the_signal(
     handler(signal.SIGHUP, None)
     assert raised == [signal.SIGHUP]
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+    interrupts.restore()
+
+
+def test_process_that_was_forked_is_left_to_the_signal(calls: Calls) -> None:
+    calls.interrupts.install()
+    child = os.fork()
+    if child == 0:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM

@@ -180,6 +180,42 @@ def test_signal_to_the_controller_ends_workers_in_good_order(
     assert [one.name for one in suite.alive] == ["ended-pair-gw0"]
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_second_signal_to_the_controller_is_a_hard_stop_with_a_list(
+    suite: Suite, number: signal.Signals
+) -> None:
+    suite.write(
+        test_it="""
+        import time
+
+        def test_long(pair):
+            open("begun", "w").close()
+            time.sleep(60)
+        """
+    )
+    arguments = [*suite.options(xdist=True), "-n1", "--carthage-name=hard"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "pytest", *arguments],
+        cwd=suite.path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not (suite.path / "begun").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(number)
+        time.sleep(0.5)  # it waits for its worker by now
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert "carthage: hard stop; the supervisor now removes:\n  hard-pair-gw0: one, two\n" in output
+    assert "Traceback" not in output
+    assert wait_until_clean() == []
+
+
 def test_signal_to_a_controller_without_layouts_is_what_it_always_was(suite: Suite) -> None:
     suite.write(
         test_it="""

@@ -53,7 +53,7 @@ def test_event_loop_is_started_once_and_when_it_is_used(workplace: Any) -> None:
     assert workplace._portal is None
 
 
-def test_signals_are_ours_as_long_as_something_stands(workplace: Any) -> None:
+def test_signals_are_ours_from_the_first_build_to_the_end(workplace: Any) -> None:
     before = signal.getsignal(signal.SIGTERM)
     with workplace.building():
         assert signal.getsignal(signal.SIGTERM) != before
@@ -61,14 +61,21 @@ def test_signals_are_ours_as_long_as_something_stands(workplace: Any) -> None:
     assert signal.getsignal(signal.SIGTERM) != before
     with workplace.closing():
         del workplace.standing["run-shop"]
+    assert signal.getsignal(signal.SIGTERM) != before  # results are still to be written
+    workplace.close()
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_build_that_fails_gives_the_signals_back(workplace: Any) -> None:
-    before = signal.getsignal(signal.SIGHUP)
-    with pytest.raises(ValueError, match="no disk"), workplace.building():
-        raise ValueError("no disk")
-    assert signal.getsignal(signal.SIGHUP) == before
+def test_hard_stop_where_nothing_stands_says_so(
+    workplace: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "_exit", lambda status: None)
+    workplace.interrupts.ending = True
+    with workplace.building():
+        signal.raise_signal(signal.SIGTERM)
+    assert workplace.messages == [
+        "carthage: hard stop; nothing stands that would have to be removed"
+    ]
 
 
 def test_hard_stop_lists_what_the_supervisor_removes(
