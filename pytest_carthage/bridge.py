@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import sys
 import types
 from typing import (
@@ -21,9 +22,12 @@ from typing import (
     overload,
 )
 
+from pytest_carthage.calls import closest, misfit
+from pytest_carthage.errors import CallError
+
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
+    from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping
 
     from pytest_carthage.portal import Portal
 
@@ -98,13 +102,62 @@ def on_core(
 
         home: asyncio.AbstractEventLoop = self.portal.loop  # type: ignore[attr-defined]
         if asyncio.get_running_loop() is home:
-            return await method(self, *args, **kwargs)
+            return await _begun(method, self, args, kwargs)
         self.portal.refuse_forked(method.__name__)  # type: ignore[attr-defined]
         self.portal.catch_up()  # type: ignore[attr-defined]
-        future = asyncio.run_coroutine_threadsafe(method(self, *args, **kwargs), home)
+        future = asyncio.run_coroutine_threadsafe(_begun(method, self, args, kwargs), home)
         return await asyncio.wrap_future(future)
 
     return call
+
+
+def _begun(
+    method: Callable[..., R], instance: object, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> R:
+    """Call what an author called.
+
+    :raises CallError: the arguments do not fit.
+    """
+    try:
+        return method(instance, *args, **kwargs)
+    except TypeError:
+        wrong = misfit(method, (instance, *args), kwargs, own=1)
+        if wrong is None:  # of its body
+            raise
+    who = f"{instance!r}.{method.__name__}()"
+    raise CallError(f"{who}: {wrong.what}; try: {wrong.remedy}")
+
+
+def _fitting(cls: type) -> None:
+    """Have plain methods of a face, too, say what there is where arguments do not fit."""
+    for base in cls.__mro__:
+        if not base.__module__.startswith("pytest_carthage."):
+            continue
+        for name, method in list(vars(base).items()):
+            is_plain = inspect.isfunction(method) and not name.startswith("_")
+            if not is_plain or inspect.iscoroutinefunction(method) or hasattr(method, _FITS):
+                continue
+            setattr(base, name, _fitted(method))
+
+
+def _fitted(method: Callable[..., R]) -> Callable[..., R]:
+    @functools.wraps(method)
+    def call(instance: object, /, *args: Any, **kwargs: Any) -> R:
+        return _begun(method, instance, args, kwargs)
+
+    setattr(call, _FITS, True)
+    return call
+
+
+def _unknown(instance: object, name: str) -> AttributeError:
+    """The error of an attribute that a live object does not have."""
+    near = closest(name, (one for one in dir(instance) if not one.startswith("_")))
+    return AttributeError(
+        f"{instance!r} has no {name!r}{f'; {near}' if near else ''}", name=name, obj=None
+    )
+
+
+_FITS = "__carthage_fits__"
 
 
 class TwoFaced(Generic[S_co]):
@@ -114,6 +167,20 @@ class TwoFaced(Generic[S_co]):
     def sync(self) -> S_co:
         """The same for callers that wait."""
         raise NotImplementedError
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        _fitting(cls)
+
+    if not TYPE_CHECKING:  # a misspelt member stays a type error
+
+        def __getattr__(self, name):
+            if name.startswith("_"):
+                raise AttributeError(name)
+            own = inspect.getattr_static(type(self), name, None)
+            if hasattr(own, "__get__"):  # it is there, and failed: with its own words, again
+                return own.__get__(self, type(self))
+            raise _unknown(self, name)
 
 
 class Blocks:
@@ -127,6 +194,10 @@ class Blocks:
     #: the same as awaitables, for any event loop
     aio: Any
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        _fitting(cls)
+
     def __repr__(self) -> str:
         return repr(self.aio)
 
@@ -135,7 +206,9 @@ class Blocks:
         def __getattr__(self, name):
             if name == "aio":  # it has not been made yet
                 raise AttributeError(name)
-            return getattr(self.aio, name)
+            if name.startswith("_") or inspect.getattr_static(self.aio, name, _FITS) is not _FITS:
+                return getattr(self.aio, name)
+            raise _unknown(self, name)
 
 
 class operation(Generic[P, R_co]):  # noqa: N801  a decorator
@@ -155,7 +228,7 @@ class operation(Generic[P, R_co]):  # noqa: N801  a decorator
             aio = instance.aio
 
             async def go() -> Any:
-                return await method(aio, *args, **kwargs)
+                return await _begun(method, aio, args, kwargs)
 
             go.__qualname__ = method.__name__  # for the message of Portal.call
             returned = aio.portal.call(go)
@@ -193,9 +266,10 @@ class opening(Generic[P, C, S]):  # noqa: N801  a decorator
         @functools.wraps(method)
         def wait(instance: Any, /, *args: Any, **kwargs: Any) -> S:
             aio = instance.aio
-            return method(aio, *args, **kwargs).blocking(aio.portal)
+            return _begun(method, aio, args, kwargs).blocking(aio.portal)
 
         self._wait = wait
+        self._begin = _fitted(method)
 
     @overload
     def __get__(self, instance: None, owner: Any) -> Callable[Concatenate[Any, P], S]: ...
@@ -206,7 +280,7 @@ class opening(Generic[P, C, S]):  # noqa: N801  a decorator
     def __get__(self, instance: Any, owner: Any) -> Any:
         if instance is None:
             return self._wait if issubclass(owner, Blocks) else self._method
-        face = self._wait if isinstance(instance, Blocks) else self._method
+        face = self._wait if isinstance(instance, Blocks) else self._begin
         return types.MethodType(face, instance)
 
 
@@ -227,7 +301,7 @@ class block(Generic[P, R_co]):  # noqa: N801  a decorator
         @contextlib.contextmanager
         def wait(instance: Any, /, *args: Any, **kwargs: Any) -> Iterator[R_co]:
             portal: Portal = instance.aio.portal
-            lasting = method(instance.aio, *args, **kwargs)
+            lasting = _begun(method, instance.aio, args, kwargs)
             entered = portal.call(lasting.__aenter__)
             try:
                 yield entered
@@ -238,7 +312,7 @@ class block(Generic[P, R_co]):  # noqa: N801  a decorator
         @contextlib.asynccontextmanager
         async def on_portal(instance: Any, /, *args: Any, **kwargs: Any) -> AsyncIterator[R_co]:
             portal: Portal = instance.portal
-            lasting = method(instance, *args, **kwargs)
+            lasting = _begun(method, instance, args, kwargs)
             entered = await _on(portal, lasting.__aenter__)
             try:
                 yield entered

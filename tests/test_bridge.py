@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 import pytest
 
 from pytest_carthage.bridge import Blocks, Opening, TwoFaced, block, opening, operation
+from pytest_carthage.errors import CallError
 from pytest_carthage.portal import Portal
 
 
@@ -163,5 +165,66 @@ def test_class_shows_its_own_face(name: str) -> None:
 
 def test_member_that_is_no_operation_is_that_of_the_object(lamp: BlockingLamp) -> None:
     assert lamp.events is lamp.aio.events  # type: ignore[attr-defined]
-    with pytest.raises(AttributeError, match="'Lamp' object has no attribute 'brigthness'"):
+    with pytest.raises(AttributeError, match=r"^<lamp> has no 'brigthness'; did you mean 'brightn"):
         lamp.brigthness()  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match=r"^<lamp> has no 'zzz'$"):
+        lamp.aio.zzz()
+    assert not hasattr(lamp, "zzz")
+
+
+def test_property_that_fails_says_why(portal: Portal) -> None:
+    class Broken(Lamp):
+        @property
+        def colour(self) -> str:
+            return self.portal.colour  # type: ignore[attr-defined, no-any-return]
+
+    with pytest.raises(AttributeError, match="'Portal' object has no attribute 'colour'"):
+        _ = BlockingLamp(Broken(portal)).colour  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match="'Portal' object has no attribute 'colour'"):
+        _ = Broken(portal).colour
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda lamp: lamp.brightness(facto=2),
+            "<lamp>.brightness(): it has no argument 'facto'; try: factor=; there are factor",
+        ),
+        (
+            lambda lamp: lamp.brightness(1, 2),
+            "<lamp>.brightness(): it takes at most 1 without a name, and got 2; try: there are"
+            " factor",
+        ),
+        (
+            lambda lamp: lamp.door(key=1),
+            "<lamp>.door(): it has no argument 'key'; try: no arguments: it takes none",
+        ),
+        (
+            lambda lamp: lamp.lit(5).__enter__(),
+            "<lamp>.lit(): it takes its arguments by name, and got 1 without one; try: no"
+            " arguments: it takes none",
+        ),
+        (
+            lambda lamp: asyncio.run(lamp.aio.brightness(facto=2)),
+            "<lamp>.brightness(): it has no argument 'facto'; try: factor=; there are factor",
+        ),
+        (
+            lambda lamp: lamp.aio.door(key=1),
+            "<lamp>.door(): it has no argument 'key'; try: no arguments: it takes none",
+        ),
+    ],
+)
+def test_call_that_does_not_fit_lists_what_there_is(
+    lamp: BlockingLamp, call: Callable[[Any], Any], message: str
+) -> None:
+    with pytest.raises(CallError) as caught:
+        call(lamp)
+    assert str(caught.value) == message
+    assert isinstance(caught.value, TypeError)
+
+
+def test_type_error_of_the_body_is_its_own(lamp: BlockingLamp) -> None:
+    with pytest.raises(TypeError, match="unsupported operand") as caught:
+        lamp.brightness([].append)  # type: ignore[arg-type]
+    assert not isinstance(caught.value, CallError)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping
+from decimal import Decimal
 
 from pytest_carthage.channels import scripts
 from pytest_carthage.channels.questions import Questions
@@ -37,7 +38,12 @@ class Copies:
             "stat": self._stat,
             "listdir": self._listdir,
             "mkdirs": self._mkdirs,
-            "symlink": lambda c, m, f: order(c, m, scripts.LINK, m["path"], m["target"]),
+            "symlink": lambda c, m, f: order(
+                *(c, m, scripts.SYMLINK, m["path"], m["target"], m.get("user") or ""),
+                scripts.time_of(m.get("mtime_ns")),
+            ),
+            "link": lambda c, m, f: order(c, m, scripts.LINK, m["path"], m["target"]),
+            "settle": self._settle,
             "chmod": lambda c, m, f: order(c, m, scripts.CHMOD, m["path"], f"{m['mode']:o}"),
             "chown": lambda c, m, f: order(c, m, scripts.CHOWN, m["path"], m["user"]),
         }
@@ -125,8 +131,9 @@ class Copies:
                     gid=int(gid),
                     size=int(size),
                     mtime=float(mtime),
+                    mtime_ns=int(Decimal(mtime.decode()) * 10**9),
                 )
-            except ValueError:
+            except (ValueError, ArithmeticError):
                 complaint = f"its stat(1) printed {out[:60]!r}, which is no status"
                 raise OSError(errno.EIO, complaint, message["path"]) from None
 
@@ -142,7 +149,17 @@ class Copies:
     def _mkdirs(self, connection: Connection, message: Message, fds: list[int]) -> None:
         mode = f"{message.get('mode') or 0o755:o}"
         user = message.get("user") or ""
-        self._questions.order(connection, message, scripts.MKDIRS, message["path"], mode, user)
+
+        def done(status: int, out: bytes, err: bytes) -> Reply:
+            scripts.check(status, err, message["path"])
+            return Reply(made=bool(out))
+
+        self._questions.ask(connection, message, done, scripts.MKDIRS, message["path"], mode, user)
+
+    def _settle(self, connection: Connection, message: Message, fds: list[int]) -> None:
+        words = [word for row in message.get("attributes", {}).items() for word in row]
+        when = scripts.time_of(message.get("mtime_ns"))
+        self._questions.order(connection, message, scripts.SETTLE, message["path"], when, *words)
 
 
 def _fill(fd: int, data: bytes) -> None:

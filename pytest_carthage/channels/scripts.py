@@ -23,7 +23,9 @@ __all__ = [
     "PROC",
     "READ",
     "RUN",
+    "SETTLE",
     "STAT",
+    "SYMLINK",
     "TOUCH",
     "USER",
     "WRITE",
@@ -31,6 +33,7 @@ __all__ = [
     "last_line",
     "number_of",
     "shell",
+    "time_of",
 ]
 
 #: $1: user, $2: working folder or nothing; then variables and the command
@@ -55,7 +58,7 @@ there() {
     fail ENOENT
 }
 """
-STAT = _THERE + 'there "$1"; exec stat -L -c "%f %u %g %s %Y" -- "$1"'
+STAT = _THERE + 'there "$1"; exec stat -L -c "%f %u %g %s %.9Y" -- "$1"'
 LIST = (
     _THERE
     + """\
@@ -88,16 +91,44 @@ up=${1%/*}; [ -z "$up" ] || there "$up/."
 [ "$5" = cut ] || exec cat -- "$1"
 """
 )
-WRITE = 'LC_ALL=C exec cat > "$1"'
+# what is all zero is a hole, where dd(1) can
+WRITE = """\
+export LC_ALL=C
+dd if=/dev/null of=/dev/null conv=sparse status=none 2> /dev/null || exec cat > "$1"
+exec dd of="$1" ibs=65536 obs=65536 conv=sparse status=none
+"""
 MKDIRS = (
     _THERE
     + """\
 [ ! -d "$1" ] || exit 0
 [ ! -e "$1" ] || fail EEXIST
-mkdir -p -- "$1" && chmod "$2" -- "$1" && { [ -z "$3" ] || chown "$3:" -- "$1"; }
+mkdir -p -- "$1" && { [ -z "$3" ] || chown "$3:" -- "$1"; } && chmod "$2" -- "$1" && echo made
 """
 )
-LINK = _THERE + '[ -L "$1" ] || [ ! -e "$1" ] || fail EEXIST; exec ln -sfn -- "$2" "$1"'
+#: $2: target, $3: owner or nothing, $4: time for touch(1) or nothing
+SYMLINK = (
+    _THERE
+    + """\
+[ -L "$1" ] || [ ! -e "$1" ] || fail EEXIST
+ln -sfn -- "$2" "$1" || exit 1
+[ -z "$3" ] || chown -h "$3:" -- "$1" || exit 1
+[ -z "$4" ] || exec touch -h -d "$4" -- "$1"
+"""
+)
+LINK = _THERE + 'there "$2"; exec ln -fnP -- "$2" "$1"'
+#: $2: time for touch(1) or nothing; then names and values (hexadecimal) of attributes
+SETTLE = (
+    _THERE
+    + """\
+path=$1 when=$2; shift 2; there "$path"
+[ $# -eq 0 ] || command -v setfattr > /dev/null || fail ENOTSUP
+while [ $# -gt 1 ]; do
+    setfattr -n "$1" -v "0x$2" -- "$path" || exit 1
+    shift 2
+done
+[ -z "$when" ] || exec touch -d "$when" -- "$path"
+"""
+)
 CHMOD = _THERE + 'there "$1"; exec chmod "$2" -- "$1"'
 CHOWN = _THERE + 'there "$1"; exec chown "$2:" -- "$1"'
 PROC = 'exec cat "/proc/net/$1"'
@@ -132,6 +163,14 @@ except OSError:
 def shell(script: str, *words: str) -> Sequence[str]:
     """The command that runs a script."""
     return ["/bin/sh", "-c", script, "sh", *words]
+
+
+def time_of(when_ns: int | None) -> str:
+    """A time as touch(1) takes it; nothing for None."""
+    if when_ns is None:
+        return ""
+    seconds, rest = divmod(when_ns, 10**9)
+    return f"@{seconds}.{rest:09}"
 
 
 def last_line(err: bytes) -> str:

@@ -19,6 +19,7 @@ from pytest_carthage.fabric import accounts, descent, inheritance, observe, plai
 from pytest_carthage.fabric.container import modules, settings
 from pytest_carthage.fabric.endpoint import Endpoint
 from pytest_carthage.fabric.jobs import Jobs
+from pytest_carthage.fabric.limits import Admission
 from pytest_carthage.fabric.sftp import process as file_server
 from pytest_carthage.fabric.wire import frames
 from pytest_carthage.fabric.wire.server import Connection, Reply
@@ -36,13 +37,20 @@ class Agent(Endpoint):
     """Serves the operations that :mod:`pytest_carthage.fabric.wire.frames` lists for agents."""
 
     def __init__(
-        self, *, env: Mapping[str, str], user: str = "root", files: int = inheritance.FILES
+        self,
+        *,
+        env: Mapping[str, str],
+        user: str = "root",
+        files: int = inheritance.FILES,
+        admission: Admission | None = None,
     ) -> None:
         """Make one.
 
         :param files: how many each command may have open.
+        :param admission: where what it starts is, and it is not.
         """
         super().__init__()
+        self.admission = admission or Admission()
         self._files = files
         self._env = dict(env)
         self._user = user
@@ -65,6 +73,8 @@ class Agent(Endpoint):
             "listdir": lambda c, m, f: Reply(names=sorted(os.listdir(m["path"]))),
             "mkdirs": self._mkdirs,
             "symlink": self._symlink,
+            "link": self._link,
+            "settle": self._settle,
             "chmod": self._chmod,
             "chown": self._chown,
             "socket": self._socket,
@@ -116,6 +126,8 @@ class Agent(Endpoint):
                 cwd=cwd,
                 env=env,
                 start_new_session=True,
+                # this process has one thread, so it is safe
+                preexec_fn=self.admission.before_exec,
                 **identity,
             )
         return Reply(job=self.jobs.register(process, connection, message), pid=process.pid)
@@ -147,8 +159,7 @@ class Agent(Endpoint):
                     cwd=cwd,
                     env=env,
                     start_new_session=True,
-                    # this process has one thread, so it is safe
-                    preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+                    preexec_fn=self._take_terminal,
                     **identity,
                 )
         except BaseException:
@@ -160,13 +171,17 @@ class Agent(Endpoint):
             (master,), job=self.jobs.register(process, connection, message), pid=process.pid
         )
 
+    def _take_terminal(self) -> None:
+        self.admission.enter()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
     def _sftp(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
         """Serve files with the rights of a user, in a child that is no other program."""
         account = accounts.find(message.get("user") or self._user)
         if len(fds) != 3:
             raise ValueError(f"sftp takes 3 descriptors, got {len(fds)}")
         with descent.marked(self.jobs.next_mark), inheritance.few_files(self._files):
-            pid = file_server.fork(account, self._folder(account), fds)
+            pid = file_server.fork(account, self._folder(account), fds, self.admission)
         return Reply(job=self.jobs.register_child(pid, connection, message), pid=pid)
 
     # files and sockets
@@ -195,23 +210,50 @@ class Agent(Endpoint):
             gid=info.st_gid,
             size=info.st_size,
             mtime=info.st_mtime,
+            mtime_ns=info.st_mtime_ns,
         )
 
     def _mkdirs(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
         path = message["path"]
         if os.path.isdir(path):
-            return Reply()
+            return Reply(made=False)
         os.makedirs(path, exist_ok=True)
-        os.chmod(path, message.get("mode") or 0o755)
-        if message.get("user"):
+        if message.get("user"):  # first: a new owner takes the set-group-ID bit away
             account = accounts.find(message["user"])
             os.chown(path, account.uid, account.gid)
-        return Reply()
+        os.chmod(path, message.get("mode") or 0o755)
+        return Reply(made=True)
 
     def _symlink(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
-        if os.path.islink(message["path"]):
-            os.unlink(message["path"])
-        os.symlink(message["target"], message["path"])
+        path = message["path"]
+        if os.path.islink(path):
+            os.unlink(path)
+        os.symlink(message["target"], path)
+        if message.get("user"):
+            account = accounts.find(message["user"])
+            os.chown(path, account.uid, account.gid, follow_symlinks=False)
+        if message.get("mtime_ns") is not None:
+            when = message["mtime_ns"]
+            os.utime(path, ns=(when, when), follow_symlinks=False)
+        return Reply()
+
+    def _link(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
+        """One more name of a file, in place of another file's."""
+        path, target = message["path"], message["target"]
+        if os.path.lexists(path) and not os.path.isdir(path):
+            if os.path.samestat(os.lstat(path), os.lstat(target)):
+                return Reply()
+            os.unlink(path)
+        os.link(target, path, follow_symlinks=False)
+        return Reply()
+
+    def _settle(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
+        """What a file or folder is given when its content is there: attributes, then times."""
+        path = message["path"]
+        for name, value in message.get("attributes", {}).items():
+            os.setxattr(path, name, bytes.fromhex(value))
+        if message.get("mtime_ns") is not None:
+            os.utime(path, ns=(message["mtime_ns"], message["mtime_ns"]))
         return Reply()
 
     def _chmod(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:

@@ -143,8 +143,10 @@ def become_process(
         os.setsid()
         os.dup2(log, 1)
         os.dup2(log, 2)
+        admission = limits.Admission()
         if spec["limits"] is not None:
             limits.enter(spec["control_group"], spec["limits"])
+            admission = limits.step_aside(spec["control_group"], spec["limits"])
             shares.take_processors(spec)
         sys_.unshare(sys_.CLONE_NEWNS | sys_.CLONE_NEWUTS | sys_.CLONE_NEWIPC)
         socket.sethostname(spec["hostname"])
@@ -166,7 +168,7 @@ def become_process(
         os.chdir("/")
         os.umask(0o022)
         sys_.leave_keyring()
-        agent = Agent(env=spec["env"])
+        agent = Agent(env=spec["env"], admission=admission)
         # it has memory and environment of the host's, and its arguments tell of it
         sys_.be_looked_into(False)
         sys_.set_command_line("carthage-agent")
@@ -186,7 +188,7 @@ def serve_as_first(spec: MachineSpec, agent: Agent, control: Control, log: int) 
     :raises OSError: the main process cannot be started, or ended at once.
     :raises LookupError: the machine has no such user.
     """
-    main = MainProcess(spec, control, log, agent.server)
+    main = MainProcess(spec, control, log, agent)
     main.start()
     agent.on_other_child = main.child_ended
     control.send({"step": "ready"})
@@ -210,9 +212,12 @@ def become_guest(message: Mapping[str, Any], control: Control) -> None:
         if message.get("control_group"):  # a machine of the fabric's own
             groups.join(message["control_group"], groups.AGENT, controllers=True)
             groups.leave_others(message["control_group"])
+            admission = limits.step_aside(
+                message["control_group"], message["limits"], has_init=True
+            )
             filters, unfiltered = list[bytes](), ""
         else:
-            _join_control_groups(pid)
+            admission = _join_control_groups(pid)
             filters, unfiltered = _filters(status)
         # its number is another's where we are already
         os.sched_setaffinity(0, shares.listed(status["Cpus_allowed_list"]))
@@ -253,7 +258,12 @@ def become_guest(message: Mapping[str, Any], control: Control) -> None:
         os.setsid()
         os.chdir("/")
         os.umask(0o022)
-        agent = Agent(env=message.get("env", {}), user=message.get("user") or "root", files=files)
+        agent = Agent(
+            env=message.get("env", {}),
+            user=message.get("user") or "root",
+            files=files,
+            admission=admission,
+        )
         if status["NoNewPrivs"].strip() == "1":
             sys_.gain_no_privileges()
         # first: it takes a capability
@@ -283,17 +293,24 @@ def _filters(status: Mapping[str, str]) -> tuple[list[bytes], str]:
         return [], f"its commands run without its system call filter, which is closed: {error}"
 
 
-def _join_control_groups(pid: int) -> None:
+def _join_control_groups(pid: int) -> limits.Admission:
+    """Be in the control groups of a process, but for one that bounds memory."""
+    admission = limits.Admission()
     with open(f"/proc/{pid}/cgroup") as file:
         lines = [line.rstrip("\n").split(":", 2) for line in file]
     for _, controllers, path in lines:
         for folder in _mounts_of(controllers):
             try:
-                with open(f"{folder}{path}/cgroup.procs", "w") as procs:
-                    procs.write("0")
+                if limits.bounds_memory(f"{folder}{path}"):
+                    procs = os.open(f"{folder}{path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+                    admission = limits.Admission([procs])
+                    break
+                with open(f"{folder}{path}/cgroup.procs", "w") as procs_file:
+                    procs_file.write("0")
             except OSError:
                 continue
             break
+    return admission
 
 
 def _mounts_of(controllers: str) -> list[str]:

@@ -6,7 +6,7 @@ import os
 import select
 from typing import TYPE_CHECKING, Any
 
-from pytest_carthage.fabric import birth
+from pytest_carthage.fabric import birth, shortage
 from pytest_carthage.fabric import syscalls as sys_
 from pytest_carthage.fabric.wire.steps import Steps, readable
 
@@ -30,6 +30,7 @@ def beside(init: int, spec: MachineSpec) -> dict[str, Any]:
         "pid": init,
         "env": spec["env"],
         "control_group": spec["control_group"],
+        "limits": spec["limits"],
     }
 
 
@@ -84,6 +85,8 @@ class Container:
         self.message = message
         self._pid: int = message["pid"]
         self._process = os.pidfd_open(self._pid)
+        #: folder of the group that bounds its memory, which may be there longer than it is
+        self.memory_group = shortage.folder_of(self._pid)
 
     def is_ending(self) -> bool:
         """Whether its first process has ended, or is about to: all others go before it does."""

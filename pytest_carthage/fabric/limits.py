@@ -9,10 +9,14 @@ from pytest_carthage.fabric.container import groups
 from pytest_carthage.fabric.host import folders
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from pytest_carthage.fabric.spec import LimitsSpec, MachineSpec
 
 _ROOT = "/sys/fs/cgroup"
 _PERIOD_US = 100_000
+#: version 1 gives a number of pages that no host has where there is none
+_NO_LIMIT_BYTES = 1 << 60
 
 
 def control_group(run: str, environment: str) -> str:
@@ -70,6 +74,50 @@ def enter(path: str, limits: LimitsSpec) -> None:
         _write(f"{folder}/cgroup.procs", "0")
 
 
+class Admission:
+    """The way into a machine's bounds of memory, for what its agent starts.
+
+    The agent is not in there itself: who is over a bound is not to end who tells of it. See the
+    kernel's cgroup-v1/memory and cgroup-v2, and oom_kill.c.
+    """
+
+    def __init__(self, descriptors: Sequence[int] = ()) -> None:
+        """:param descriptors: of files that a process enters a control group by."""
+        self.descriptors = tuple(descriptors)
+
+    @property
+    def before_exec(self) -> Callable[[], None] | None:
+        """What a child has to do before it becomes a program; None: nothing."""
+        return self.enter if self.descriptors else None
+
+    def enter(self) -> None:
+        """Have the calling process be within the bounds.
+
+        :raises OSError: the control group is gone, or takes nobody.
+        """
+        for descriptor in self.descriptors:
+            os.write(descriptor, b"0")
+
+
+def step_aside(path: str, limits: LimitsSpec | None, *, has_init: bool = False) -> Admission:
+    """Have the calling process be in what bounds a machine, but for its memory.
+
+    :param has_init: the machine has an init, which removes groups below its own that are empty, and
+        of version 2 has no processes in its own: there the caller stays where it is. Of version 1 a
+        systemd moves into its bounds whoever it finds in its own hierarchy.
+    :returns: what has those get in that it starts.
+    :raises OSError: the kernel refused.
+    """
+    if limits is None or limits["memory_mib"] is None or (has_init and groups.is_unified()):
+        return Admission()
+    descriptors = []
+    for hierarchy in groups.those_that_bound_memory(has_init=has_init):
+        procs = f"{groups.tops()[hierarchy]}{path}/cgroup.procs"
+        descriptors.append(os.open(procs, os.O_WRONLY | os.O_CLOEXEC))
+        groups.stand_beside(path, hierarchy)
+    return Admission(descriptors)
+
+
 def used_memory(path: str) -> tuple[int, dict[str, int]]:
     """What the members of a control group use of memory: bytes, and the kernel's counters of it."""
     unified = groups.is_unified()
@@ -79,6 +127,18 @@ def used_memory(path: str) -> tuple[int, dict[str, int]]:
     with open(f"{folder}/memory.stat") as file:
         rows = [line.split() for line in file]
     return used, {name: int(value) for name, value in rows}
+
+
+def bounds_memory(folder: str) -> bool:
+    """Whether a control group has a limit of memory."""
+    for name in ("memory.max", "memory.limit_in_bytes"):
+        try:
+            with open(f"{folder}/{name}") as file:
+                text = file.read().strip()
+        except OSError:
+            continue
+        return text != "max" and int(text) < _NO_LIMIT_BYTES
+    return False
 
 
 def controllers(limits: LimitsSpec) -> set[str]:

@@ -178,10 +178,10 @@ class Machine:
         """How many processes in it the kernel has killed for want of memory, as far as it tells."""
         group = self.spec["control_group"]
         if self._container is not None:
-            group = shortage.folder_of(self._container.message["pid"])
-        elif group:
-            group = shortage.folder(group)
-        self._oom_kills = shortage.kills(group) if group else 0
+            folder = self._container.memory_group
+        else:
+            folder = shortage.folder(group) if group else ""
+        self._oom_kills = shortage.kills(folder) if folder else 0
         return self._oom_kills
 
     def is_oom(self, status: int) -> bool:
@@ -208,8 +208,10 @@ class Machine:
             if self.pid is not None:  # else it was faster than its hanging up
                 self.note_end((yield Wait(pid=self.pid, limit_s=_END_S)))
             if self._container.is_ending():
+                before = self._oom_kills
+                is_oom = self.oom_kills() > before  # first: its group goes with it
                 yield from self._container.until_ended(_END_S)
-                self.news.tell(Ending(how="over", at_s=at_s))
+                self.news.tell(Ending(how="over", at_s=at_s, is_oom=is_oom))
                 return
         if self._container is None:
             if self.pid is None or _name_of(self.pid).startswith(_SHUTDOWN):

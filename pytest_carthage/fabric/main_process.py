@@ -14,10 +14,10 @@ from pytest_carthage.fabric import accounts, inheritance
 from pytest_carthage.fabric.restarting import Restarting
 
 if TYPE_CHECKING:
+    from pytest_carthage.fabric.agent import Agent
     from pytest_carthage.fabric.spec import MachineSpec
     from pytest_carthage.fabric.wire import frames
     from pytest_carthage.fabric.wire.control import Control
-    from pytest_carthage.fabric.wire.server import Server
 
 #: a main process that fails within this time is told as a failed creation
 _AT_ONCE_S = 0.02
@@ -31,12 +31,13 @@ class MainProcess:
     When that has been asked to end, the machine ends with it; the kernel ends the rest.
     """
 
-    def __init__(self, spec: MachineSpec, control: Control, log: int, server: Server) -> None:
+    def __init__(self, spec: MachineSpec, control: Control, log: int, agent: Agent) -> None:
         """:param log: what it prints to."""
         self._spec = spec
         self._control = control
         self._log = log
-        self._server = server
+        self._server = agent.server
+        self._admission = agent.admission
         self._restarting = Restarting(spec["restart"])
         #: its process id, while it runs
         self._pid: int | None = None
@@ -86,6 +87,7 @@ class MainProcess:
                     env=env,
                     cwd=folder,
                     start_new_session=True,
+                    preexec_fn=self._admission.before_exec,
                     **identity,
                 )
         finally:

@@ -16,12 +16,14 @@ async def changed(layer: Layer) -> str:
     The first reading is remembered beside the layer, as that of a bundle or an export is.
     """
     doing = f"layer {layer.meta.title!r}"
-    before = recorded(layer)
+    before = recorded(layer, sparse=True)
     try:
         if before is None:
-            await plain_tar(layer, doing)
+            await plain_tar(layer, doing, sparse=True)
             return ""
-        now = await pack([layer.tree], -1, doing=doing, places=[layer.path.parent], is_layer=True)
+        now = await pack(
+            [layer.tree], -1, doing=doing, places=[layer.path.parent], is_layer=True, sparse=True
+        )
     except BuildError as error:
         return f"its files cannot be read: {error}"
     return "" if now.digest == before.digest else "the contents of its files are others"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,8 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 from pytest_carthage.bridge import Blocks
 from pytest_carthage.live.operations import LayoutOperations, unknown
 from pytest_carthage.live.searches import OFFERING, WITH_ROLE
+from pytest_carthage.model.mistakes.declaring import declaring
 from pytest_carthage.model.mistakes.mistake import Mistake
-from pytest_carthage.model.mistakes.place import Place
+from pytest_carthage.model.mistakes.place import Place, author_frame
 from pytest_carthage.model.scope import ATTRIBUTE as SCOPE
 from pytest_carthage.model.scope import Scope, Scoped, check_scope
 from pytest_carthage.planning.declaration import ATTRIBUTE, Declaration
@@ -72,6 +72,7 @@ class Layout(Blocks, LayoutOperations, Declaration, machinery=True):
     # The declaration.
 
     @classmethod
+    @declaring("layout fixture", own=1, reads=False)
     def fixture(cls, *, name: str | None = None, scope: Scope = "session") -> Any:
         """A fixture that builds this layout, yields it and tears it down.
 
@@ -104,6 +105,7 @@ class Layout(Blocks, LayoutOperations, Declaration, machinery=True):
     # Labs.
 
     @classmethod
+    @declaring("lab", own=1, reads=False)
     def from_containerlab(
         cls, path: str | Path, *, images: Images = MappingProxyType({})
     ) -> type[Self]:
@@ -122,6 +124,7 @@ class Layout(Blocks, LayoutOperations, Declaration, machinery=True):
         return _of_lab(cls, read_containerlab(_lab_at(path), here(images)))
 
     @classmethod
+    @declaring("lab", own=1, reads=False)
     def from_kathara(
         cls, folder: str | Path, *, images: Images = MappingProxyType({})
     ) -> type[Self]:
@@ -134,6 +137,7 @@ class Layout(Blocks, LayoutOperations, Declaration, machinery=True):
         return _of_lab(cls, read_kathara(_lab_at(folder), here(images)))
 
     @classmethod
+    @declaring("lab", own=1, reads=False)
     def from_compose(
         cls,
         path: str | Path,
@@ -199,7 +203,7 @@ class Layout(Blocks, LayoutOperations, Declaration, machinery=True):
             try:
                 return self.aio.machines[name].sync
             except KeyError:
-                raise AttributeError(unknown(self.plan, name)) from None
+                raise AttributeError(unknown(self.plan, name, dir(type(self)))) from None
 
 
 def here(images: Images, near: Path | None = None) -> Here:
@@ -236,7 +240,7 @@ def _of_lab(cls: type[L], lab: Lab) -> type[L]:
     place = Place.of_author()
     words = {
         "__doc__": f"{lab.title}, a lab of {lab.kind}.",
-        "__module__": sys._getframe(2).f_globals.get("__name__", cls.__module__),
+        "__module__": author_frame().f_globals.get("__name__", cls.__module__),
     }
     made = cls.of(lab.class_name, {**words, **lab.declared()})
     made.not_taken = tuple(lab.sorted_remarks)

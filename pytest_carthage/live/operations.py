@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from pytest_carthage.bridge import Opening, opening, operation
+from pytest_carthage.calls import closest
 
 if TYPE_CHECKING:
     from pytest_carthage.handles.ansible_module import ModuleResults
@@ -253,7 +254,14 @@ class LayoutOperations:
         return name in self.plan.machines
 
 
-def unknown(plan: Plan, name: str) -> str:
-    """The words for a machine that a layout does not have."""
+def unknown(plan: Plan, name: str, others: Iterable[str] = ()) -> str:
+    """The words for a machine that a layout does not have.
+
+    :param others: what else could have been meant.
+    """
     having = ", ".join(plan.machines) or "none"
-    return f"layout {plan.layout!r} has no machine {name!r}; its machines are: {having}"
+    near = closest(name, [*plan.machines, *(one for one in others if not one.startswith("_"))])
+    return (
+        f"layout {plan.layout!r} has no machine {name!r}{f', {near}' if near else ';'}"
+        f" its machines are: {having}"
+    )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pytest_carthage.model.file import File
 from pytest_carthage.model.keys.key import LATER, digest
 from pytest_carthage.model.mistakes.declaring import declared, declaring
+from pytest_carthage.model.mistakes.member import Member
 from pytest_carthage.model.mistakes.mistake import Mistake
 from pytest_carthage.model.mistakes.place import Place
 from pytest_carthage.model.mistakes.value import shown
@@ -98,7 +99,7 @@ class ImageConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Image:
+class Image(Member):
     """A root file system, by what is in it. Equal declarations are built once."""
 
     kind: Kind
@@ -132,6 +133,10 @@ class Image:
     #: what people call it; not part of its identity
     name: str = field(default="", compare=False)
     place: Place = field(default_factory=Place.of_author, compare=False, repr=False)
+
+    @property
+    def _called(self) -> str:
+        return f"image {self.name!r}"
 
     # bases
 

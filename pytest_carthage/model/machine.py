@@ -13,6 +13,7 @@ from pytest_carthage.model.addresses.resolution import is_special
 from pytest_carthage.model.forward import Forward
 from pytest_carthage.model.image import Image
 from pytest_carthage.model.mistakes.declaring import declared, declaring
+from pytest_carthage.model.mistakes.member import Member
 from pytest_carthage.model.mistakes.mistake import Mistake
 from pytest_carthage.model.mistakes.place import Place
 from pytest_carthage.model.mistakes.value import shown
@@ -159,7 +160,7 @@ def exited(status: int | None = None) -> Condition:
 
 
 @dataclass(frozen=True, slots=True, eq=False, init=False, repr=False)
-class Machine:
+class Machine(Member):
     """One machine of a layout. On the class it is this declaration, on the live layout a handle.
 
     :param image: the root file system; targets whose machines share the host's do without.
@@ -232,6 +233,8 @@ class Machine:
     parts: tuple[Role, ...] = field(init=False)
     #: :attr:`links` without those that its roles give it
     own_links: NetworkConfig = field(init=False)
+    #: the class and the name that it was first declared as
+    declared_as: tuple[str, str] | None = field(init=False)
 
     @declaring("machine", own=1)
     def __init__(
@@ -304,8 +307,24 @@ class Machine:
         if given:
             missing = {name: link for name, link in given.items() if name not in self.links}
             object.__setattr__(self, "links", reading.links({**self.links, **missing}))
+        object.__setattr__(self, "declared_as", None)
         object.__setattr__(self, "place", reading.place)
         object.__setattr__(self, "mistakes", tuple(reading.mistakes))
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        if self.declared_as is None:
+            object.__setattr__(self, "declared_as", (owner.__name__, name))
+
+    @property
+    def _called(self) -> str:
+        return repr(self) if self.declared_as is None else ".".join(self.declared_as)
+
+    @property
+    def _alive(self) -> str:
+        if self.declared_as is None:
+            return ""
+        layout, name = self.declared_as
+        return f"{layout.lower()}.{name}"
 
     @property
     def privileges(self) -> Privileges:

@@ -27,6 +27,7 @@ from pytest_carthage.model.addresses.resolution import (
     resolve_subnet,
 )
 from pytest_carthage.model.mistakes.declaring import declaring
+from pytest_carthage.model.mistakes.member import Member
 from pytest_carthage.model.mistakes.mistake import Mistake
 from pytest_carthage.model.mistakes.place import Place
 from pytest_carthage.model.names import host_mistake
@@ -82,7 +83,7 @@ def _ipv6_mistake(ipv6: object, config: V6Config | None) -> WrongValue | None:
 
 
 @dataclass(frozen=True, slots=True, eq=False, init=False, repr=False)
-class Network:
+class Network(Member):
     """One network of a layout: machines with a link to it reach each other, nobody else does.
 
     :param subnets: text such as ``"10.0.0.0/24"`` or ``"fd00::/64"``, or ``ipaddress`` networks;
@@ -190,6 +191,10 @@ class Network:
     def __set_name__(self, owner: type, name: str) -> None:
         if not self.name:
             object.__setattr__(self, "name", name)
+
+    @property
+    def _called(self) -> str:
+        return f"network {self.name!r}" if self.name else repr(self)
 
     @property
     def subnets(self) -> tuple[PlannedSubnet | None, PlannedSubnet | None]:

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_carthage.channels.log import size_of_logs
 from pytest_carthage.errors import HostError
-from pytest_carthage.plugin import tracebacks
+from pytest_carthage.plugin import mixups, tracebacks
 from pytest_carthage.plugin.again import again
 from pytest_carthage.plugin.causes import Causes, reason
 from pytest_carthage.plugin.environments import Environments, Live
@@ -68,6 +68,8 @@ class Bundles:
         """Note failures of the layouts that a test used, and collect what there is to see."""
         if call.when == "setup":
             self._began = {item.nodeid: call.start}
+        if call.excinfo is not None:
+            mixups.explain(call.excinfo.value)
         if call.excinfo is not None and not self._full_trace:
             call.excinfo = tracebacks.shorten(call.excinfo)
         report = yield

@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from types import MappingProxyType
 from typing import TypeAlias, TypeVar
 
 from pytest_carthage import clock
@@ -43,6 +44,8 @@ class _File:
 
     def __init__(self) -> None:
         self.fd = os.memfd_create("carthage-fake", os.MFD_CLOEXEC)
+        #: hard links
+        self.names = 1
 
     def open(self, flags: int) -> int:
         """A descriptor of its own, with an offset of its own."""
@@ -50,7 +53,10 @@ class _File:
         return os.open(f"/proc/self/fd/{self.fd}", kept | os.O_CLOEXEC)
 
     def close(self) -> None:
-        os.close(self.fd)
+        """One name less; without any, it is gone."""
+        self.names -= 1
+        if not self.names:
+            os.close(self.fd)
 
 
 @dataclass(slots=True)
@@ -69,7 +75,9 @@ class _Node:
     mode: int
     uid: int = 0
     gid: int = 0
-    mtime_s: float = field(default_factory=clock.unix_s)
+    mtime_ns: int = field(default_factory=lambda: int(clock.unix_s() * 10**9))
+    #: extended ones, see xattr(7)
+    attributes: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def kind(self) -> int:
@@ -169,7 +177,7 @@ class Tree:
         if mode is not None and flags & os.O_CREAT:
             node.mode = mode
         if flags & os.O_ACCMODE != os.O_RDONLY:
-            node.mtime_s = clock.unix_s()
+            node.mtime_ns = int(clock.unix_s() * 10**9)
         return node.content.open(flags)
 
     def stat(self, path: str) -> dict[str, int | float]:
@@ -181,7 +189,8 @@ class Tree:
             "uid": node.uid,
             "gid": node.gid,
             "size": size,
-            "mtime": node.mtime_s,
+            "mtime": node.mtime_ns / 10**9,
+            "mtime_ns": node.mtime_ns,
         }
 
     def listdir(self, path: str) -> list[str]:
@@ -191,9 +200,10 @@ class Tree:
             raise _error(errno.ENOTDIR, path)
         return sorted(node.content)
 
-    def mkdirs(self, path: str, mode: int | None = None, user: str | None = None) -> None:
-        """Make a folder and those on the way to it; one that is there stays as it is."""
+    def mkdirs(self, path: str, mode: int | None = None, user: str | None = None) -> bool:
+        """Make a folder and those on the way to it; False: it is there, and stays as it is."""
         pure = PurePosixPath(path)
+        made = False
         for step in [*reversed(pure.parents), pure]:
             folder, name = self._parent(str(step), follow=True)
             assert isinstance(folder.content, dict)
@@ -203,19 +213,54 @@ class Tree:
             if node is None:
                 node = folder.content[name] = _Node({}, 0o755)
                 if step == pure:
+                    made = True
                     node.mode = mode or 0o755
                     node.uid = node.gid = self.accounts.uid(user) if user else 0
             elif not isinstance(node.content, dict):
                 raise _error(errno.EEXIST if step == pure else errno.ENOTDIR, path)
+        return made
 
-    def symlink(self, path: str, target: str) -> None:
+    def symlink(
+        self, path: str, target: str, user: str | None = None, mtime_ns: int | None = None
+    ) -> None:
         """Make a symbolic link, also in place of one."""
         folder, name = self._parent(path, follow=False)
         assert isinstance(folder.content, dict)
         node = folder.content.get(name) if name else folder
         if node is not None and not isinstance(node.content, _Link):
             raise _error(errno.EEXIST, path)
-        folder.content[name] = _Node(_Link(target), 0o777)
+        node = folder.content[name] = _Node(_Link(target), 0o777)
+        node.uid = node.gid = self.accounts.uid(user) if user else 0
+        node.mtime_ns = node.mtime_ns if mtime_ns is None else mtime_ns
+
+    def link(self, path: str, target: str) -> None:
+        """Make one more name of a file, also in place of another file."""
+        source = self._find(target, follow=False)
+        folder, name = self._parent(path, follow=False)
+        assert isinstance(folder.content, dict)
+        node = folder.content.get(name) if name else folder
+        if isinstance(source.content, dict) or (node and isinstance(node.content, dict)):
+            raise _error(errno.EPERM, path)
+        if isinstance(source.content, _File):
+            source.content.names += 1
+        if node is not None:
+            _close(node)
+        folder.content[name] = source
+
+    def settle(
+        self,
+        path: str,
+        mtime_ns: int | None = None,
+        attributes: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Give a file or folder its attributes (hexadecimal) and its times."""
+        node = self._find(path)
+        node.attributes |= {name: bytes.fromhex(value) for name, value in attributes.items()}
+        node.mtime_ns = node.mtime_ns if mtime_ns is None else mtime_ns
+
+    def attributes(self, path: str) -> Mapping[str, bytes]:
+        """Extended attributes of a file or folder."""
+        return self._find(path).attributes
 
     def chmod(self, path: str, mode: int) -> None:
         """Change permission bits."""

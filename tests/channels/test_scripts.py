@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -134,11 +135,57 @@ def test_folders_are_made_and_those_that_are_there_stay(tree: Path) -> None:
 
 
 def test_link_takes_the_place_of_a_link_alone(tree: Path) -> None:
-    assert sh(scripts.LINK, tree / "link", "folder").returncode == 0
+    assert sh(scripts.SYMLINK, tree / "link", "folder", "", "").returncode == 0
     assert (tree / "link").readlink() == Path("folder")
-    assert sh(scripts.LINK, tree / "link", "-v").returncode == 0  # not into that folder
+    assert sh(scripts.SYMLINK, tree / "link", "-v", "", "").returncode == 0  # not into that folder
     assert (tree / "link").readlink() == Path("-v")
-    assert number(sh(scripts.LINK, tree / "file", "x")) == errno.EEXIST
+    assert number(sh(scripts.SYMLINK, tree / "file", "x", "", "")) == errno.EEXIST
+
+
+def test_link_has_its_owner_and_its_time(tree: Path) -> None:
+    when = scripts.time_of(981_173_106_123_456_789)
+    assert when == "@981173106.123456789"
+    assert scripts.time_of(-1) == "@-1.999999999"
+    assert sh(scripts.SYMLINK, tree / "link", "none", ME, when).returncode == 0
+    info = (tree / "link").lstat()
+    assert (info.st_mtime_ns, info.st_uid) == (981_173_106_123_456_789, os.getuid())
+
+
+def test_hard_link_is_one_more_name(tree: Path) -> None:
+    assert sh(scripts.LINK, tree / "folder/more", tree / "file").returncode == 0
+    assert (tree / "folder/more").samefile(tree / "file")
+    assert sh(scripts.LINK, tree / "link", tree / "file").returncode == 0  # in place of a link
+    assert not (tree / "link").is_symlink()
+    assert number(sh(scripts.LINK, tree / "x", tree / "none")) == errno.ENOENT
+
+
+def test_file_has_the_times_that_it_is_given(tree: Path) -> None:
+    when = scripts.time_of(981_173_106_123_456_789)
+    assert sh(scripts.SETTLE, tree / ODD, when).returncode == 0
+    assert (tree / ODD).stat().st_mtime_ns == 981_173_106_123_456_789
+    before = (tree / "file").stat().st_mtime_ns
+    assert sh(scripts.SETTLE, tree / "file", "").returncode == 0
+    assert (tree / "file").stat().st_mtime_ns == before
+    assert number(sh(scripts.SETTLE, tree / "none", when)) == errno.ENOENT
+    done = sh(scripts.STAT, tree / ODD).stdout.split()
+    assert done[-1] == b"981173106.123456789"
+
+
+def test_attributes_are_given_or_refused_by_name(tree: Path) -> None:
+    done = sh(scripts.SETTLE, tree / "file", "", "user.note", b"a\0b".hex())
+    if shutil.which("setfattr") is None:
+        assert number(done) == errno.ENOTSUP
+    else:
+        assert os.getxattr(tree / "file", "user.note") == b"a\0b"
+
+
+def test_what_is_all_zero_is_a_hole(tree: Path) -> None:
+    content = bytes(5 << 20) + b"x" * 10 + bytes(1 << 20)
+    assert sh(scripts.WRITE, tree / "file", input=content).returncode == 0
+    assert (tree / "file").read_bytes() == content
+    assert (tree / "file").stat().st_blocks * 512 < 1 << 20
+    assert sh(scripts.WRITE, tree / "file", input=b"short").returncode == 0
+    assert (tree / "file").read_bytes() == b"short"
 
 
 def test_mode_and_owner_are_changed_or_told(tree: Path) -> None:

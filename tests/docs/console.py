@@ -78,5 +78,6 @@ def _essence(line: str) -> str:
     line = re.sub(r"\b[a-z]{6}-([a-z]+)\b", r"NAME-\1", line)
     line = re.sub(r"\d+(\.\d+)?", "0", line)
     line = re.sub(r"/\S+/(?=\w+\.py:)", "", line)
+    line = re.sub(r"\b(Mon|Tue|Wed|Thu|Fri|Sat|Sun) 0:0\b", "DAY 0:0", line)
     line = re.sub(r"={3,}", "===", line)
     return re.sub(r"\s+", " ", line).strip()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import sys
 from pathlib import Path
 
 import pytest
 
-from pytest_carthage import Layout, Machine, Network
+from pytest_carthage import Layout, Machine, Network, stage
 
 pytestmark = [
     pytest.mark.real,
@@ -18,6 +19,9 @@ pytestmark = [
         reason="no ansible-playbook; try: pip install 'pytest-carthage[ansible]'",
     ),
 ]
+
+
+TREE = Path(__file__).parent / "deploy"
 
 
 # docs: names
@@ -35,6 +39,34 @@ shop = Shop.fixture()
 @pytest.fixture(autouse=True)
 def _project(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(Path(__file__).parent)
+
+
+# docs: stage
+@stage
+async def production(shop: Shop) -> None:
+    await shop.aio.ansible(TREE / "site.yml")
+    # docs: end
+
+
+def test_stage_applies_the_tree(shop: Shop, production: None) -> None:
+    assert shop.web.exists("/etc/motto")
+
+
+def test_machine_says_its_groups_and_variables() -> None:
+    # docs: groups
+    web = Machine(groups=["webshop"], variables={"listen": "0.0.0.0"})
+    # docs: end
+    assert web.groups == ("webshop",)
+    assert web.variables == {"listen": "0.0.0.0"}
+
+
+def test_play_reaches_what_is_declared(shop: Shop) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as index:
+        port = index.getsockname()[1]
+        # docs: outside
+        shop.ansible("deploy/site.yml", outside=[f"localhost:{port}"])
+        # docs: end
+    assert [gate.to for gate in shop.gates] == [f"localhost:{port}"]
 
 
 def test_inventory_of_production(shop: Shop) -> None:

@@ -89,10 +89,10 @@ def readme(person: Newcomer, page: str) -> None:
 
 @types("docs/how-to/keep-and-look.md")
 def keep_and_look(person: Newcomer, page: str) -> None:
-    suite = person.suite("kept")
+    suite, branch = person.suite("kept"), person.suite("up", tree="example_suites/own_layout")
     for each in typed(page):
         name = person.environment() if " rm " in each.line else ""
-        person.type(each, suite, NAME=name)
+        person.type(each, branch if each.printed else suite, NAME=name)
 
 
 @types("docs/how-to/own-layout.md")

@@ -388,7 +388,7 @@ def test_what_a_killed_process_left_is_taken_over(images: Images, tmp_path: Path
         [sys.executable, "-c", _SAVE, str(images.store.root), str(tmp_path / "a.tar"), "base"]
     )
     deadline = time.monotonic() + 30
-    while not (base.path / ".layer.tar.gz.new").exists():
+    while not (base.path / ".layer.2.tar.gz.new").exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_carthage import Image, Layout, Limits, Machine, Network, log, unit
+from pytest_carthage import Image, Layout, Limits, Machine, Network, TimeLimitError, log, port, unit
 from pytest_carthage.errors import CommandError, CreationError
+from pytest_carthage.fabric.host import privilege
 from pytest_carthage.provider import Identity
 from pytest_carthage.providers.podman import PodmanProvider, host
 from tests.live.conftest import end
@@ -24,6 +25,10 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
 # the shell that waits for it is replaced, so that its child belongs to nobody
 ORPHAN = "sh -c 'sleep 0.05 & exec true'"
+
+
+#: takes 200 MiB; Debian's smallest Perl is everywhere
+HOG = "perl -e '$x = q(x) x (200 << 20)'"
 
 
 class Pair(Layout):
@@ -40,6 +45,24 @@ class Booted(Layout):
         init="systemd",
         wait_for=[unit("dbus"), log("Startup finished")],
     )
+
+
+class Small(Layout):
+    a = Machine(DEBIAN, limits=Limits(memory_mib=64))
+    b = Machine(DEBIAN, limits=Limits(memory_mib=64), command=f"sleep 1; exec {HOG}")
+
+
+def test_want_of_memory_is_told_as_that(build: Build) -> None:
+    if not privilege.is_privileged():
+        pytest.skip("limits need root's control groups")
+    small = build(Small)
+    with pytest.raises(CommandError, match=r"for want of memory since .*: its limit is 64 MiB"):
+        small.a.run(f"exec {HOG}")
+    with pytest.raises(CommandError) as caught:
+        small.a.run("kill -9 $$")
+    assert "memory" not in str(caught.value)
+    with pytest.raises(TimeLimitError, match="killed a process of it for want of memory"):
+        small.b.wait_for(port(80), timeout_s=30)
 
 
 def test_machine_knows_itself_and_the_others_by_name(build: Build) -> None:

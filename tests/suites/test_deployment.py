@@ -84,3 +84,6 @@ def test_service_that_dies_is_told_with_its_last_words(suite: Path) -> None:
     assert "KeyError: 'prot'" in printed
     told = {"artifact", "base image", "application image", "hosts", "container"}
     assert phases(printed) == told
+    page = (REPOSITORY / "docs/tutorial/deployment.md").read_text()
+    (shown,) = re.findall(r"```text\n(=+ phases .*?)```", page, re.DOTALL)
+    assert phases(shown) == told

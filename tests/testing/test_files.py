@@ -38,6 +38,7 @@ def test_file_written_by_a_descriptor_is_read_by_another(tree: Tree) -> None:
         "gid": 1000,
         "size": 5,
         "mtime": pytest.approx(tree.stat("/srv/a")["mtime"]),
+        "mtime_ns": tree.stat("/srv/a")["mtime_ns"],
     }
 
 

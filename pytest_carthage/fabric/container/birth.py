@@ -64,6 +64,9 @@ def bear(
             shares.take_processors(spec)
             groups.join(spec["control_group"], controllers=bool(root["init"]))
             groups.leave_others(spec["control_group"])
+            admission = limits.Admission()
+            if not root["init"]:
+                admission = limits.step_aside(spec["control_group"], spec["limits"])
             mounts.prepare(f"{roots.FOLDER}/{spec['name']}", owner)
             if own is not None:
                 own.mount()
@@ -74,8 +77,10 @@ def bear(
             sys_.unshare(_NAMESPACES)
             _begin_clocks()
             pid = birth.fork(
-                lambda: _become_first(spec, control, log, hosts=hosts, is_new=is_new, own=own),
-                keep=(control.fileno(), log),
+                lambda: _become_first(
+                    spec, control, log, hosts=hosts, is_new=is_new, own=own, admission=admission
+                ),
+                keep=(control.fileno(), log, *admission.descriptors),
             )
             os.write(tell, _NUMBER.pack(pid))
         except OSError as error:
@@ -124,6 +129,7 @@ def _become_first(
     hosts: str,
     is_new: bool,
     own: Shares | None,
+    admission: limits.Admission,
 ) -> None:
     root: RootSpec | None = spec.get("root")
     assert root is not None
@@ -150,7 +156,7 @@ def _become_first(
             _become_init(spec, root["init"], control)
         _print_to_fabric(spec, control)
         sys_.set_command_line("carthage-agent")
-        agent = Agent(env=spec["env"])
+        agent = Agent(env=spec["env"], admission=admission)
         naming.follow(agent.server)
         birth.serve_as_first(spec, agent, control, 1)
     except (OSError, LookupError) as error:

@@ -231,6 +231,26 @@ def join(path: str, below: str = "", *, controllers: bool) -> None:
                     raise
 
 
+def those_that_bound_memory(*, has_init: bool) -> list[str]:
+    """Hierarchies whose groups decide on memory, see :func:`tops`; with an init, its own, too."""
+    if is_unified():
+        return [""]
+    return ["/memory", *(f"/{name}" for name in _HYBRID if has_init and f"/{name}" in tops())]
+
+
+def stand_beside(path: str, hierarchy: str) -> None:
+    """Have the calling process be beside a control group, in no bounds that we have set.
+
+    :param hierarchy: as in :func:`tops`.
+    :raises OSError: the kernel refused.
+    """
+    beside = f"{os.path.dirname(path)}/{_APART}"
+    folder = make(beside) if is_unified() else f"{tops()[hierarchy]}{beside}"
+    if not is_unified():
+        _make(folder)
+    _write(f"{folder}/cgroup.procs", "0")
+
+
 def leave_others(path: str) -> None:
     """Have the calling process be alone with its like wherever it is not in ``path`` or below yet.
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_carthage.fabric.accounts import Account
+    from pytest_carthage.fabric.limits import Admission
 
 __all__ = ["fork"]
 
@@ -25,11 +26,12 @@ _NAME = "sftp-server"
 _SIGNALS = (signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGTERM)
 
 
-def fork(account: Account, folder: str, fds: Sequence[int]) -> int:
+def fork(account: Account, folder: str, fds: Sequence[int], admission: Admission) -> int:
     """Fork it; returns its process id.
 
     :param folder: where it works.
     :param fds: its standard streams.
+    :param admission: where it is, and the agent is not.
     """
     pid = sys_.fork()
     if pid:
@@ -38,6 +40,7 @@ def fork(account: Account, folder: str, fds: Sequence[int]) -> int:
     try:
         gc.freeze()
         signal.set_wakeup_fd(-1)
+        admission.enter()
         sys_.default_signals(_SIGNALS)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         _settle(account, folder, fds)

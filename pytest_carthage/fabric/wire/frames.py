@@ -57,10 +57,13 @@ To an agent:
 ``kill``       job, signal
 ``open``       path, flags, mode, user                     a descriptor; with commit, of a copy
 ``commit``     number, keep                                that copy is the file now, or thrown away
-``stat``       path                                        mode, uid, gid, size, mtime
+``stat``       path                                        mode, uid, gid, size, mtime, and
+                                                           perhaps mtime_ns
 ``listdir``    path                                        names
-``mkdirs``     path, mode, user
-``symlink``    path, target
+``mkdirs``     path, mode, user                            perhaps made: it was not there
+``symlink``    path, target, user, mtime_ns
+``link``       path, target                                one more name of the target
+``settle``     path, mtime_ns, attributes: {name: hex}     it has these times and attributes
 ``chmod``      path, mode
 ``chown``      path, user
 ``socket``     family, type, proto, bind: [address,        a socket; with host (instead of family):

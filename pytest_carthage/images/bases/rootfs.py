@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 __all__ = ["inputs", "make"]
 
-_XATTRS = ("--xattrs", "--xattrs-include=security.*", "--xattrs-include=user.*")
+# not what overlays say to themselves: a machine that stands on it would obey
+_XATTRS = (
+    "--xattrs",
+    *(f"--xattrs-include={names}" for names in ("security.*", "user.*", "system.posix_acl_*")),
+    "--xattrs-exclude=user.overlay.*",
+)
 # no user namespace may make devices; what a machine needs of them is made when it starts
 _NO_DEVICES = ("--anchored", "--exclude=./dev/*", "--exclude=dev/*")
 

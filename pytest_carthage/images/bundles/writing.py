@@ -80,12 +80,12 @@ async def write(
     members = await asyncio.to_thread(_suite_members, suite, doing)
     members = dict(sorted({**members, locked: _of_bytes(contents[locked])}.items()))
     for number, layer in enumerate(layers, 1):
-        if recorded(layer) is None:
+        if recorded(layer, sparse=True) is None:
             note(f"reading layer {number} of {len(layers)}: {layer.meta.title}")
         data = json.dumps(asdict(layer.meta), indent=1, sort_keys=True).encode()
         name = f"layers/{layer.key}/layer.json"
         members[name], contents[name] = _of_bytes(data), data
-        plain = await plain_tar(layer, f"{doing}: layer {layer.meta.title!r}")
+        plain = await plain_tar(layer, f"{doing}: layer {layer.meta.title!r}", sparse=True)
         members[f"layers/{layer.key}/tree.tar"] = Member(
             kind="file", size=plain.size, sha256=digits(plain.digest)
         )
@@ -185,6 +185,7 @@ async def _pack(layer: Layer, out: int, doing: str) -> Packed:
         doing=f"{doing}: layer {layer.meta.title!r}",
         places=[layer.path.parent],
         is_layer=True,
+        sparse=True,
     )
 
 

@@ -34,7 +34,8 @@ _COMPRESSORS: dict[str, tuple[str, ...]] = {
 async def save_tarball(built: Built, path: Path, *, note: Note = quiet) -> None:
     """Write the merged files as a tar: owners as numbers, capabilities and ACLs, devices.
 
-    With SOURCE_DATE_EPOCH the same files give the same bytes.
+    With SOURCE_DATE_EPOCH the same files give the same bytes. Holes are told as GNU tar, bsdtar,
+    Python and Go read them.
 
     :param path: ends with .tar, .tar.gz, .tgz, .tar.zst or .tar.xz.
     :raises BuildError: it cannot be written; nothing is then left of it.
@@ -66,6 +67,7 @@ async def _pack(built: Built, out: int, doing: str, path: Path, *, compress: boo
         doing=doing,
         places=[path.parent],
         is_layer=False,
+        sparse=True,
         hashed=False,
         compress=compress,
     )

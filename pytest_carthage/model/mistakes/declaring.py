@@ -30,7 +30,9 @@ _STORES = ("STORE_NAME", "STORE_FAST", "STORE_GLOBAL", "STORE_DEREF")
 _ENDS = ("POP_TOP", "RETURN_VALUE", "RETURN_CONST")
 
 
-def declaring(kind: str, *, own: int = 0) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def declaring(
+    kind: str, *, own: int = 0, reads: bool = True
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Have a function of ours refuse, at the author's line, what cannot be declared.
 
     Arguments that do not fit get the list of those that there are. Values are read as plain ones
@@ -38,7 +40,9 @@ def declaring(kind: str, *, own: int = 0) -> Callable[[Callable[P, R]], Callable
 
     :param kind: what is declared, for messages: ``"machine"``.
     :param own: number of first arguments that are no author's, as ``self``.
+    :param reads: False: values are left as they are.
     """
+    take: Callable[[Any], Any] = readable if reads else _same
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(function)
@@ -51,9 +55,9 @@ def declaring(kind: str, *, own: int = 0) -> Callable[[Callable[P, R]], Callable
                 named: Iterable[tuple[int | str, Any]] = kwargs.items()
                 for name, value in (*enumerate(args[own:], own), *named):
                     if isinstance(name, str):
-                        given[name] = readable(value)
+                        given[name] = take(value)
                     else:
-                        taken = (*taken, readable(value))
+                        taken = (*taken, take(value))
                 return function(*taken, **given)
             except CarthageError:
                 raise
@@ -120,6 +124,10 @@ def refusal_of_call(
     written = [*map(shown, args[own:]), *(f"{name}={shown(one)}" for name, one in kwargs.items())]
     what = f"({', '.join(written)}) cannot be read: {described(error)}"
     return _mistake(kind, what, remedy, error)
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 def _words(error: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ __all__ = ["PodmanMachine"]
 
 #: what podman may take beyond the time that a machine has to stop
 _STOP_S = 30.0
+#: exit status of what was killed, as podman tells it
+_KILLED = 128 + signal.SIGKILL
 
 
 @dataclass(slots=True)
@@ -108,12 +111,15 @@ class PodmanMachine:
                 raise FabricError(
                     f"{running.subject(self._planned, self._context)}: its container is gone"
                 )
-            self._untold = await self._take_in_end(status, reply["at_s"])
+            self._untold = await self._take_in_end(status, reply["at_s"], is_oom=reply["is_oom"])
         end, self._untold = self._untold, None
         return end
 
-    async def _take_in_end(self, status: int, at_s: float) -> End:
-        """What comes of an end that nobody had asked for."""
+    async def _take_in_end(self, status: int, at_s: float, *, is_oom: bool = False) -> End:
+        """What comes of an end that nobody had asked for.
+
+        :param is_oom: whether something in it was killed for want of memory just now.
+        """
         again_s = self._restarting.after(status, clock.monotonic_s() - self._began)
         is_systemd = self._planned.init == "systemd"
         if again_s is None or is_systemd:
@@ -126,6 +132,7 @@ class PodmanMachine:
             at_s=at_s,
             last=lines[0].strip() if lines else "",
             again_s=again_s,
+            is_oom=is_oom and status == _KILLED,
         )
         self._end = end if again_s is not None else None
         return end

@@ -6,14 +6,14 @@ import asyncio
 import contextlib
 import errno
 import os
-import shutil
 import stat
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from pytest_carthage.bridge import operation
 from pytest_carthage.errors import FabricError
 from pytest_carthage.model.keys.inputs import CACHES
+from pytest_carthage.work.files.content import attributes, copy, kind_of
 from pytest_carthage.work.files.reading import read_whole
 from pytest_carthage.work.files.subject import Subject
 
@@ -99,11 +99,14 @@ class FileOperations(Subject):
         that under its own name. As with rsync, a folder whose name is given with a ``/`` at its
         end is its content, which is put right there; into ``/`` content is put anyhow. Missing
         folders on the way are made, those that are there stay, with what else is in them. Symbolic
-        links in a folder stay links; what Python and its tools keep beside their sources
-        (``__pycache__``) is left out.
+        links in a folder stay links, hard links of one file stay so; what Python and its tools
+        keep beside their sources (``__pycache__``) is left out. Holes, times (to the nanosecond)
+        and attributes (``user.*``, ACLs, capabilities) come with files and new folders.
 
+        :param user: who owns all of it; root by default. Owners on the host do not count.
         :raises FileNotFoundError: there is no such file on the host.
         :raises NotADirectoryError: its name ends with ``/``, and it is none.
+        :raises OSError: it is a pipe, a socket or a device; an attribute cannot be had there.
         """
         ends_with_slash = str(source).endswith("/")
         source = await asyncio.to_thread(self.source, source)
@@ -119,31 +122,49 @@ class FileOperations(Subject):
         if target.endswith("/") and target.strip("/") and not ends_with_slash:
             target += source.name
         target = target.rstrip("/")
-        await self._mkdirs(target or "/", source, user)
+        made = [(source, target)] if await self._mkdirs(target or "/", source, user) else []
+        #: files of more than one name, to the first that was put
+        linked: dict[tuple[int, int], str] = {}
         for path in sorted(source.rglob("*")):
             if not CACHES.isdisjoint(path.relative_to(source).parts):
                 continue
             inside = f"{target}/{path.relative_to(source)}"
-            if path.is_symlink():
-                await self._link(inside, str(path.readlink()))
-            elif path.is_dir():
-                await self._mkdirs(inside, path, user)
+            info = path.lstat()
+            first = linked.get((info.st_dev, info.st_ino))
+            if stat.S_ISLNK(info.st_mode):
+                await self._make(
+                    "symlink",
+                    inside,
+                    target=str(path.readlink()),
+                    user=user,
+                    mtime_ns=info.st_mtime_ns,
+                )
+            elif stat.S_ISDIR(info.st_mode):
+                if await self._mkdirs(inside, path, user):
+                    made.append((path, inside))
+            elif first is not None and self._knows("link"):
+                await self._make("link", inside, target=first)
             else:
                 await self._bring(path, inside, mode, user)
+                if info.st_nlink > 1:
+                    linked[info.st_dev, info.st_ino] = inside
+        for path, inside in reversed(made):  # what is put into a folder changes its time
+            await self._settle(path, inside)
 
-    async def _mkdirs(self, path: str, like: Path | None = None, user: str | None = None) -> None:
-        """Make a folder, where there is none, with the permissions of one on the host."""
+    async def _make(self, op: str, path: str, **fields: Any) -> Mapping[str, Any]:
+        try:
+            reply, _ = await self.channel.request(op, path=path, **fields)
+        except FabricError as error:
+            raise _file_error(error, self._who, path) from error
+        return reply
+
+    async def _mkdirs(self, path: str, like: Path | None = None, user: str | None = None) -> bool:
+        """Make a folder, where there is none, with the permissions of one on the host.
+
+        False: it was there.
+        """
         mode = None if like is None else stat.S_IMODE(_mode_of(like))
-        try:
-            await self.channel.request("mkdirs", path=path, mode=mode, user=user)
-        except FabricError as error:
-            raise _file_error(error, self._who, path) from error
-
-    async def _link(self, path: str, target: str) -> None:
-        try:
-            await self.channel.request("symlink", path=path, target=target)
-        except FabricError as error:
-            raise _file_error(error, self._who, path) from error
+        return bool((await self._make("mkdirs", path, mode=mode, user=user)).get("made", False))
 
     async def bring(self, source: Path, target: str, *, mode: int) -> None:
         """Copy one file of the host, which no task has read, into a folder that is there."""
@@ -152,30 +173,66 @@ class FileOperations(Subject):
     async def _bring(self, source: Path, target: str, mode: int | None, user: str | None) -> None:
         kind = _mode_of(source)
         if not stat.S_ISREG(kind):  # to open a pipe would block all that lives on this loop
-            raise OSError(errno.EINVAL, f"{self._who}: put takes files and folders", str(source))
+            what = f"{self._who}: put takes files and folders, and this is {kind_of(kind)}"
+            raise OSError(errno.EINVAL, what, str(source))
         bits = stat.S_IMODE(kind) if mode is None else mode
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         with source.open("rb") as file:
             async with self._opened(target, flags, bits, user) as fd:
-                await _in_thread(_copy, file.fileno(), fd)
+                await _in_thread(copy, file.fileno(), fd)
+        await self._settle(source, target)
+
+    def _knows(self, op: str) -> bool:
+        """Whether it can be asked for that; a target of others may be older than the operation."""
+        operations = getattr(self.channel, "operations", None)
+        return operations is None or op in operations
+
+    async def _settle(self, source: Path, target: str) -> None:
+        """Give a file or folder the times and the attributes of one of the host."""
+        owned, when = await asyncio.to_thread(_facts, source)
+        if self._knows("settle"):
+            try:
+                await self.channel.request("settle", path=target, mtime_ns=when, attributes=owned)
+                return
+            except FabricError as error:
+                if error.errno not in (errno.ENOTSUP, errno.EPERM) or not owned:
+                    raise _file_error(error, self._who, target) from error
+        elif not owned:  # a target of others, which knows of no times
+            return
+        names = ", ".join(owned)
+        what = f"{self._who}: the attributes {names} of {source} cannot be had there; try: a copy"
+        raise OSError(errno.ENOTSUP, f"{what} without them (cp, without -a)", target)
 
     @operation
     async def get(self, source: str, target: str | Path) -> Path:
         """Copy a file from the machine to the host; returns where it is now.
 
-        A ``target`` that is a folder gets a file of the same name.
+        A ``target`` that is a folder gets a file of the same name. Content, holes, times and
+        permissions come with it, as far as the umask lets them; what would give rights on the host
+        does not: owners, set-user-ID bits, ACLs, capabilities, nor other attributes.
 
         :raises FileNotFoundError: it is not there; IsADirectoryError: it is a folder.
+        :raises OSError: it is a pipe, a socket or a device.
         """
         target = Path(target)
         if target.is_dir():
             target /= PurePosixPath(source).name
+        info = await self._make("stat", source)
+        if not stat.S_ISREG(int(info["mode"])):
+            self._refuse_kind(int(info["mode"]), source)
         async with self._opened(source, os.O_RDONLY) as fd:
-            if stat.S_ISDIR(os.fstat(fd).st_mode):
-                raise IsADirectoryError(errno.EISDIR, f"{self._who}: get takes a file", source)
-            with target.open("wb") as file:
-                await _in_thread(_copy, fd, file.fileno())
+            opened = os.fstat(fd).st_mode
+            if not stat.S_ISREG(opened):  # it was another thing a moment ago
+                self._refuse_kind(opened, source)
+            await _in_thread(_take, fd, target=target, mode=int(info["mode"]) & 0o777)
+        when = int(info.get("mtime_ns", float(info["mtime"]) * 10**9))
+        os.utime(target, ns=(when, when))
         return target
+
+    def _refuse_kind(self, mode: int, source: str) -> NoReturn:
+        number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+        what = f"{self._who}: get takes a file, and this is {kind_of(mode)}"
+        raise OSError(number, what, source)
 
     def source(self, path: str | Path) -> Path:
         """A path of the host that a task reads; that it was read is remembered.
@@ -233,6 +290,11 @@ class FileOperations(Subject):
         return True
 
 
+def _facts(path: Path) -> tuple[dict[str, str], int]:
+    """Attributes of a file, and when it was changed (nanoseconds since the epoch)."""
+    return attributes(path), path.stat().st_mtime_ns
+
+
 def _mode_of(path: Path) -> int:
     return path.stat().st_mode
 
@@ -267,9 +329,10 @@ def _write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def _copy(source: int, target: int) -> None:
-    with (
-        os.fdopen(source, "rb", closefd=False) as reader,
-        os.fdopen(target, "wb", closefd=False) as writer,
-    ):
-        shutil.copyfileobj(reader, writer, 1 << 20)
+def _take(fd: int, target: Path, mode: int) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    there = os.open(target, flags, mode)
+    try:
+        copy(fd, there)
+    finally:
+        os.close(there)

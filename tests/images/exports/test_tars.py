@@ -10,6 +10,7 @@ import os
 import random
 import socket
 import stat
+import subprocess
 import tarfile
 import zlib
 from pathlib import Path
@@ -21,7 +22,7 @@ from pytest_carthage.errors import BuildError
 from pytest_carthage.images.exports.tars.headers import BLOCK, header, padding
 from pytest_carthage.images.exports.tars.packing import Packed, pack
 from pytest_carthage.images.exports.tars.program import pack as pack_here
-from pytest_carthage.images.exports.tars.sinks import Gzip, Sink, write_all
+from pytest_carthage.images.exports.tars.sinks import ZEROS, Gzip, Sink, write_all
 from pytest_carthage.images.exports.tars.tree import Tar, Unpackable
 
 AS_ROOT = os.geteuid() == 0
@@ -261,7 +262,7 @@ def test_file_that_becomes_shorter_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "log").write_bytes(b"x" * 1000)
-    monkeypatch.setattr("os.read", lambda fd, size: b"")
+    monkeypatch.setattr("os.pread", lambda fd, size, offset: b"")
     with pytest.raises(Unpackable, match=r"^/log became shorter while it was read$"):
         tar_of(tmp_path)
 
@@ -349,3 +350,94 @@ def test_same_files_give_the_same_bytes_whatever_their_order(tmp_path: Path) -> 
     request = {"epoch": None, "layer": False, "hash": True, "gzip": False}
     digests = {pack_here({**request, "trees": [str(folder)]}, -1)["digest"] for folder in folders}
     assert len(digests) == 1
+
+
+# holes and times
+
+
+def with_holes(path: Path) -> None:
+    """4 KiB of content in the middle of 64 MiB."""
+    with path.open("wb") as file:
+        file.seek(32 << 20)
+        file.write(b"x" * 4096)
+        file.truncate(64 << 20)
+
+
+def written(folder: Path, *, sparse: bool) -> bytes:
+    out = io.BytesIO()
+    tar = Tar(out.write, epoch=None, is_layer=False, sparse=sparse)
+    tar.add([os.fsencode(folder)])
+    tar.end()
+    assert tar.size == len(out.getvalue())
+    return out.getvalue()
+
+
+def test_file_with_holes_is_as_large_as_its_content(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    name = "n" * 150
+    with_holes(tree / name)
+    (tree / "none").write_bytes(b"")
+    os.truncate(tree / "none", 1 << 30)
+    os.link(tree / name, tree / "same")
+    data = written(tree, sparse=True)
+    assert len(data) < 20 << 10
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        member = tar.getmember(name)
+        assert member.size == 64 << 20
+        file = tar.extractfile(member)
+        assert file is not None
+        assert hashlib.file_digest(file, "sha256").digest() == (  # type: ignore[arg-type]
+            hashlib.sha256((tree / name).read_bytes()).digest()
+        )
+        assert tar.getmember("none").size == 1 << 30
+        assert tar.getmember("same").linkname == name
+
+
+def test_holes_are_holes_again_for_tar(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    with_holes(tmp_path / "tree/file")
+    (tmp_path / "out").mkdir()
+    command = ["tar", "--extract", "--directory", str(tmp_path / "out")]
+    subprocess.run(command, input=written(tmp_path / "tree", sparse=True), check=True)
+    there = tmp_path / "out/file"
+    assert there.read_bytes() == (tmp_path / "tree/file").read_bytes()
+    assert there.stat().st_blocks * 512 < 1 << 20
+
+
+def test_holes_are_zeros_where_not_every_reader_knows_them(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    with_holes(tmp_path / "tree/file")
+    data = written(tmp_path / "tree", sparse=False)
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        assert tar.getmember("file").sparse is None
+        file = tar.extractfile("file")
+        assert file is not None
+        assert file.read() == (tmp_path / "tree/file").read_bytes()
+
+
+def test_zeros_are_compressed_once_and_read_as_they_were() -> None:
+    pieces: list[bytes] = []
+    compressor = Gzip(pieces.append)
+    content = [b"head", *[ZEROS] * 5, b"x" * 100, *[ZEROS] * 3, bytes(7), ZEROS, b"tail"]
+    for piece in content:
+        compressor.put(piece)
+    compressor.close()
+    assert zlib.decompress(b"".join(pieces), wbits=31) == b"".join(content)
+    assert len(b"".join(pieces)) < 20_000
+
+
+def test_times_are_told_to_the_nanosecond(tmp_path: Path) -> None:
+    for name, when in (("old", 123456789), ("even", 5 * 10**9), ("new", 16 * 10**17 + 1)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, ns=(when, when))
+    members = tar_of(tmp_path)  # empty files are read as such
+    data = written(tmp_path, sparse=False)
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        told = {member.name: member.pax_headers.get("mtime", "") for member in tar}
+    assert (told["old"], told["even"], told["new"]) == ("0.123456789", "", "1600000000.000000001")
+    assert members.keys() == told.keys()
+    limited = tarfile.open(  # noqa: SIM115
+        fileobj=io.BytesIO(header(b"new", b"0", (tmp_path / "new").stat(), epoch=7) + bytes(1024))
+    )
+    assert limited.getmember("new").mtime == 7

@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,6 +107,92 @@ def test_folder_goes_with_links_and_modes_and_without_caches(
     assert fake.files.target("/srv/site/dangling") == "/nowhere"
     assert stat.S_IMODE(int(fake.files.stat("/srv/site/sub")["mode"])) == 0o700
     assert web.read_text("/srv/site/link") == "page"
+
+
+def test_files_keep_their_times_attributes_and_hard_links(
+    web: MachineHandle, fake: FakeMachine, tmp_path: Path
+) -> None:
+    site = tmp_path / "dated"
+    (site / "sub").mkdir(parents=True)
+    (site / "sub/a").write_text("a")
+    (site / "b").hardlink_to(site / "sub/a")
+    (site / "link").symlink_to("b")
+    os.setxattr(site / "sub/a", "user.note", b"\xff")
+    for path in (site / "sub/a", site / "sub", site / "link"):
+        os.utime(path, ns=(1, 981_173_106_123_456_789), follow_symlinks=False)
+    web.put(site, "/srv/dated", user="shop")
+    files = fake.files
+    assert files.stat("/srv/dated/b")["mtime_ns"] == 981_173_106_123_456_789
+    assert files.stat("/srv/dated/sub")["mtime_ns"] == 981_173_106_123_456_789
+    assert files.attributes("/srv/dated/b") == {"user.note": b"\xff"}
+    assert files.owner("/srv/dated/sub/a") == "shop"
+    files.write("/srv/dated/b", "changed")  # one file of two names
+    assert files["/srv/dated/sub/a"] == "changed"
+    web.put(site, "/srv/dated", user="shop")  # again, over it
+    assert files["/srv/dated/sub/a"] == "a"
+    files.remove("/srv/dated/b")
+    assert files["/srv/dated/sub/a"] == "a"
+
+
+def test_folder_that_is_there_keeps_its_time(
+    web: MachineHandle, fake: FakeMachine, tmp_path: Path
+) -> None:
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf/a").write_text("x")
+    os.utime(tmp_path / "conf", ns=(1, 1))
+    web.put(f"{tmp_path}/conf/", "/etc")
+    assert fake.files.stat("/etc")["mtime_ns"] > 1
+
+
+def test_file_has_its_holes_and_its_time_both_ways(web: MachineHandle, tmp_path: Path) -> None:
+    with (tmp_path / "disk").open("wb") as file:
+        file.seek(32 << 20)
+        file.write(b"x" * 100)
+        file.truncate(64 << 20)
+    os.utime(tmp_path / "disk", ns=(1, 981_173_106_123_456_789))
+    (tmp_path / "disk").chmod(0o600)
+    web.put(tmp_path / "disk", "/srv/disk")
+    back = web.get("/srv/disk", tmp_path / "back")
+    assert back.read_bytes() == (tmp_path / "disk").read_bytes()
+    assert back.stat().st_blocks * 512 < 1 << 20
+    assert back.stat().st_mtime_ns == 981_173_106_123_456_789
+    assert stat.S_IMODE(back.stat().st_mode) == 0o600
+    (tmp_path / "nothing").write_bytes(b"")
+    os.truncate(tmp_path / "nothing", 1 << 20)
+    web.put(tmp_path / "nothing", "/srv/nothing")
+    assert web.get("/srv/nothing", tmp_path / "none").read_bytes() == bytes(1 << 20)
+
+
+def test_attribute_that_cannot_be_had_is_refused_by_name(
+    web: MachineHandle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **fields: object) -> None:
+        raise OSError(errno.ENOTSUP, "no attributes here")
+
+    (tmp_path / "noted").write_text("x")
+    os.setxattr(tmp_path / "noted", "user.note", b"x")
+    asked: Any = web.aio.channel
+    monkeypatch.setitem(asked._channel._handlers, "settle", refuse)
+    with pytest.raises(OSError, match=r"the attributes user\.note of .*/noted cannot be had there"):
+        web.put(tmp_path / "noted", "/srv/noted")
+    os.removexattr(tmp_path / "noted", "user.note")
+    # a target of others may know of no times
+    for name in ("settle", "link"):
+        monkeypatch.delitem(asked._channel._handlers, name)
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain/a").write_text("x")
+    (tmp_path / "plain/b").hardlink_to(tmp_path / "plain/a")
+    web.put(tmp_path / "plain", "/srv/plain")
+    assert web.read_text("/srv/plain/b") == "x"
+    os.setxattr(tmp_path / "noted", "user.note", b"x")
+    with pytest.raises(OSError, match=r"try: a copy without them \(cp, without -a\)"):
+        web.put(tmp_path / "noted", "/srv/noted")
+
+
+def test_get_of_a_folder_is_refused_by_what_it_is(web: MachineHandle, tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match="get takes a file, and this is a folder"):
+        web.get("/etc", tmp_path / "etc")
+    assert not (tmp_path / "etc").exists()
 
 
 def test_file_that_is_no_text_is_read_and_comes_out_as_it_was(

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from pytest_carthage.images.exports.notes import Note
     from pytest_carthage.store.layer import Layer
 
+#: beside a layer: what its tar is like, without holes and with them. A tar that is written in
+#: another way gets another name, since what is remembered is no longer true of it
+_NAMES = ("diff_id.2", "bundle_id.2")
+_COMPRESSED = "layer.2.tar.gz"
+
 __all__ = [
     "Blob",
     "PlainTar",
@@ -69,18 +74,19 @@ async def diff_id(layer: Layer) -> str:
     return (await plain_tar(layer, f"layer {layer.meta.title!r}")).digest
 
 
-async def plain_tar(layer: Layer, doing: str) -> PlainTar:
+async def plain_tar(layer: Layer, doing: str, *, sparse: bool = False) -> PlainTar:
     """The layer's plain tar, which is made only where nothing is remembered of it.
 
+    :param sparse: as it is in a bundle, with holes; no image has it so.
     :raises BuildError: something in it cannot be in a tar.
     """
-    return recorded(layer) or await _pack(layer, -1, doing)
+    return recorded(layer, sparse=sparse) or await _pack(layer, -1, doing, sparse=sparse)
 
 
-def recorded(layer: Layer) -> PlainTar | None:
+def recorded(layer: Layer, *, sparse: bool = False) -> PlainTar | None:
     """What is remembered of a layer's plain tar; None: nothing."""
     try:
-        digest, size, entries = _beside(layer, "diff_id").read_text().split()
+        digest, size, entries = _beside(layer, _NAMES[sparse]).read_text().split()
         return PlainTar(digest=digest, size=int(size), is_empty=entries == "0")
     except (OSError, ValueError):
         return None
@@ -88,7 +94,7 @@ def recorded(layer: Layer) -> PlainTar | None:
 
 async def gzipped(layer: Layer, doing: str, note: Note) -> Blob:
     """A layer's compressed tar: made once, kept with the layer."""
-    path, facts = _beside(layer, "layer.tar.gz"), _beside(layer, "layer.tar.gz.json")
+    path, facts = _beside(layer, _COMPRESSED), _beside(layer, f"{_COMPRESSED}.json")
     plain = recorded(layer)
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         record = json.loads(facts.read_text())
@@ -138,16 +144,23 @@ async def written(layer: Layer, folder: Path, doing: str) -> PlainTar:
     return plain
 
 
-async def _pack(layer: Layer, out: int, doing: str) -> PlainTar:
+async def _pack(layer: Layer, out: int, doing: str, *, sparse: bool = False) -> PlainTar:
     """Hash a layer for the first time, and write it by the way."""
-    packed = await pack([layer.tree], out, doing=doing, places=[layer.path.parent], is_layer=True)
-    return _remember(layer, packed, doing)
+    packed = await pack(
+        [layer.tree],
+        out,
+        doing=doing,
+        places=[layer.path.parent],
+        is_layer=True,
+        sparse=sparse,
+    )
+    return _remember(layer, packed, doing, sparse=sparse)
 
 
-def _remember(layer: Layer, packed: Packed, doing: str) -> PlainTar:
+def _remember(layer: Layer, packed: Packed, doing: str, *, sparse: bool = False) -> PlainTar:
     try:
         text = f"{packed.digest} {packed.size} {packed.entries}\n"
-        write_atomically(_beside(layer, "diff_id"), text)
+        write_atomically(_beside(layer, _NAMES[sparse]), text)
     except OSError as error:
         raise refusal(doing, error, layer.path) from error
     return PlainTar(digest=packed.digest, size=packed.size, is_empty=not packed.entries)

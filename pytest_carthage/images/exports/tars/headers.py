@@ -1,14 +1,15 @@
 """How a tar describes a file: a ustar header, before it a pax one where that is not enough.
 
-Sources: tar(5) and pax(1).
+Sources: tar(5) and pax(1); of sparse files, version 1.0 of *Storing Sparse Files* in tar's manual.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 
-__all__ = ["BLOCK", "header", "padding"]
+__all__ = ["BLOCK", "header", "padding", "sparse_map", "sparse_records"]
 
 BLOCK = 512
 _MOST_ID = 0o7777777
@@ -39,9 +40,12 @@ def header(
     :param records: pax records that it has in any case.
     """
     records = dict(records or {})
-    mtime = max(0, int(info.st_mtime))
-    if epoch is not None:
-        mtime = min(mtime, epoch)
+    # of a status that was made by hand, there are seconds only
+    mtime, rest = divmod(info.st_mtime_ns or int(info.st_mtime) * 10**9, 10**9)
+    if mtime < 0 or (epoch is not None and mtime >= epoch):
+        mtime, rest = max(0, mtime if epoch is None else min(mtime, epoch)), 0
+    if rest:
+        records[b"mtime"] = b"%d.%09d" % (mtime, rest)
     uid, gid = info.st_uid, info.st_gid
     prefix, short = _split(name)
     if short is None:
@@ -57,7 +61,8 @@ def header(
     if size > _MOST_SIZE:
         records[b"size"], size = b"%d" % size, 0
     if mtime > _MOST_SIZE:
-        records[b"mtime"], mtime = b"%d" % mtime, _MOST_SIZE
+        records.setdefault(b"mtime", b"%d" % mtime)
+        mtime = _MOST_SIZE
     bits = stat.S_IMODE(info.st_mode)
     block = _block(short, bits, uid, gid, size, mtime, kind, link, prefix, device)
     if not records:
@@ -65,6 +70,28 @@ def header(
     text = b"".join(_record(key, records[key]) for key in sorted(records))
     head = _block(b"PaxHeaders", 0o644, 0, 0, len(text), mtime, b"x", b"", b"", (0, 0))
     return head + text + padding(len(text)) + block
+
+
+def sparse_map(parts: Sequence[tuple[int, int]], size: int) -> bytes:
+    """What comes before the content of a file with holes: where its parts are.
+
+    :param parts: offsets and sizes, in their order; all but the last are of whole blocks.
+    :param size: of the file.
+    """
+    rows = [*parts, (size, 0)]  # a hole may be at the end
+    numbers = [len(rows), *(number for row in rows for number in row)]
+    text = b"".join(b"%d\n" % number for number in numbers)
+    return text + padding(len(text))
+
+
+def sparse_records(name: bytes, size: int) -> dict[bytes, bytes]:
+    """What the header of a file with holes says beside."""
+    return {
+        b"GNU.sparse.major": b"1",
+        b"GNU.sparse.minor": b"0",
+        b"GNU.sparse.name": name,
+        b"GNU.sparse.realsize": b"%d" % size,
+    }
 
 
 def _split(name: bytes) -> tuple[bytes, bytes | None]:

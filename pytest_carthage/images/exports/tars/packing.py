@@ -48,6 +48,7 @@ async def pack(
     doing: str,
     places: Sequence[Path],
     is_layer: bool,
+    sparse: bool = False,
     hashed: bool = True,
     compress: bool = False,
 ) -> Packed:
@@ -55,12 +56,14 @@ async def pack(
 
     :param out: descriptor that is written to; negative: it is only hashed.
     :param is_layer: as a layer of an image, which tells of what is deleted below; else merged.
+    :param sparse: holes of files are told, see :class:`.tree.Tar`.
     :raises BuildError: something in them cannot be in a tar, or a disk is full.
     """
     request = {
         "trees": await asyncio.to_thread(_real, trees),
         "epoch": epoch(),
         "layer": is_layer,
+        "sparse": sparse,
         "hash": hashed,
         "gzip": compress,
         "out": out,

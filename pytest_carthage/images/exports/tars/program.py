@@ -22,7 +22,8 @@ __all__ = ["main", "pack"]
 def pack(request: dict[str, Any], out: int) -> dict[str, Any]:
     """Write a tar.
 
-    :param request: ``trees`` (the top first), ``epoch``, ``layer``, ``hash``, ``gzip``.
+    :param request: ``trees`` (the top first), ``epoch``, ``layer``, ``sparse``, ``hash``,
+        ``gzip``.
     :param out: descriptor that is written to; negative: only looked at.
     """
     plain = hashlib.sha256() if request["hash"] else None
@@ -46,7 +47,9 @@ def pack(request: dict[str, Any], out: int) -> dict[str, Any]:
         for sink in sinks:
             sink.put(data)
 
-    tar = Tar(put, epoch=request["epoch"], is_layer=request["layer"])
+    tar = Tar(
+        put, epoch=request["epoch"], is_layer=request["layer"], sparse=request.get("sparse", False)
+    )
     sys.setrecursionlimit(10_000)  # a path may have 2,000 folders
     tar.add([os.fsencode(tree) for tree in request["trees"]])
     tar.end()

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import queue
 import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-__all__ = ["Gzip", "Sink", "write_all"]
+__all__ = ["ZEROS", "Gzip", "Sink", "write_all"]
 
 _CHUNK = 1 << 20
 _DICTIONARY = 32 << 10  # as much as deflate looks back, see RFC 1951
 _LEVEL = 6
+#: a chunk of a hole: this object and no other is known for what it is
+ZEROS = bytes(_CHUNK)
+_BEFORE = ZEROS[:_DICTIONARY]
 
 
 class Sink:
@@ -71,16 +75,26 @@ class Gzip:
 
     def put(self, data: bytes) -> None:
         """Compress bytes, when there are enough."""
-        self._crc = zlib.crc32(data, self._crc)
         self._size += len(data)
+        if data is ZEROS:  # of a hole there may be very many
+            self._crc = _crc_of_zeros(self._crc)
+            if self._rest:
+                self._start(bytes(self._rest), zlib.Z_SYNC_FLUSH)
+                self._rest.clear()
+            self._start(data, zlib.Z_SYNC_FLUSH)
+            return
+        self._crc = zlib.crc32(data, self._crc)
         self._rest += data
         while len(self._rest) >= _CHUNK:
             self._start(bytes(self._rest[:_CHUNK]), zlib.Z_SYNC_FLUSH)
             del self._rest[:_CHUNK]
 
     def _start(self, data: bytes, flush: int) -> None:
-        self._pending.append(self._pool.submit(_deflate, data, self._before, flush))
-        self._before = data[-_DICTIONARY:]
+        if data is ZEROS and self._before is _BEFORE:
+            self._pending.append(self._pool.submit(_deflated_zeros))
+        else:
+            self._pending.append(self._pool.submit(_deflate, data, self._before, flush))
+        self._before = _BEFORE if data is ZEROS else data[-_DICTIONARY:]
         while len(self._pending) > 2 * self._workers:
             self._out(self._pending.pop(0).result())
 
@@ -91,6 +105,28 @@ class Gzip:
             self._out(block.result())
         self._pool.shutdown()
         self._out(self._crc.to_bytes(4, "little") + (self._size & 0xFFFFFFFF).to_bytes(4, "little"))
+
+
+@functools.cache
+def _deflated_zeros() -> bytes:
+    """A chunk of zeros after zeros, compressed."""
+    return _deflate(ZEROS, _BEFORE, zlib.Z_SYNC_FLUSH)
+
+
+@functools.cache
+def _steps() -> tuple[int, Sequence[int]]:
+    """What a chunk of zeros makes of a checksum of nothing, and of each bit of one."""
+    start = zlib.crc32(ZEROS, 0)
+    return start, [zlib.crc32(ZEROS, 1 << bit) ^ start for bit in range(32)]
+
+
+def _crc_of_zeros(crc: int) -> int:
+    """The checksum with a chunk of zeros more: it is linear in each bit of that before."""
+    now, of_bits = _steps()
+    for bit, change in enumerate(of_bits):
+        if crc >> bit & 1:
+            now ^= change
+    return now
 
 
 def _deflate(data: bytes, before: bytes, flush: int) -> bytes:

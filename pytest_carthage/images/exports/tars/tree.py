@@ -10,11 +10,21 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 
-from pytest_carthage.images.exports.tars.headers import BLOCK, header, padding
+from pytest_carthage.images.exports.tars.headers import (
+    BLOCK,
+    header,
+    padding,
+    sparse_map,
+    sparse_records,
+)
+from pytest_carthage.images.exports.tars.holes import Part, parts_of
+from pytest_carthage.images.exports.tars.sinks import ZEROS
 
 __all__ = ["Tar", "Unpackable"]
 
 _CHUNK = 1 << 20
+#: what a hole has to save before it is told
+_WORTH_TELLING = 64 << 10
 _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
 _OVERLAY = ("trusted.overlay.", "user.overlay.")
@@ -32,14 +42,22 @@ class Tar:
     :param epoch: nothing is newer than this (seconds); None: as it is.
     :param is_layer: deletions are told, as a layer of an image does; else the folders are
         merged as an overlay of them would be.
+    :param sparse: holes of files are told, which not every reader understands; else they are
+        written as zeros, as the OCI image specification asks for.
     """
 
     def __init__(
-        self, out: Callable[[bytes], object], *, epoch: int | None, is_layer: bool
+        self,
+        out: Callable[[bytes], object],
+        *,
+        epoch: int | None,
+        is_layer: bool,
+        sparse: bool = False,
     ) -> None:
         self._out = out
         self._epoch = epoch
         self._is_layer = is_layer
+        self._sparse = sparse
         self._linked: dict[tuple[int, int], bytes] = {}
         self._buffer = bytearray()
         #: entries so far, the root not counted
@@ -84,7 +102,7 @@ class Tar:
             self._walk(path, [entry.path for entry in entries])
 
     def _entry(self, name: bytes, path: bytes, info: os.stat_result) -> None:
-        kind, size, link = b"0", 0, b""
+        kind, link = b"0", b""
         device = (0, 0)
         mode = info.st_mode
         if stat.S_ISREG(mode):
@@ -93,8 +111,9 @@ class Tar:
                 if first != name:
                     self._write(header(name, b"1", info, link=first, epoch=self._epoch))
                     return
-            size = info.st_size
-        elif stat.S_ISLNK(mode):
+            self._file(name, path, info)
+            return
+        if stat.S_ISLNK(mode):
             kind, link = b"2", os.readlink(path)  # noqa: PTH115
         elif stat.S_ISDIR(mode):
             kind = b"5"
@@ -105,19 +124,31 @@ class Tar:
             device = (os.major(info.st_rdev), os.minor(info.st_rdev))
         records = {} if kind == b"2" else _attributes(name, path)
         self._write(
-            header(
-                name,
-                kind,
-                info,
-                size=size,
-                link=link,
-                device=device,
-                epoch=self._epoch,
-                records=records,
-            )
+            header(name, kind, info, link=link, device=device, epoch=self._epoch, records=records)
         )
-        if size:
-            self._content(name, path, size)
+
+    def _file(self, name: bytes, path: bytes, info: os.stat_result) -> None:
+        """A file, with its holes as such or as zeros."""
+        size, records = info.st_size, _attributes(name, path)
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            parts = parts_of(fd, info)
+            written = sum(length for _, length in parts)
+            if not self._sparse or size - written < _WORTH_TELLING:
+                self._write(header(name, b"0", info, size=size, epoch=self._epoch, records=records))
+                self._content(name, fd, size, parts)
+                return
+            records |= sparse_records(name, size)
+            head = sparse_map(parts, size)
+            written += len(head)
+            short = b"GNUSparseFile.0/" + name.rpartition(b"/")[2][:80]
+            self._write(header(short, b"0", info, size=written, epoch=self._epoch, records=records))
+            self._write(head)
+            for offset, length in parts:
+                self._part(name, fd, offset, length)
+            self._write(padding(written))
+        finally:
+            os.close(fd)
 
     def _marker(self, name: bytes, info: os.stat_result) -> None:
         """An empty file that tells of a deletion."""
@@ -126,22 +157,32 @@ class Tar:
         fields[0], fields[4], fields[5] = stat.S_IFREG, 0, 0
         self._write(header(name, b"0", os.stat_result(fields), epoch=self._epoch))
 
-    def _content(self, name: bytes, path: bytes, size: int) -> None:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            left = size
-            while left:
-                data = os.read(fd, min(left, _CHUNK))
-                if not data:
-                    raise Unpackable(f"/{os.fsdecode(name)} became shorter while it was read")
-                self._write(data)
-                left -= len(data)
-        finally:
-            os.close(fd)
+    def _content(self, name: bytes, fd: int, size: int, parts: list[Part]) -> None:
+        at = 0
+        for offset, length in [*parts, (size, 0)]:
+            while at < offset:
+                count = min(offset - at, len(ZEROS))
+                self._write(ZEROS if count == len(ZEROS) else bytes(count))
+                at += count
+            self._part(name, fd, offset, length)
+            at += length
         self._write(padding(size))
+
+    def _part(self, name: bytes, fd: int, offset: int, length: int) -> None:
+        end = offset + length
+        while offset < end:
+            data = os.pread(fd, min(end - offset, _CHUNK), offset)
+            if not data:
+                raise Unpackable(f"/{os.fsdecode(name)} became shorter while it was read")
+            self._write(data)
+            offset += len(data)
 
     def _write(self, data: bytes) -> None:
         self.size += len(data)
+        if data is ZEROS:
+            self._flush()
+            self._out(data)
+            return
         self._buffer += data
         if len(self._buffer) >= _CHUNK:
             self._flush()
