@@ -45,8 +45,10 @@ def _skip(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any)
 def _signature(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, given: str | None, back: str | None
 ) -> tuple[str | None, str | None] | None:
+    # what is made anew for each object has no literal, and its own notation cannot be read
+    given = given and given.replace("<factory>", "...")
     if app.env.docname != PAGE:
-        return None
+        return given, back
     if what == "class" and not is_dataclass(obj) and not issubclass(obj, dict):
         return "", None
     return given, back and returned(back)
