@@ -69,7 +69,8 @@ exec find "$1" -mindepth 1 -maxdepth 1 -printf '%f\\0'
 READ = (
     _THERE
     + """\
-there "$1"; [ ! -d "$1" ] || fail EISDIR; [ -r "$1" ] || fail EACCES
+there "$1"; [ ! -d "$1" ] || fail EISDIR; [ -f "$1" ] || fail EINVAL
+[ -r "$1" ] || fail EACCES
 exec cat -- "$1"
 """
 )

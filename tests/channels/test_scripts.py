@@ -61,9 +61,12 @@ def test_content_is_printed_as_it_is(tree: Path) -> None:
         ("none/below", errno.ENOENT),
         ("file/below", errno.ENOTDIR),
         ("folder", errno.EISDIR),
+        ("pipe", errno.EINVAL),
+        ("/dev/zero", errno.EINVAL),
     ],
 )
 def test_what_cannot_be_read_is_told_by_name(tree: Path, path: str, expected: int) -> None:
+    os.mkfifo(tree / "pipe")
     assert number(sh(scripts.READ, tree / path)) == expected
 
 

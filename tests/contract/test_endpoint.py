@@ -99,6 +99,20 @@ def test_file_that_is_not_there_is_told_as_by_the_kernel(target: Target) -> None
     assert not target.a.exists("/tmp/none/below")
 
 
+def test_what_is_no_file_is_not_read_and_told_by_name(target: Target) -> None:
+    target.needs("files")
+    with pytest.raises(IsADirectoryError, match="this is a folder, and no file to be read"):
+        target.a.read_text("/tmp")
+    if target.kind == "fake":
+        return  # there is nothing else that is no file
+    with pytest.raises(OSError, match="this is a device, and no file to be read as a whole"):
+        target.a.read_text("/dev/zero")
+    if target.a.can("run"):
+        target.a.run(["mkfifo", "/tmp/pipe"])
+        with pytest.raises(OSError, match="this is a pipe, and no file to be read as a whole"):
+            target.a.read_text("/tmp/pipe")
+
+
 def test_folder_is_put_with_links_and_modes_and_a_file_got(target: Target, tmp_path: Path) -> None:
     target.needs("files")
     data = os.urandom(1 << 20)

@@ -6,16 +6,23 @@ import errno
 import os
 import stat
 
-__all__ = ["read_whole"]
+from pytest_carthage.work.files.content import kind_of
+
+__all__ = ["check_kind", "read_whole"]
 
 _PIECE = 1 << 20
-_KINDS = {
-    stat.S_IFDIR: "a folder",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-    stat.S_IFIFO: "a pipe",
-    stat.S_IFSOCK: "a socket",
-}
+
+
+def check_kind(mode: int, path: str, *, who: str) -> None:
+    """Refuse what is no file, by name.
+
+    :param mode: see inode(7).
+    :raises OSError: it is none.
+    """
+    if not stat.S_ISREG(mode):
+        number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+        what = f"{who}: this is {kind_of(mode)}, and no file to be read as a whole"
+        raise OSError(number, what, path)
 
 
 def read_whole(fd: int, path: str, *, who: str, most_bytes: int | None) -> bytes:
@@ -27,9 +34,7 @@ def read_whole(fd: int, path: str, *, who: str, most_bytes: int | None) -> bytes
     :raises OSError: it is no regular file, it is longer, or it is a stream that never ends.
     """
     info = os.fstat(fd)
-    if kind := _KINDS.get(stat.S_IFMT(info.st_mode)):
-        number = errno.EISDIR if stat.S_ISDIR(info.st_mode) else errno.EINVAL
-        raise OSError(number, f"{who}: this is {kind}, and no file to be read as a whole", path)
+    check_kind(info.st_mode, path, who=who)
     if most_bytes is not None and info.st_size > most_bytes:
         raise _too_long(who, path, info.st_size, most_bytes)
     parts: list[bytes] = []

@@ -14,7 +14,7 @@ from pytest_carthage.bridge import operation
 from pytest_carthage.errors import FabricError
 from pytest_carthage.model.keys.inputs import CACHES
 from pytest_carthage.work.files.content import attributes, copy, kind_of
-from pytest_carthage.work.files.reading import read_whole
+from pytest_carthage.work.files.reading import check_kind, read_whole
 from pytest_carthage.work.files.subject import Subject
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ __all__ = ["FileOperations"]
 
 R = TypeVar("R")
 
+#: what it is to open something that is no file
+_ODD = (errno.EINVAL, errno.ENXIO)
 #: of a file that is read into memory, unless its caller wants another limit
 _MOST_TEXT_MIB = 64
 
@@ -65,6 +67,15 @@ class FileOperations(Subject):
         :raises OSError: it is longer, or no file that ends: a device, a pipe, a stream.
         """
         most_bytes = None if most_mib is None else most_mib << 20
+        try:
+            return await self._read_text(path, most_bytes)
+        except OSError as error:
+            if error.errno in _ODD:  # an endpoint that opens none of them
+                info, _ = await self.channel.request("stat", path=path)
+                check_kind(info["mode"], path, who=self._who)
+            raise
+
+    async def _read_text(self, path: str, most_bytes: int | None) -> str:
         async with self._opened(path, os.O_RDONLY) as fd:
             data = await _in_thread(read_whole, fd, path=path, who=self._who, most_bytes=most_bytes)
             return data.decode(errors="surrogateescape")
