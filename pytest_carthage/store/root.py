@@ -20,11 +20,12 @@ from pytest_carthage.store.claims import Claims
 from pytest_carthage.store.holding import Holding, alone
 from pytest_carthage.store.layers import Layers
 from pytest_carthage.store.outcomes import Outcomes
+from pytest_carthage.store.pending import Pending
 from pytest_carthage.store.records import ImageRecord, Records
 
-__all__ = ["Store", "images_root"]
+__all__ = ["Store", "images_root", "pending"]
 
-_FOLDERS = ("layers", "names", "results", "locks", "work", "broken", "apt", "damaged")
+_FOLDERS = ("layers", "names", "results", "locks", "work", "broken", "apt", "damaged", "pending")
 
 
 def images_root() -> Path:
@@ -38,6 +39,11 @@ def images_root() -> Path:
     if not base.is_absolute():  # no home at all
         base = Path(ownership.homeless())
     return base / "pytest-carthage" / "images"
+
+
+def pending() -> Pending:
+    """What this user's processes write outside of the store."""
+    return Pending(images_root() / "pending")
 
 
 class Store:
@@ -55,6 +61,8 @@ class Store:
         self.outcomes = Outcomes(self.folder("results"))
         #: builds that failed, and were kept
         self.broken = BrokenBuilds(self.folder("broken"))
+        #: what is half written outside of the store
+        self.pending = Pending(self.folder("pending"))
         #: builds that go on
         self.claims = Claims(self.folder("locks"))
         #: what is in use until the store is released
@@ -72,6 +80,7 @@ class Store:
             self._refuse_foreign()
             for name in _FOLDERS:
                 self.folder(name).mkdir(mode=0o700, exist_ok=True)
+            self.pending.sweep()
         except OSError as error:
             raise BuildError(
                 f"images are kept in {self.root}: {error.strerror}; "
@@ -86,7 +95,7 @@ class Store:
 
     def folder(self, name: str) -> Path:
         """One of its folders: layers, names, results, locks, work, broken, apt, damaged,
-        kernels.
+        pending, kernels.
         """
         return self.root / name
 

@@ -7,6 +7,8 @@ import time
 import zlib
 from pathlib import Path
 
+from pytest_carthage.store.root import pending
+
 _LIMIT_S = 10.0
 
 
@@ -39,6 +41,10 @@ def world(state: Path) -> dict[str, object]:
             for line in Path("/proc/self/mountinfo").read_text().splitlines()
             if str(state) in line
         ],
+        # what a killed command has half written of a person's files
+        "half_written": [
+            str(path) for path in pending().dead() if path.is_relative_to(state.parent)
+        ],
     }
 
 
@@ -58,7 +64,13 @@ def _links() -> list[str]:
     return [path.name for path in Path("/sys/class/net").iterdir()]
 
 
-NOTHING: dict[str, object] = {"processes": {}, "sleepers": [], "folders": [], "mounts": []}
+NOTHING: dict[str, object] = {
+    "processes": {},
+    "sleepers": [],
+    "folders": [],
+    "mounts": [],
+    "half_written": [],
+}
 
 
 def assert_nothing_left(state: Path) -> None:

@@ -14,7 +14,7 @@ from pytest_carthage import clock
 from pytest_carthage.errors import BundleError
 from pytest_carthage.images.bundles.manifest import Manifest
 from pytest_carthage.images.bundles.reading import check, read_manifest
-from pytest_carthage.images.bundles.unpacking import Unpacking, new_folder, unpack_suite
+from pytest_carthage.images.bundles.unpacking import Unpacking, suite_folder, unpack_suite
 from pytest_carthage.images.exports.places import absolute
 from pytest_carthage.store.built import SHORT
 from pytest_carthage.store.holding import Holding
@@ -94,7 +94,7 @@ async def unbundle(
         )
         note(f"unpacking the tests into {folder}")
         try:
-            with new_folder(path, folder) as new:
+            with suite_folder(path, folder) as new:
                 await asyncio.to_thread(unpack_suite, path, manifest, new)
                 await unpacking.run(missing)
         except BaseException:

@@ -8,7 +8,6 @@ import hashlib
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,12 +20,13 @@ from pytest_carthage.fabric.host.namespaces import as_root_of_files
 from pytest_carthage.images.bundles.manifest import Manifest, Member
 from pytest_carthage.images.bundles.reading import opened
 from pytest_carthage.images.exports.failures import refusal
+from pytest_carthage.images.exports.places import new_folder
 from pytest_carthage.store import census, disk
 from pytest_carthage.store.holding import Holding
 from pytest_carthage.store.layer import LayerMeta
 from pytest_carthage.store.root import Store
 
-__all__ = ["Unpacking", "new_folder", "unpack_suite"]
+__all__ = ["Unpacking", "suite_folder", "unpack_suite"]
 
 _ROOT = Path(__file__).resolve().parents[3]
 _RESTORE = (
@@ -37,7 +37,7 @@ _CHUNK = 1 << 20
 
 
 @contextlib.contextmanager
-def new_folder(path: Path, folder: Path) -> Iterator[Path]:
+def suite_folder(path: Path, folder: Path) -> Iterator[Path]:
     """A folder that gets its name when all is done.
 
     :param path: the bundle.
@@ -45,18 +45,10 @@ def new_folder(path: Path, folder: Path) -> Iterator[Path]:
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    except OSError as error:
-        raise BundleError(f"bundle {path}: {folder.parent}: {error.strerror}") from error
-    try:
-        yield new
-        new.chmod(0o755)
-        # in place of an empty one
-        new.rename(folder)
+        with new_folder(folder, 0o755) as new:
+            yield new
     except OSError as error:
         raise BundleError(f"bundle {path}: {error.strerror}: {error.filename or folder}") from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
 
 
 def unpack_suite(path: Path, manifest: Manifest, folder: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_carthage.errors import LockError
-from pytest_carthage.store.disk import write_atomically
+from pytest_carthage.store.root import pending
 
 if TYPE_CHECKING:
     from pytest_carthage.model.image import Image
@@ -120,7 +120,7 @@ class Lock:
         :raises LockError: it cannot be written.
         """
         try:
-            write_atomically(self.path, self.text)
+            pending().write(self.path, self.text)
         except OSError as error:
             raise LockError(f"lock {self.path}: it cannot be written: {error.strerror}") from error
 

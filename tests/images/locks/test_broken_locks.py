@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -120,17 +121,23 @@ def test_lock_that_is_a_folder_is_told(tmp_path: Path) -> None:
         Lock.load(tmp_path)
 
 
-def test_lock_that_cannot_be_replaced_leaves_the_old_one(tmp_path: Path) -> None:
+def test_lock_that_cannot_be_replaced_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lock = make(tmp_path / NAME)
     lock.save()
     before = lock.path.read_text()
-    # the place of the new text is taken
-    lock.path.with_name(f"{NAME}.{os.getpid()}.new").mkdir()
+
+    def refuse(fd: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", refuse)  # a disk may say so only now
     with pytest.raises(
-        LockError, match=rf"^lock {lock.path}: it cannot be written: Is a directory$"
+        LockError, match=rf"^lock {lock.path}: it cannot be written: No space left on device$"
     ):
-        make(lock.path, layout="Other").save()
+        lock.save()
     assert lock.path.read_text() == before
+    assert [path.name for path in tmp_path.iterdir()] == [NAME]
 
 
 def test_text_is_read_as_it_was_written_and_in_order(tmp_path: Path) -> None:

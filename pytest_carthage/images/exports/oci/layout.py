@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,8 @@ from pytest_carthage.images.exports.notes import Note, quiet
 from pytest_carthage.images.exports.oci.blobs import Blob, digits, gzipped, written
 from pytest_carthage.images.exports.oci.description import configuration, describe, is_left_out
 from pytest_carthage.images.exports.places import absolute
+from pytest_carthage.store.pending import hidden
+from pytest_carthage.store.root import pending
 
 if TYPE_CHECKING:
     from pytest_carthage.store.built import Built
@@ -32,25 +33,32 @@ async def save_layout(built: Built, folder: Path, *, compress: bool, note: Note 
     doing = f"{built.who}: saved as {folder}"
     if await asyncio.to_thread(_has_something_else, folder):
         raise BuildError(f"{doing}: there is something that is no image layout; try: another name")
-    new = folder.with_name(f".{folder.name}.{os.getpid()}.new")
-    try:
-        blobs_folder = new / "blobs" / "sha256"
-        blobs_folder.mkdir(parents=True)
-        blobs = []
-        for number, layer in enumerate(built.layers):
-            note(f"saving {layer.meta.title}")
-            blob = await _into(layer, blobs_folder, doing, note, compress=compress)
-            if is_left_out(number, blob.plain):
-                (blobs_folder / digits(blob.digest)).unlink(missing_ok=True)
-            blobs.append(blob)
-        config = configuration(built, [blob.plain for blob in blobs])
-        description = describe(built, config, blobs, compress=compress)
-        description.write(new)
-        await asyncio.to_thread(_replace_folder, new, folder)
-    except OSError as error:
-        raise refusal(doing, error, folder.parent) from error
-    finally:
-        await asyncio.shield(asyncio.to_thread(shutil.rmtree, new, ignore_errors=True))
+    new = hidden(folder)
+    with pending().announced(new) as made:
+        try:
+            (new / "blobs" / "sha256").mkdir(parents=True)
+            made()
+            digest = await _write(built, new, doing, note, compress=compress)
+            await asyncio.to_thread(_replace_folder, new, folder)
+        except OSError as error:
+            raise refusal(doing, error, folder.parent) from error
+        finally:
+            await asyncio.shield(asyncio.to_thread(shutil.rmtree, new, ignore_errors=True))
+    return digest
+
+
+async def _write(built: Built, folder: Path, doing: str, note: Note, *, compress: bool) -> str:
+    blobs_folder = folder / "blobs" / "sha256"
+    blobs = []
+    for number, layer in enumerate(built.layers):
+        note(f"saving {layer.meta.title}")
+        blob = await _into(layer, blobs_folder, doing, note, compress=compress)
+        if is_left_out(number, blob.plain):
+            (blobs_folder / digits(blob.digest)).unlink(missing_ok=True)
+        blobs.append(blob)
+    config = configuration(built, [blob.plain for blob in blobs])
+    description = describe(built, config, blobs, compress=compress)
+    description.write(folder)
     return description.digest
 
 
