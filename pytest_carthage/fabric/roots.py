@@ -58,7 +58,7 @@ class Roots:
             path = f"{FOLDER}/{machine}"
             os.makedirs(path, exist_ok=True)
             # nobody reads a machine's own layer after a crash of this host
-            own = [f"upperdir={upper}", f"workdir={work}", "index=off"]
+            own = ["index=off"]
             # what a user namespace may use excludes every other word on redirections
             own += ["userxattr"] if self._unprivileged else ["redirect_dir=off"]
             flags = 0
@@ -66,7 +66,7 @@ class Roots:
             if users >= 0 and not self._unprivileged:
                 lower = [self._shown(folder, users) for folder in lower]
                 flags = sys_.MS_NODEV  # an image's nodes are nodes of the host's devices
-            sys_.mount_overlay(path, lower, [*own, "volatile"], flags=flags)
+            sys_.mount_overlay(path, lower, [*own, "volatile"], upper=upper, work=work, flags=flags)
         except BaseException:
             os.close(hold)
             raise

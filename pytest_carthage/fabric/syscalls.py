@@ -146,7 +146,7 @@ def mount(source: str, target: str, kind: str | None, flags: int = 0, data: str 
             os.fsencode(target),
             kind.encode() if kind is not None else None,
             ctypes.c_ulong(flags),
-            data.encode() if data else None,
+            os.fsencode(data) if data else None,
         ),
         f"mount({kind or 'bind'} on {target})",
     )
@@ -154,16 +154,19 @@ def mount(source: str, target: str, kind: str | None, flags: int = 0, data: str 
 
 def umount(target: str, flags: int = MNT_DETACH) -> None:
     """Unmount; lazily unless told otherwise."""
-    _checked(_libc.umount2(target.encode(), flags), f"umount({target})")
+    _checked(_libc.umount2(os.fsencode(target), flags), f"umount({target})")
 
 
-def mount_overlay(target: str, lower: list[str], options: list[str], *, flags: int = 0) -> None:
-    """Mount an overlay of folders, the top first.
+def mount_overlay(
+    target: str, lower: list[str], options: list[str], *, upper: str, work: str, flags: int = 0
+) -> None:
+    """Mount an overlay of folders, the top first, below one that is written to.
 
     The kernel takes a page of options: many layers get short names, in a folder that the calling
     process is in meanwhile.
     """
     target = os.path.abspath(target)
+    options = [f"upperdir={_escaped(upper)}", f"workdir={_escaped(work)}", *options]
     if len(":".join(lower)) <= _MOST_OPTIONS:
         names = ":".join(map(_escaped, lower))
         mount("overlay", target, "overlay", flags, ",".join([f"lowerdir={names}", *options]))
@@ -190,7 +193,7 @@ def _escaped(path: str) -> str:
 
 def pivot_root(new: str, old: str) -> None:
     """Make a mounted folder the root of this mount namespace, see pivot_root(2)."""
-    _checked(_libc.pivot_root(new.encode(), old.encode()), "pivot_root")
+    _checked(_libc.pivot_root(os.fsencode(new), os.fsencode(old)), "pivot_root")
 
 
 def set_mount(path: str, *, add: int = 0, clear: int = 0, deep: bool = False) -> None:
@@ -203,7 +206,7 @@ def set_mount(path: str, *, add: int = 0, clear: int = 0, deep: bool = False) ->
         _libc.syscall(
             _SYS_MOUNT_SETATTR,
             _AT_FDCWD,
-            path.encode(),
+            os.fsencode(path),
             ctypes.c_uint(_AT_RECURSIVE if deep else 0),
             ctypes.byref(attr),
             ctypes.c_size_t(ctypes.sizeof(attr)),
@@ -222,7 +225,7 @@ def mount_idmapped(source: str, target: str, user_namespace: int) -> None:
         _libc.syscall(
             _SYS_OPEN_TREE,
             _AT_FDCWD,
-            source.encode(),
+            os.fsencode(source),
             ctypes.c_uint(_OPEN_TREE_CLONE | os.O_CLOEXEC),
         ),
         f"open_tree({source})",
@@ -246,7 +249,7 @@ def mount_idmapped(source: str, target: str, user_namespace: int) -> None:
                 tree,
                 b"",
                 _AT_FDCWD,
-                target.encode(),
+                os.fsencode(target),
                 ctypes.c_uint(_MOVE_MOUNT_F_EMPTY_PATH),
             ),
             f"move_mount({target})",

@@ -119,11 +119,11 @@ def _enter(spec: Mapping[str, Any]) -> None:
     sys_.mount("none", "/", None, sys_.MS_REC | sys_.MS_PRIVATE)
     for name in ("tree", "work", "root"):
         os.makedirs(name, exist_ok=True)
-    options = [f"upperdir={os.getcwd()}/tree", f"workdir={os.getcwd()}/work"]
-    options += ["metacopy=off", "index=off", "xino=off", "volatile"]
+    options = ["metacopy=off", "index=off", "xino=off", "volatile"]
     # what a user namespace may use excludes every other word on redirections
     options += ["userxattr"] if spec["unprivileged"] else ["redirect_dir=off"]
-    sys_.mount_overlay("root", spec["lower"], options)
+    here = os.getcwd()
+    sys_.mount_overlay("root", spec["lower"], options, upper=f"{here}/tree", work=f"{here}/work")
     root = os.path.abspath("root")
     _mount_system(root, network=spec["network"])
     if not spec["unprivileged"]:  # a user namespace may not write there anyway

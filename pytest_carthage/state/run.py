@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_carthage.errors import FabricError, StateError
-from pytest_carthage.fabric.host import folders
+from pytest_carthage.fabric.host import file_names, folders
 from pytest_carthage.fabric.wire import channel
 from pytest_carthage.state import journal, places, possession, starting
 from pytest_carthage.state.cleaning import JOURNAL, Cleaning
@@ -66,6 +66,8 @@ class Run:
             raise StateError(f"a run cannot be called {name!r:.80}")
         try:
             root = places.runs_root()
+            if lack := file_names.lack_of_utf8(root, "the folder of runs (CARTHAGE_STATE)"):
+                raise StateError(lack)
             if (run := await cls._enter_living(root, name, token)) is not None:
                 return run
             for folder in places.run_folders(root, name):

@@ -14,6 +14,7 @@ from pathlib import Path
 from pytest_carthage.errors import BuildError
 from pytest_carthage.fabric.host import ownership
 from pytest_carthage.fabric.host.claim import Claim, take
+from pytest_carthage.fabric.host.file_names import lack_of_utf8
 from pytest_carthage.store import disk
 from pytest_carthage.store.broken import BrokenBuilds
 from pytest_carthage.store.claims import Claims
@@ -75,6 +76,8 @@ class Store:
 
         :raises BuildError: they cannot be made, or are somebody else's.
         """
+        if lack := lack_of_utf8(self.root, "the folder of images (CARTHAGE_IMAGES)"):
+            raise BuildError(lack)
         try:
             self.root.mkdir(mode=0o711, parents=True, exist_ok=True)
             self._refuse_foreign()
