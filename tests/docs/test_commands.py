@@ -44,7 +44,10 @@ def test_options_of_pytest_are_understood(line: str, tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED, done.stderr
+    if "--carthage-use" in line:  # there is nothing to use here
+        assert "no environment of this name is alive" in done.stderr
+    else:
+        assert done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED, done.stderr
 
 
 def test_tox_environments_exist() -> None:

@@ -131,6 +131,22 @@ def ansible_evidence(person: Newcomer, page: str) -> None:
         person.type(each, suite)
 
 
+@types("docs/how-to/edit-and-run.md")
+def edit_and_run(person: Newcomer, page: str) -> None:
+    suite = person.suite("work", tree="tests/docs/edit_and_run")
+    printed = [person.type(each, suite) for each in typed(page)]
+    build, again, check, play, tests, one, remove = printed
+    assert "work-shop: stays for " in build
+    assert "stage imported: cached" in again
+    assert "stage deployed: done" in again
+    assert "skipping: [web]" in check
+    assert "changed: [web]" in play
+    assert "[db]" not in play
+    assert "1 passed" in tests
+    assert "1 passed" in one
+    assert "removed work-shop" in remove
+
+
 @types("docs/tutorial/first-steps.md")
 def first_steps(person: Newcomer, page: str) -> None:
     suite = person.suite("first_steps", tree="example_suites/first_steps")
