@@ -11,7 +11,9 @@ from pytest_carthage.cli.listing import record
 from pytest_carthage.cli.output import add_json, print_json
 from pytest_carthage.cli.policy import add_policy, policy
 from pytest_carthage.cli.progress import showing
+from pytest_carthage.cli.remains import Remains
 from pytest_carthage.cli.usage import Usage
+from pytest_carthage.errors import CarthageError, HostError
 
 if TYPE_CHECKING:
     from pytest_carthage.events import Reporter
@@ -42,6 +44,11 @@ def add(commands: Any) -> None:
     )
     staging.add_file(parser)
     add_policy(parser)
+    parser.add_argument(
+        "--keep-on-fail",
+        action="store_true",
+        help="keep what does not come up, too, as far as it stands",
+    )
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
     add_json(parser)
     parser.set_defaults(run=run)
@@ -76,6 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
     for planned in plan.machines.values():
         stopwatch.watch(name, planned.name, name=machine_id(cls, planned))
     portal = Portal()
+    remains = Remains(run_name, name, keep_for_s=keep_for_s if arguments.keep_on_fail else 0)
     try:
         with showing(quiet=arguments.quiet) as shown:
             reporter = Fanout([shown, stopwatch])
@@ -90,8 +98,13 @@ def run(arguments: argparse.Namespace) -> int:
                 reporter,
                 keep_for_s,
                 arguments.target,
+                remains,
             )
         stopwatch.save()
+    except HostError:
+        raise  # nothing was built
+    except CarthageError as error:
+        raise remains.explained(error) from error
     finally:
         portal.close()
     status = 0
@@ -127,6 +140,7 @@ async def _build(
     reporter: Reporter,
     keep_for_s: float,
     target: str | None,
+    remains: Remains,
 ) -> None:
     from pytest_carthage.events import Work
     from pytest_carthage.images.preflight import check_layout
@@ -149,6 +163,7 @@ async def _build(
             reporter=reporter,
             subscribers=layout.subscribers,
             policy=policy,
+            autopsy=remains.look,
         )
         ledger.begin(environment.folder, layout, plan, target=target)
         await environment.keep(for_s=keep_for_s)

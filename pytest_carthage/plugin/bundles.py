@@ -17,7 +17,6 @@ from pytest_carthage.plugin.rewording import reword
 from pytest_carthage.plugin.settings import settings_of
 from pytest_carthage.plugin.workplace import Workplace
 from pytest_carthage.report.bundle import Failure, Shelf, prune
-from pytest_carthage.report.kept import age
 from pytest_carthage.state import places
 
 __all__ = ["Bundles", "shelf_of"]
@@ -127,8 +126,8 @@ class Bundles:
         """What stays of the environments of a failed test, and how to have it stay."""
         settings = self._workplace.settings
         lines = [
-            f"{name} stays for {age(settings.keep_for_s)} when pytest has ended; get in: "
-            f"pytest-carthage shell {name}/MACHINE; remove: pytest-carthage rm {name}"
+            f"{name} {self._environments.stay(name)}; get in: pytest-carthage shell "
+            f"{name}/MACHINE; remove: pytest-carthage rm {name}"
             for name in names
             if self._environments.stays(name)
         ]

@@ -28,6 +28,7 @@ from pytest_carthage.plugin.tally import Tally
 from pytest_carthage.plugin.workplace import Workplace
 from pytest_carthage.providing import Providers
 from pytest_carthage.reference import names
+from pytest_carthage.report.kept import age
 from pytest_carthage.state import places
 from pytest_carthage.state.run import Run
 from pytest_carthage.state.timings import machine_id
@@ -106,6 +107,13 @@ class Environments:
         live = next((each for each in self.live if each.environment.name == name), None)
         stays = settings.keep or settings.keep_on_fail
         return name in self._kept or (live is not None and (stays or live.standing is not None))
+
+    def stay(self, name: str) -> str:
+        """How long an environment stays that does, in words."""
+        live = next((each for each in self.live if each.environment.name == name), None)
+        if live is not None and live.standing is not None:
+            return "stands, as it did before"
+        return f"stays for {age(self._workplace.settings.keep_for_s)} when pytest has ended"
 
     def below(self, request: pytest.FixtureRequest) -> list[AsyncLayout]:
         """Those that a fixture stands on which is being set up."""

@@ -16,7 +16,7 @@ from pytest_carthage.state.listing import destroy_environment, list_environments
 from tests.support.host import netns_lacks
 
 LAYOUTS = '''
-from pytest_carthage import Layout, Machine, Network
+from pytest_carthage import Layout, Machine, Network, port
 
 
 class Pair(Layout):
@@ -29,6 +29,14 @@ class Pair(Layout):
 
 class Single(Layout):
     one = Machine()
+
+
+class Late(Layout):
+    one = Machine(command="echo no port; exec sleep 1000", wait_for=port(80), ready_timeout_s=0.2)
+
+
+class Broken(Layout):
+    one = Machine(command="/no/such/program")
 
 
 class Guest(Layout):

@@ -67,6 +67,30 @@ def test_up_refuses_a_name_that_is_taken(up: Up, capfd: Capture) -> None:
     )
 
 
+def test_up_that_fails_says_where_the_rest_is(folder: Path, capfd: Capture) -> None:
+    log = folder / "state/artifacts/late/up/late-late/one/log.txt"
+    message = complaint(capfd, "up", "layouts.py:Late", "--name=late", "-q", status=1)
+    assert message.startswith("machine 'one' of layout 'Late': no port 80 after 0.2 s (last: ")
+    assert f"; log: {log}; try: less {log}; it printed last:\n  no port\n" in message
+    assert message.endswith(f"what its machines printed: {log.parents[1]}")
+    assert log.read_text() == "no port\n"
+    assert list_environments() == []
+
+
+def test_up_keeps_what_does_not_come_up_where_that_is_wanted(folder: Path, capfd: Capture) -> None:
+    more = ("-q", "--keep-on-fail")
+    message = complaint(capfd, "up", "layouts.py:Late", "--name=late", *more, status=1)
+    assert "; try: pytest-carthage logs one; it printed last:\n  no port\n" in message
+    assert message.endswith(
+        "kept, as far as it stands: pytest-carthage shell late-late/one (or exec, logs); remove: "
+        "pytest-carthage rm late-late"
+    )
+    assert main(["exec", "late-late/one", "--", "true"]) == 0
+    message = complaint(capfd, "up", "layouts.py:Broken", "--name=broken", *more, status=1)
+    assert "\nnothing is kept: no machine came to life\nwhat its machines printed: " in message
+    assert [each.name for each in list_environments()] == ["late-late"]
+
+
 def test_up_waits_for_a_run_of_its_name_that_is_ending(up: Up, folder: Path) -> None:
     portal = Portal()
     run = portal.call(runs.Run.join, "test")

@@ -96,9 +96,9 @@ class Shelf:
         self._base = base
         self._cleared: set[Path] = set()
         self._whole = WholeLogs(base)
-        #: environments that are gone, as they were before: name to the folder of their logs, and
-        #: to their part of a summary
-        self._former: dict[str, tuple[Path, dict[str, Any]]] = {}
+        #: environments that are gone, as they were before: name to the folder that has what there
+        #: was, that of their logs, and their part of a summary
+        self._former: dict[str, tuple[Path, Path, dict[str, Any]]] = {}
 
     def folder(self, test: str) -> Path:
         """Return a test's folder, made anew once per session.
@@ -117,7 +117,21 @@ class Shelf:
         """Look at an environment that is about to be destroyed, for a bundle to come."""
         folder = self.folder(test)
         part = await write_environment(environment, folder, since_s=since_s, whole=self._whole)
-        self._former[environment.name] = environment.logs, part
+        self._former[environment.name] = folder, environment.logs, part
+
+    def former(self, name: str) -> Path | None:
+        """Where what there was of an environment is that :meth:`foresee` has looked at."""
+        return self._former[name][0] / name if name in self._former else None
+
+    def whereabouts(self, name: str, *, otherwise: str) -> Whereabouts:
+        """What makes true what a message names of such an environment.
+
+        :param otherwise: the command that would have had it stay.
+        """
+        folder, logs, part = self._former[name]
+        whereabouts = Whereabouts(otherwise=otherwise)
+        whereabouts.add(name, logs, folder, part)
+        return whereabouts
 
     async def collect(
         self,
@@ -135,9 +149,9 @@ class Shelf:
         """
         folder = self.folder(failure.test)
         known = {name: self._former[name] for name in former if name in self._former}
-        logs = {name: path for name, (path, _) in known.items()}
+        logs = {name: path for name, (_, path, _) in known.items()}
         logs |= {environment.name: environment.logs for environment in environments}
-        parts = {name: part for name, (_, part) in known.items()}
+        parts = {name: part for name, (_, _, part) in known.items()}
         parts |= await self._write_environments(failure, environments, folder, timeout_s)
         whereabouts = Whereabouts()
         for name, part in parts.items():

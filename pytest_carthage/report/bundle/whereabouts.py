@@ -27,6 +27,8 @@ class Whereabouts:
     #: name of an environment that goes to each of its machines, with the log that stays; None:
     #: there is none
     machines: dict[str, dict[str, str | None]] = field(default_factory=dict)
+    #: the command that would have had it stay
+    otherwise: str = "pytest --keep-on-fail"
 
     def add(self, name: str, logs: Path, folder: Path, part: Mapping[str, Any]) -> None:
         """Take in an environment.
@@ -68,7 +70,7 @@ class Whereabouts:
         log = next(iter(logs), None)
         if command == "logs" and log is not None:
             return f"less {log}"
-        return f"pytest --keep-on-fail, and then {match[0]}"
+        return f"{self.otherwise}, and then {match[0]}"
 
     def _logs(self, environments: Collection[str], machine: str | None) -> list[str | None]:
         return [
