@@ -113,7 +113,7 @@ class Matrix:
             if is_first and target != "netns":
                 session.await_end(_END_S)  # its images are for the others
                 return None
-            after_s = self._random.random() * self._lives.get(key, 3.0)
+            after_s = self._random.random() * self._lives.get(key, 1.0)
             victim = self._strike(session, role, after_s, key)
             if victim is None:
                 session.await_end(_END_S)
