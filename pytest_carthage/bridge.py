@@ -10,6 +10,8 @@ import functools
 import inspect
 import sys
 import types
+from contextvars import ContextVar
+from pathlib import Path
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -31,7 +33,17 @@ if TYPE_CHECKING:
 
     from pytest_carthage.portal import Portal
 
-__all__ = ["Blocks", "OnPortal", "Opening", "TwoFaced", "block", "on_core", "opening", "operation"]
+__all__ = [
+    "Blocks",
+    "OnPortal",
+    "Opening",
+    "TwoFaced",
+    "author_folder",
+    "block",
+    "on_core",
+    "opening",
+    "operation",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -39,6 +51,47 @@ A = TypeVar("A")
 S = TypeVar("S")
 R_co = TypeVar("R_co", covariant=True)
 S_co = TypeVar("S_co", covariant=True)
+
+
+#: the file whose code called the operation that runs
+_AUTHOR: ContextVar[str | None] = ContextVar("carthage_author", default=None)
+#: beginnings of the names of modules whose code is nobody's who asks for something
+_PASSED_THROUGH = ("pytest_carthage.", "asyncio.", "concurrent.", "contextlib", "threading")
+
+
+def author_folder() -> Path:
+    """The folder that relative paths given to the operation that runs are of.
+
+    It is that of the file with the code that called it; the working folder where that is no file,
+    as in an interactive interpreter.
+    """
+    file = _AUTHOR.get()
+    return Path() if file is None or not Path(file).is_absolute() else Path(file).parent
+
+
+def _author() -> str | None:
+    """The file of the innermost code that is not ours; None: not known, as in a pool of threads."""
+    frame: types.FrameType | None = sys._getframe(2)
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(_PASSED_THROUGH):
+        frame = frame.f_back
+    return None if frame is None else frame.f_code.co_filename
+
+
+async def _called_by(
+    author: str | None,
+    method: Callable[..., Coroutine[Any, Any, R]],
+    instance: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> R:
+    """Run what somebody has called."""
+    if author is None:  # ours, on behalf of whoever called that
+        return await _begun(method, instance, args, kwargs)
+    token = _AUTHOR.set(author)
+    try:
+        return await _begun(method, instance, args, kwargs)
+    finally:
+        _AUTHOR.reset(token)
 
 
 class Closes(Protocol):
@@ -96,17 +149,25 @@ def on_core(
 ) -> Callable[Concatenate[A, P], Coroutine[Any, Any, R]]:
     """Let an async method be awaited from any event loop; it always runs on the portal's."""
 
-    @functools.wraps(method)
-    async def call(self: A, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    async def go(author: str | None, self: A, *args: P.args, **kwargs: P.kwargs) -> R:
         import asyncio
 
         home: asyncio.AbstractEventLoop = self.portal.loop  # type: ignore[attr-defined]
         if asyncio.get_running_loop() is home:
-            return await _begun(method, self, args, kwargs)
+            return await _called_by(author, method, self, args, kwargs)
         self.portal.refuse_forked(method.__name__)  # type: ignore[attr-defined]
         self.portal.catch_up()  # type: ignore[attr-defined]
-        future = asyncio.run_coroutine_threadsafe(_begun(method, self, args, kwargs), home)
+        future = asyncio.run_coroutine_threadsafe(
+            _called_by(author, method, self, args, kwargs), home
+        )
         return await asyncio.wrap_future(future)
+
+    go.__qualname__ = method.__qualname__  # for Python's own messages
+
+    @functools.wraps(method)
+    def call(self: A, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        # who calls is known now: a task that awaits it has another stack
+        return go(_author(), self, *args, **kwargs)
 
     return call
 
@@ -225,10 +286,10 @@ class operation(Generic[P, R_co]):  # noqa: N801  a decorator
 
         @functools.wraps(method)
         def wait(instance: Any, /, *args: Any, **kwargs: Any) -> Any:
-            aio = instance.aio
+            aio, author = instance.aio, _author()
 
             async def go() -> Any:
-                return await _begun(method, aio, args, kwargs)
+                return await _called_by(author, method, aio, args, kwargs)
 
             go.__qualname__ = method.__name__  # for the message of Portal.call
             returned = aio.portal.call(go)

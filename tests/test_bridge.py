@@ -6,11 +6,21 @@ import asyncio
 import contextlib
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pytest_carthage.bridge import Blocks, Opening, TwoFaced, block, opening, operation
+from pytest_carthage.bridge import (
+    Blocks,
+    Opening,
+    TwoFaced,
+    author_folder,
+    block,
+    opening,
+    operation,
+)
 from pytest_carthage.errors import CallError
 from pytest_carthage.portal import Portal
 
@@ -37,6 +47,17 @@ class LampOperations:
     async def other(self) -> Lamp:
         """Another lamp."""
         return Lamp(self.portal)  # type: ignore[attr-defined]
+
+    @operation
+    async def place(self) -> Path:
+        """Where it stands."""
+        return author_folder()
+
+    @operation
+    async def place_by_another(self) -> Path:
+        """Where it stands, by an operation that calls another one."""
+        place: Path = await asyncio.create_task(self.place())
+        return place
 
     @operation
     async def fail(self) -> None:
@@ -228,3 +249,36 @@ def test_type_error_of_the_body_is_its_own(lamp: BlockingLamp) -> None:
     with pytest.raises(TypeError, match="unsupported operand") as caught:
         lamp.brightness([].append)  # type: ignore[arg-type]
     assert not isinstance(caught.value, CallError)
+
+
+HERE = Path(__file__).parent
+
+
+def test_operation_knows_the_folder_of_the_code_that_calls_it(lamp: BlockingLamp) -> None:
+    async def awaited() -> list[Path]:
+        # a task has a stack of its own, which does not lead here
+        return [
+            await lamp.aio.place(),
+            *await asyncio.gather(lamp.aio.place(), lamp.aio.place_by_another()),
+        ]
+
+    assert lamp.place() == HERE
+    assert lamp.place_by_another() == HERE
+    assert asyncio.run(awaited()) == [HERE] * 3
+    assert lamp.aio.portal.call(awaited) == [HERE] * 3, "also on the loop of the portal"
+    assert author_folder() == Path(), "it is over with the operation"
+
+
+def test_code_in_no_file_has_the_working_folder(lamp: BlockingLamp) -> None:
+    scope: dict[str, Any] = {"lamp": lamp}
+    exec(compile("place = lamp.place()", "<stdin>", "exec"), scope)
+    assert scope["place"] == Path()
+    with ThreadPoolExecutor() as pool:
+        assert pool.submit(lamp.place).result() == Path()
+
+
+def test_folder_is_that_of_the_innermost_code(lamp: BlockingLamp, tmp_path: Path) -> None:
+    file = tmp_path / "product.py"
+    scope: dict[str, Any] = {"lamp": lamp, "__name__": "product"}
+    exec(compile("def place(): return lamp.place()", str(file), "exec"), scope)
+    assert scope["place"]() == tmp_path

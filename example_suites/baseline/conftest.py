@@ -1,10 +1,6 @@
-from pathlib import Path
-
 import pytest
 
 from pytest_carthage import Image, Layout, Machine, Network, stage
-
-HERE = Path(__file__).parent
 
 # A server as it comes from the installer.
 
@@ -45,4 +41,4 @@ site = Site.fixture()
 
 @stage
 def baseline(site):
-    return site.ansible(HERE / "baseline.yml", limit="server")
+    return site.ansible("baseline.yml", limit="server")

@@ -1,10 +1,6 @@
 """A site's baseline, as production has it, on a server that is a system container."""
 
-from pathlib import Path
-
 import pytest
-
-PLAYBOOK = Path(__file__).parent / "baseline.yml"
 
 pytestmark = pytest.mark.usefixtures("baseline")
 
@@ -15,7 +11,7 @@ def test_baseline_is_all_of_a_server(baseline):
 
 
 def test_second_time_changes_nothing(site):
-    again = site.ansible(PLAYBOOK, limit="server")
+    again = site.ansible("baseline.yml", limit="server")
     assert [task.name for task in again.tasks if task.status == "changed"] == []
     assert not again.changed
 

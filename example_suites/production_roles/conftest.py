@@ -1,9 +1,7 @@
 import os
-from pathlib import Path
 
 from pytest_carthage import Image, Layout, Machine, Network, stage
 
-HERE = Path(__file__).parent
 ALL = "nginx postgresql redis apache haproxy mariadb ntp firewall security"
 
 #: names of the roles that are wanted; without a word those that take least
@@ -45,4 +43,4 @@ site = Site.fixture()
 
 @stage
 def converged(site):
-    return site.ansible(HERE / "site.yml", forks=len(ROLES))
+    return site.ansible("site.yml", forks=len(ROLES))

@@ -1,10 +1,6 @@
 """Nine roles as production has them, apt lines included, each on a server of its own."""
 
-from pathlib import Path
-
 import pytest
-
-PLAYBOOK = Path(__file__).parent / "site.yml"
 
 pytestmark = pytest.mark.usefixtures("converged")
 
@@ -35,7 +31,7 @@ def test_server_does_what_its_role_is_for(site, role):
 
 
 def test_second_time_changes_nothing(site):
-    again = site.ansible(PLAYBOOK, forks=len(WORKS))
+    again = site.ansible("site.yml", forks=len(WORKS))
     assert [(task.host, task.name) for task in again.tasks if task.status == "changed"] == []
 
 

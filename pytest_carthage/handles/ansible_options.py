@@ -25,7 +25,7 @@ class AnsibleOptions(TypedDict, total=False):
     """What may be said of a run of Ansible; each is the option of that name of its programs, but
     ``environment``, ``keep_facts`` and ``outside``.
 
-    Relative paths count from the working directory of the caller. A wrong value is an
+    Relative paths are of the folder of the file whose code gives them. A wrong value is an
     :class:`.AnsibleError` before anything starts.
     """
 

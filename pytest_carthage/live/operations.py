@@ -154,7 +154,7 @@ class LayoutOperations:
         :param arguments: a mapping, or one text as ``ansible -a`` takes it.
         :param hosts: machines and groups, in Ansible's pattern language or as a list.
         :param playbook_dir: the folder of a tree whose configuration, inventory and modules count;
-            by default the working directory.
+            by default the folder of the file that this is called in.
         :raises AnsibleError: an option is wrong, no machine is meant, or the module failed.
         :raises TimeLimitError: it did not end in time.
         """

@@ -59,14 +59,19 @@ class Role:
     :raises LayoutError: a parameter is unknown, or its value is not what its annotation says.
     """
 
-    __slots__ = ()
+    __slots__ = ("declared_at",)
+
+    #: where it is written: relative paths among its parameters are of that file's folder
+    declared_at: Place
 
     if not TYPE_CHECKING:  # what it takes is told by the dataclass that a subclass is
         __signature__ = Parameters()
 
         def __new__(cls, *given, **named):  # noqa: D102
             check_parameters(cls, given, named)
-            return super().__new__(cls)
+            role = super().__new__(cls)
+            object.__setattr__(role, "declared_at", Place.of_author())
+            return role
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

@@ -21,9 +21,6 @@ pytestmark = [
 ]
 
 
-TREE = Path(__file__).parent / "deploy"
-
-
 # docs: names
 class Shop(Layout):
     lan = Network("10.0.0.0/24")
@@ -36,15 +33,10 @@ class Shop(Layout):
 shop = Shop.fixture()
 
 
-@pytest.fixture(autouse=True)
-def _project(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(Path(__file__).parent)
-
-
 # docs: stage
 @stage
 async def production(shop: Shop) -> None:
-    await shop.aio.ansible(TREE / "site.yml")
+    await shop.aio.ansible("deploy/site.yml")
     # docs: end
 
 

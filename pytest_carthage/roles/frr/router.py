@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_carthage.errors import TaskError
-from pytest_carthage.model.mistakes.place import Place
 from pytest_carthage.model.role import Role
 from pytest_carthage.model.task import filesystem_task, machine_task
 
@@ -90,7 +89,6 @@ class FrrRouter(Role):
     text: str = ""
     #: daemons to run beside those that the configuration needs, as ``("bfdd",)``
     daemons: tuple[str, ...] = ()
-    place: Place = field(default_factory=Place.of_author, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if (self.config is None) == (not self.text):
@@ -105,7 +103,7 @@ class FrrRouter(Role):
                     f"{', '.join(_DAEMONS)}"
                 )
         if self.config is not None:
-            path = Path(self.place.file).parent / self.config
+            path = Path(self.declared_at.file).parent / self.config
             if not path.exists():
                 raise ValueError(
                     f"FrrRouter: config={str(self.config)!r}: there is no {path}; try: a file "

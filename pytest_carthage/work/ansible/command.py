@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from pytest_carthage.bridge import author_folder
 from pytest_carthage.errors import AnsibleError
 from pytest_carthage.work.ansible.record import write_record
 
@@ -218,7 +219,7 @@ def _path(name: str, value: object) -> Path:
     """An absolute path of something that exists."""
     if not isinstance(value, str | os.PathLike):
         raise _wrong(name, value, f'{name}="a path"')
-    path = Path(value).expanduser().absolute()
+    path = (author_folder() / Path(value).expanduser()).absolute()
     if not path.exists():
         raise AnsibleError(f"{name}: there is no {str(path)!r}")
     return path

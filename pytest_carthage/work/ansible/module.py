@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_carthage.bridge import author_folder
 from pytest_carthage.errors import AnsibleError, AnsibleModuleError
 from pytest_carthage.handles.ansible_module import ModuleResult, ModuleResults
 from pytest_carthage.work.ansible.command import CommandLine
@@ -100,7 +101,7 @@ async def run_module(
 
 
 def _folder(playbook_dir: str | os.PathLike[str] | None) -> Path:
-    folder = Path(playbook_dir or ".").absolute()
+    folder = (author_folder() / (playbook_dir or ".")).absolute()
     if not folder.is_dir():
         raise AnsibleError(f"playbook_dir: there is no folder {str(folder)!r}")
     return folder

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_carthage.bridge import author_folder
 from pytest_carthage.errors import AnsibleError
 from pytest_carthage.handles.drift import Drift
 from pytest_carthage.work.ansible.command import CommandLine
@@ -31,14 +32,15 @@ class Play:
     def of(
         cls, plan: Plan, *playbooks: str | os.PathLike[str], options: PlaybookOptions | None = None
     ) -> Play:
-        """Read what an author gave; relative paths count from the working directory.
+        """Read what an author gave; relative paths are of the folder of the
+        code that gave them.
 
         :raises AnsibleError: an option or a playbook is wrong; tells what there is instead.
         """
         if not playbooks:
             raise AnsibleError("no playbook is given; try: ansible('site.yml')")
         return cls(
-            playbooks=tuple(_playbook(Path(playbook), plan) for playbook in playbooks),
+            playbooks=tuple(_playbook(author_folder() / playbook, plan) for playbook in playbooks),
             line=CommandLine.of(options or {}),
         )
 
@@ -111,6 +113,6 @@ def _playbook(path: Path, plan: Plan) -> Path:
         + (
             f"playbooks there: {', '.join(there)}"
             if there
-            else "try: a path from the folder in which pytest was started, or an absolute one"
+            else "try: a path from the folder of the code that gives it, or an absolute one"
         )
     )

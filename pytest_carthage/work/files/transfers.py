@@ -248,9 +248,9 @@ class FileOperations(Subject):
     def source(self, path: str | Path) -> Path:
         """A path of the host that a task reads; that it was read is remembered.
 
-        Relative ones are of the folder that the task's own file is in, or of ``files`` or
-        ``templates`` there; outside a task, of the working folder. A role's ``refresh`` and
-        ``welcome`` look in both, their own first.
+        Relative ones are of the folder of the file whose code gives them, or of ``files`` or
+        ``templates`` there. In the code of a role its own folder counts first, then that of the
+        file in which the role is written.
 
         :raises FileNotFoundError: there is no such file.
         """
@@ -260,9 +260,13 @@ class FileOperations(Subject):
                 self.inputs.add(place)  # what is not there would be taken as soon as it is
             if place.exists():
                 return place
-        raise FileNotFoundError(
-            errno.ENOENT, f"{self._who}: no such file on the host", str(places[0])
-        )
+        what = "no such file on the host"
+        if Path(path).exists():
+            what += (
+                ", but in the working folder: relative paths are of the folder of the code that "
+                "gives them"
+            )
+        raise FileNotFoundError(errno.ENOENT, f"{self._who}: {what}", str(places[0].absolute()))
 
     @operation
     async def template(
