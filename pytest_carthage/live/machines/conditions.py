@@ -147,12 +147,13 @@ class ConditionOperations(LogOperations, CircumstanceOperations):
         state = units.State.of(text)
         if status or state is None:
             last = f"status {status}: {text or 'no output'}"
-            return Look(hopeless=last) if units.NOT_BOOTED in text else Look(last=last)
+            boots = self.planned.init is not None or units.NOT_BOOTED not in text
+            return Look(last=last) if boots else Look(hopeless=last)
         if state.is_active:
             return Look(held=True)
+        if state.may_be_over and (await self._ask_program(units.STATE))[1] not in units.STARTED:
+            return Look(last=f"{state}, while systemd starts")
         if state.load == "not-found":
-            if (await self._ask_program(units.STATE))[1] in units.STARTING:
-                return Look(last=f"no unit {name} yet")
             names = [(await self._ask_program(argv))[1] for argv in units.LISTS]
             return Look(hopeless=units.missing(name, "\n".join(names)))
         return Look(last=str(state), hopeless=state.hopeless(name, self.name))

@@ -6,13 +6,13 @@ import difflib
 from dataclasses import dataclass
 from typing import Self
 
-__all__ = ["LISTS", "NOT_BOOTED", "SHOW", "STARTING", "STATE", "State", "missing"]
+__all__ = ["LISTS", "NOT_BOOTED", "SHOW", "STARTED", "STATE", "State", "missing"]
 
 _PROPERTIES = ("LoadState", "ActiveState", "SubState", "Result", "Job")
 SHOW = ("systemctl", "show", f"--property={','.join(_PROPERTIES)}", "--")
-#: says how far systemd is itself, and what it says while it starts
+#: says how far systemd is itself, and what it says when it has started all that it should
 STATE = ("systemctl", "is-system-running")
-STARTING = ("initializing", "starting")
+STARTED = ("running", "degraded")
 #: list the units that there are, on disk and in memory
 LISTS = (
     ("systemctl", "list-unit-files", "--no-legend", "--no-pager", "--plain"),
@@ -52,6 +52,11 @@ class State:
         """Whether ``systemctl is-active`` would say so."""
         return self.active in ("active", "reloading", "refreshing")
 
+    @property
+    def may_be_over(self) -> bool:
+        """Whether it is another thing while systemd starts, when units may come and be retried."""
+        return self.load == "not-found" or self.active == "failed"
+
     def hopeless(self, name: str, machine: str) -> str:
         """Why the unit of this name will not become active by itself; empty: it may."""
         into = f"pytest-carthage exec {machine} --"
@@ -67,6 +72,8 @@ class State:
         return ""
 
     def __str__(self) -> str:
+        if self.load == "not-found":
+            return "there is no such unit"
         return f"{self.active} ({self.sub})" if self.sub else self.active
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from pytest_carthage import (
+    Image,
     Layout,
     Machine,
     Network,
@@ -37,6 +38,10 @@ ssh.socket                   disabled enabled
 class Shop(Layout):
     lan = Network("10.0.0.0/24")
     web = Machine(links={"eth0": lan.at(".1")})
+
+
+class Booting(Layout):
+    web = Machine(Image.oci("localhost/none"), init="systemd")
 
 
 def shown(load: str = "loaded", active: str = "inactive", **more: str) -> str:
@@ -79,10 +84,15 @@ def test_unit_that_is_not_there_is_told_at_once_with_similar_ones() -> None:
         assert "similar: ssh.socket" in waited(machine, "sshd.socket")
 
 
-def test_unit_may_come_while_systemd_starts() -> None:
-    for machine in web(show=shown("not-found"), state=Output(stdout="starting\n", status=1)):
-        message = waited(machine, "ngnix", 0.3)
-        assert "no unit ngnix after 0.3 s (last: no unit ngnix yet)" in message
+@pytest.mark.parametrize("state", ["starting\n", "initializing\n", ""])
+def test_unit_may_come_or_be_tried_again_while_systemd_starts(state: str) -> None:
+    for show, last in (
+        (shown("not-found"), "there is no such unit"),
+        (shown(active="failed", SubState="failed"), "failed (failed)"),
+    ):
+        for machine in web(show=show, state=Output(stdout=state, status=1)):
+            message = waited(machine, "x", 0.3)
+            assert f"no unit x after 0.3 s (last: {last}, while systemd starts)" in message
 
 
 @pytest.mark.parametrize(
@@ -121,6 +131,12 @@ def test_unit_that_cannot_become_active_is_told_at_once(show: Answer, message: s
 def test_unit_that_may_become_active_is_waited_for(show: str, last: str) -> None:
     for machine in web(show=show):
         assert f"no unit x after 0.3 s (last: {last})" in waited(machine, "x", 0.3)
+
+
+def test_machine_that_boots_may_not_have_come_to_systemd_yet() -> None:
+    early = Output(stderr="System has not been booted with systemd as init system", status=1)
+    with testing.live(Booting, answers={"systemctl show *": early}) as booting:
+        assert "no unit x after 0.3 s" in waited(booting.web, "x", 0.3)
 
 
 def test_unit_that_is_active_is_there() -> None:
