@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import importlib
 import importlib.util
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 import pytest_carthage
-from pytest_carthage import roles
+from pytest_carthage import cli, roles
 from tests.support.unprivileged import REPOSITORY
 
 PAGES = sorted((REPOSITORY / "docs/reference").glob("*.md"))
@@ -159,3 +160,18 @@ def test_reference_shows_parameters_of_roles_with_defaults_and_words(role: type)
     )
     for name in parameters:
         assert re.search(rf"\n    #:[^\n]*(\n    #:[^\n]*)*\n    {name}: ", source), name
+
+
+def test_each_command_has_its_help_in_the_reference() -> None:
+    page = (REPOSITORY / "docs/reference/commands.md").read_text()
+    shown = set(re.findall(r"```\{told\} pytest-carthage (.*?) --help$", page, re.MULTILINE))
+    assert shown == {" ".join(words) for words in commands(cli._parser())}
+
+
+def commands(parser: argparse.ArgumentParser) -> Iterator[tuple[str, ...]]:
+    """Words of each command of a parser, and of each verb of those that have some."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, below in action.choices.items():
+                yield (name,)
+                yield from ((name, *words) for words in commands(below))
