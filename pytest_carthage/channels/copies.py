@@ -159,7 +159,10 @@ class Copies:
     def _settle(self, connection: Connection, message: Message, fds: list[int]) -> None:
         words = [word for row in message.get("attributes", {}).items() for word in row]
         when = scripts.time_of(message.get("mtime_ns"))
-        self._questions.order(connection, message, scripts.SETTLE, message["path"], when, *words)
+        mode = f"{message['mode']:o}" if message.get("mode") is not None else ""
+        self._questions.order(
+            connection, message, scripts.SETTLE, message["path"], mode, when, *words
+        )
 
 
 def _fill(fd: int, data: bytes) -> None:

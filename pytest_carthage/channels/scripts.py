@@ -117,11 +117,13 @@ ln -sfn -- "$2" "$1" || exit 1
 """
 )
 LINK = _THERE + 'there "$2"; exec ln -fnP -- "$2" "$1"'
-#: $2: time for touch(1) or nothing; then names and values (hexadecimal) of attributes
+#: $2: permissions or nothing, $3: time for touch(1) or nothing; then names and values (hexadecimal)
+#: of attributes
 SETTLE = (
     _THERE
     + """\
-path=$1 when=$2; shift 2; there "$path"
+path=$1 mode=$2 when=$3; shift 3; there "$path"
+[ -z "$mode" ] || chmod "$mode" -- "$path" || exit 1
 [ $# -eq 0 ] || command -v setfattr > /dev/null || fail ENOTSUP
 while [ $# -gt 1 ]; do
     setfattr -n "$1" -v "0x$2" -- "$path" || exit 1

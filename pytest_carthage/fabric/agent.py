@@ -248,8 +248,10 @@ class Agent(Endpoint):
         return Reply()
 
     def _settle(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
-        """What a file or folder is given when its content is there: attributes, then times."""
+        """What a file or folder is given when its content is there; times last."""
         path = message["path"]
+        if message.get("mode") is not None:
+            os.chmod(path, message["mode"])
         for name, value in message.get("attributes", {}).items():
             os.setxattr(path, name, bytes.fromhex(value))
         if message.get("mtime_ns") is not None:

@@ -252,9 +252,11 @@ class Tree:
         path: str,
         mtime_ns: int | None = None,
         attributes: Mapping[str, str] = MappingProxyType({}),
+        mode: int | None = None,
     ) -> None:
-        """Give a file or folder its attributes (hexadecimal) and its times."""
+        """Give a file or folder its permissions, attributes (hexadecimal) and times."""
         node = self._find(path)
+        node.mode = node.mode if mode is None else mode
         node.attributes |= {name: bytes.fromhex(value) for name, value in attributes.items()}
         node.mtime_ns = node.mtime_ns if mtime_ns is None else mtime_ns
 

@@ -164,18 +164,19 @@ def test_hard_link_is_one_more_name(tree: Path) -> None:
 
 def test_file_has_the_times_that_it_is_given(tree: Path) -> None:
     when = scripts.time_of(981_173_106_123_456_789)
-    assert sh(scripts.SETTLE, tree / ODD, when).returncode == 0
+    assert sh(scripts.SETTLE, tree / ODD, "4750", when).returncode == 0
     assert (tree / ODD).stat().st_mtime_ns == 981_173_106_123_456_789
+    assert stat.S_IMODE((tree / ODD).stat().st_mode) == 0o4750
     before = (tree / "file").stat().st_mtime_ns
-    assert sh(scripts.SETTLE, tree / "file", "").returncode == 0
+    assert sh(scripts.SETTLE, tree / "file", "", "").returncode == 0
     assert (tree / "file").stat().st_mtime_ns == before
-    assert number(sh(scripts.SETTLE, tree / "none", when)) == errno.ENOENT
+    assert number(sh(scripts.SETTLE, tree / "none", "", when)) == errno.ENOENT
     done = sh(scripts.STAT, tree / ODD).stdout.split()
     assert done[-1] == b"981173106.123456789"
 
 
 def test_attributes_are_given_or_refused_by_name(tree: Path) -> None:
-    done = sh(scripts.SETTLE, tree / "file", "", "user.note", b"a\0b".hex())
+    done = sh(scripts.SETTLE, tree / "file", "", "", "user.note", b"a\0b".hex())
     if shutil.which("setfattr") is None:
         assert number(done) == errno.ENOTSUP
     else:

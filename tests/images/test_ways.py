@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from pytest_carthage import Image, Layout, Machine
+from pytest_carthage.fabric.host.privilege import user_namespace_problems
 from pytest_carthage.images.bases.making import make_base
 from pytest_carthage.images.bases.tools import check_tools
 from pytest_carthage.images.bases.values import BaseTools
@@ -29,6 +34,7 @@ from pytest_carthage.providers.netns import NetnsProvider
 from pytest_carthage.store.layer import Layer
 from tests.support.layouts import building, state
 from tests.support.shelf import tiny_system
+from tests.support.unprivileged import account, as_user
 
 from .handmade import Images
 from .ways import AS_ROOT, PROPERTIES, make, remove
@@ -59,9 +65,13 @@ class Start:
         """Where the files are in a base of an image."""
         folder = self.root / "work"
         (folder / "tree").mkdir(parents=True)
-        tools = BaseTools(note=lambda text: None, cache=self.root / "cache")
+        tools = BaseTools(note=_quiet, privileged=AS_ROOT, cache=self.root / "cache")
         asyncio.run(make_base(image, folder / "tree", tools))
         return folder / "tree" / PLACE
+
+
+def _quiet(text: str) -> None:
+    pass
 
 
 def by_folder(start: Start) -> Path:
@@ -123,7 +133,7 @@ def by_put(start: Start) -> Path:
     source = start.root / "source"
     make(source, as_root=AS_ROOT)
     for name in ("pipe", "device"):  # which put refuses, see below
-        (source / name).unlink()
+        (source / name).unlink(missing_ok=True)
     folder = start.root / "shop"
     (folder / "tree").mkdir(parents=True)
     (folder / "logs").mkdir()
@@ -149,9 +159,12 @@ def by_get(start: Start) -> Path:
         async with opened(
             [start.layer.tree], folder, name="shop", who="shop", portal=start.portal
         ) as files:
-            for name in ("holes", "one", "two", "noted", "mode", "inner/file", "acl", "capable"):
+            names = ["holes", "one", "two", "noted", "mode", "inner/file", "acl"]
+            for name in [*names, "capable"] if AS_ROOT else names:
                 await files.get(f"/{PLACE}/{name}", target / name)
             for name, kind in (("pipe", "a pipe"), ("device", "a device"), ("inner", "a folder")):
+                if name == "device" and not AS_ROOT:
+                    continue
                 with pytest.raises(OSError, match=f"shop: get takes a file, and this is {kind}"):
                     await files.get(f"/{PLACE}/{name}", target / "special")
             status = await files.get("/proc/self/status", start.root / "status")
@@ -304,6 +317,54 @@ def test_machine_sees_what_its_layers_have(
             "42:43 symbolic link",
             "0:0 character special file",
         ]
+
+
+# without root
+
+_OF_A_USER = """
+import json, sys
+from contextlib import closing
+from pathlib import Path
+from pytest_carthage.portal import Portal
+from tests.images import test_ways as ways
+
+def has(property_, folder):
+    try:
+        return property_(folder)
+    except OSError:
+        return False
+
+found = {}
+for way in sys.argv[2:]:
+    (Path(sys.argv[1]) / way).mkdir()
+    with closing(Portal()) as portal:
+        folder = ways.WAYS[way](ways.Start(Path(sys.argv[1]) / way, portal))
+    found[way] = [name for name in ways.PROPERTIES if has(ways.PROPERTIES[name], folder)]
+print(json.dumps(found))
+"""
+#: what a user can make: who owns files, and what gives rights, is root's to say
+_OF_USERS = PROPERTIES.keys() - {"owners", "capabilities", "devices", "ACLs"}
+
+
+def test_what_a_user_can_have_survives_without_root() -> None:
+    if problems := user_namespace_problems():
+        pytest.skip("; ".join(map(str, problems)))
+    ways = ["tar", "OCI", "bundle", "put"]
+    with tempfile.TemporaryDirectory(prefix="ways-") as place, account() as user:
+        argv = [sys.executable, "-c", _OF_A_USER, place, *ways]
+        own = {"PYTHONPATH": os.pathsep.join(sys.path), "CARTHAGE_IMAGES": f"{place}/images"}
+        done = subprocess.run(
+            as_user(argv, home=Path(place), user=user),
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=place,
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **own},
+        )
+        assert done.returncode == 0, done.stderr
+        found = {way: set(names) for way, names in json.loads(done.stdout).items()}
+    lost = {way: _OF_USERS - found[way] for way in ways}
+    assert lost == {"tar": set(), "OCI": set(), "bundle": set(), "put": {"pipes"}}
 
 
 # what put says

@@ -50,12 +50,13 @@ def make(folder: Path, *, as_root: bool) -> None:
     (folder / "inner/file").write_text("x")
     os.mkfifo(folder / "pipe")
     (folder / "acl").write_text("x")
-    os.setxattr(folder / "acl", "system.posix_acl_access", _ACL)
+    if as_root:  # whom it names has no number in a user's namespaces
+        os.setxattr(folder / "acl", "system.posix_acl_access", _ACL)
     (folder / "handed-on").mkdir()
     (folder / "handed-on/child").write_text("x")
     (folder / "handed-on/child").chmod(0o604)
-    os.setxattr(folder / "handed-on", "system.posix_acl_default", _DEFAULT_ACL)
     if as_root:
+        os.setxattr(folder / "handed-on", "system.posix_acl_default", _DEFAULT_ACL)
         (folder / "capable").write_text("x")
         (folder / "capable").chmod(0o755)
         os.setxattr(folder / "capable", "security.capability", _CAPABILITY)

@@ -63,7 +63,8 @@ To an agent:
 ``mkdirs``     path, mode, user                            perhaps made: it was not there
 ``symlink``    path, target, user, mtime_ns
 ``link``       path, target                                one more name of the target
-``settle``     path, mtime_ns, attributes: {name: hex}     it has these times and attributes
+``settle``     path, mode, mtime_ns, attributes:           it has all of these
+               {name: hex}
 ``chmod``      path, mode
 ``chown``      path, user
 ``socket``     family, type, proto, bind: [address,        a socket; with host (instead of family):

@@ -71,7 +71,7 @@ async def make(image: Image, tree: Path, tools: BaseTools) -> BaseResult:
             "oci-archive:FILE and Image.oci('oci-archive:FILE')"
         )
     tools.note(f"copying {image.reference}")
-    before = _alone(network=transport in _REMOTE)
+    before = _alone(network=transport in _REMOTE, unpacks=transport == "oci-archive")
     return await take(source, _who(image), tree, tools, before=before)
 
 
@@ -115,10 +115,15 @@ async def take(
         await asyncio.to_thread(shutil.rmtree, work, ignore_errors=True)
 
 
-def _alone(*, network: bool) -> list[str]:
-    """Namespaces for skopeo; rootless, it makes those that it needs by itself."""
+def _alone(*, network: bool, unpacks: bool) -> list[str]:
+    """Namespaces for skopeo; rootless, it makes most of those that it needs by itself.
+
+    :param unpacks: it gives what is in an archive to the owners that this names.
+    """
     # its store would be mounted on the host, and stay so
-    return apart(privileged=True, network=network) if os.geteuid() == 0 else []
+    if os.geteuid() == 0:
+        return apart(privileged=True, network=network)
+    return apart(privileged=False, network=network) if unpacks else []
 
 
 def _failure(who: str, program: str, status: int, text: str, tree: Path) -> str:

@@ -191,19 +191,25 @@ class FileOperations(Subject):
         with source.open("rb") as file:
             async with self._opened(target, flags, bits, user) as fd:
                 await _in_thread(copy, file.fileno(), fd)
-        await self._settle(source, target)
+        # who writes without privileges takes set-user-ID bits away, see write(2)
+        await self._settle(source, target, bits if bits & (stat.S_ISUID | stat.S_ISGID) else None)
 
     def _knows(self, op: str) -> bool:
         """Whether it can be asked for that; a target of others may be older than the operation."""
         operations = getattr(self.channel, "operations", None)
         return operations is None or op in operations
 
-    async def _settle(self, source: Path, target: str) -> None:
-        """Give a file or folder the times and the attributes of one of the host."""
+    async def _settle(self, source: Path, target: str, mode: int | None = None) -> None:
+        """Give a file or folder the times and the attributes of one of the host.
+
+        :param mode: permission bits that it has to be given once more.
+        """
         owned, when = await asyncio.to_thread(_facts, source)
         if self._knows("settle"):
             try:
-                await self.channel.request("settle", path=target, mtime_ns=when, attributes=owned)
+                await self.channel.request(
+                    "settle", path=target, mode=mode, mtime_ns=when, attributes=owned
+                )
                 return
             except FabricError as error:
                 if error.errno not in (errno.ENOTSUP, errno.EPERM) or not owned:
