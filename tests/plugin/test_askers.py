@@ -53,10 +53,13 @@ def test_layout_that_was_there_before_a_fixture_asked_for_it_counts_too(suite: S
         def test_uses(outer): assert outer.one.name == "one"
         def test_fails_elsewhere(without): assert without == 4
         """,
-        test_other="def test_fails(outer): assert not outer.one.run('true').ok\n",
+        test_other="""
+        def test_sets_it_up(outer): pass
+        def test_fails(outer): assert not outer.one.run("true").ok
+        """,
     )
     result = suite.run("--keep-on-fail", "--carthage-name=dyn")
-    result.assert_outcomes(passed=2, failed=2)
+    result.assert_outcomes(passed=3, failed=2)
     assert [each.name for each in suite.alive] == ["dyn-pair"]
     assert list(suite.summary("test_other.py.test_fails")["environments"]) == ["dyn-pair"]
     elsewhere = suite.path.joinpath(".pytest_cache/d/carthage").glob("*/*test_fails_elsewhere*")
@@ -65,14 +68,19 @@ def test_layout_that_was_there_before_a_fixture_asked_for_it_counts_too(suite: S
 
 def test_fixture_that_asks_for_another_layout_next_time_lets_go_of_the_first(suite: Suite) -> None:
     suite.write(
-        conftest=SITES.replace("session", "function"),
+        conftest="""
+        import pytest
+        other = Pair.fixture()
+        turns = ["other", "pair"]
+
+        @pytest.fixture
+        def site(request): return request.getfixturevalue(turns.pop())
+        """,
         test_it="""
-        def test_it(site): assert site.one.name == "one"
-        def test_fails(request):
-            site = request.getfixturevalue("other")
-            assert not site.one.run("true").ok
+        def test_first(site): pass
+        def test_fails(site): assert not site.one.run("true").ok
         """,
     )
     result = suite.run("--keep-on-fail", "--carthage-name=dyn")
-    result.assert_outcomes(passed=2, failed=1)
+    result.assert_outcomes(passed=1, failed=1)
     assert [each.name for each in suite.alive] == ["dyn-pair-2"]
