@@ -24,9 +24,11 @@ class Askers:
     def pytest_fixture_setup(
         self, fixturedef: Any, request: pytest.FixtureRequest
     ) -> Generator[None, Any, Any]:
-        """Listen to what a fixture asks for, by its parameters and while it runs."""
+        """Note what a fixture asks for, by its parameters and while it runs."""
         __tracebackhide__ = True
         self._asked.pop(fixturedef, None)
+        for name in fixturedef.argnames:  # which are set up by now
+            self._note(fixturedef, _active(request).get(name))
         ask = request.getfixturevalue
 
         def getfixturevalue(argname: str) -> Any:

@@ -335,6 +335,7 @@ def test_workers_have_environments_of_their_own_for_each_test(suite: Suite) -> N
 
 
 def test_async_tests_use_layouts_of_functions(suite: Suite) -> None:
+    pytest.importorskip("pytest_asyncio")
     suite.write(
         conftest="""
         brief = Pair.fixture(scope="function")
