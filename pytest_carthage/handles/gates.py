@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-__all__ = ["CUT", "Ending", "GateConnection", "GateRecord"]
+__all__ = ["CUT", "Ending", "GateConnection", "GateRecord", "GateTotals"]
 
 #: what ended a gate: the test, its own time limit, or the end of its machine or environment
 Ending = Literal["test", "time", "end"]
@@ -27,6 +27,30 @@ class GateConnection:
     #: why there was none, or why it broke; None: it ended well, or goes on
     error: str | None
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether it was refused or broke; that it was cut is no failure."""
+        return self.error not in (None, CUT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateTotals:
+    """Connections that are only counted."""
+
+    connections: int = 0
+    sent_bytes: int = 0
+    received_bytes: int = 0
+    failed: int = 0
+
+    def plus(self, connection: GateConnection) -> GateTotals:
+        """With one more of them."""
+        return GateTotals(
+            connections=self.connections + 1,
+            sent_bytes=self.sent_bytes + connection.sent_bytes,
+            received_bytes=self.received_bytes + connection.received_bytes,
+            failed=self.failed + connection.has_failed,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateRecord:
@@ -45,35 +69,48 @@ class GateRecord:
     opened_at: float
     closed_at: float | None
     closed_by: Ending | None
+    #: those that go on, and the last 1,000 that have ended
     connections: tuple[GateConnection, ...]
+    #: those that have ended before
+    earlier: GateTotals = GateTotals()
+
+    @property
+    def count(self) -> int:
+        """How many connections there were."""
+        return self.earlier.connections + len(self.connections)
 
     @property
     def sent_bytes(self) -> int:
         """From the machine to the far end."""
-        return sum(one.sent_bytes for one in self.connections)
+        return self.earlier.sent_bytes + sum(one.sent_bytes for one in self.connections)
 
     @property
     def received_bytes(self) -> int:
         """From the far end to the machine."""
-        return sum(one.received_bytes for one in self.connections)
+        return self.earlier.received_bytes + sum(one.received_bytes for one in self.connections)
 
     @property
     def failed(self) -> int:
         """How many connections were refused or broke; that one was cut is no failure."""
-        return sum(one.error not in (None, CUT) for one in self.connections)
+        return self.earlier.failed + sum(one.has_failed for one in self.connections)
 
     @property
     def totals(self) -> dict[str, Any]:
         """The record in plain values, each connection merely counted."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
+        del values["earlier"]
         return {
             **values,
-            "connections": len(self.connections),
+            "connections": self.count,
             "sent_bytes": self.sent_bytes,
             "received_bytes": self.received_bytes,
             "failed": self.failed,
         }
 
     def as_json(self) -> dict[str, Any]:
-        """The whole record in plain values."""
-        return {**self.totals, "connections": [asdict(one) for one in self.connections]}
+        """The whole record in plain values; ``left_out`` counts connections that are not there."""
+        return {
+            **self.totals,
+            "connections": [asdict(one) for one in self.connections],
+            **({"left_out": self.earlier.connections} if self.earlier.connections else {}),
+        }

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 
 import pytest
 
-from pytest_carthage.handles.gates import CUT, GateConnection, GateRecord
+from pytest_carthage.handles.gates import CUT, GateConnection, GateRecord, GateTotals
 
 GOOD = GateConnection(
     began_at=100.0, ended_at=101.5, sent_bytes=300, received_bytes=7_000, error=None
@@ -54,6 +54,19 @@ def test_connection_failed_where_it_broke_and_not_where_the_gate_closed(
     connections: tuple[GateConnection, ...], failed: int
 ) -> None:
     assert replace(OPEN, connections=connections).failed == failed
+
+
+def test_connections_that_are_only_counted_count() -> None:
+    earlier = GateTotals()
+    for connection in (GOOD, CUT_OFF, REFUSED):
+        earlier = earlier.plus(connection)
+    record = replace(OPEN, connections=(GOOD, REFUSED), earlier=earlier)
+    assert (record.count, record.failed) == (5, 2)
+    assert (record.sent_bytes, record.received_bytes) == (605, 14_006)
+    assert record.totals["connections"] == 5
+    assert "earlier" not in record.totals
+    assert record.as_json()["left_out"] == 3
+    assert "left_out" not in replace(record, earlier=GateTotals()).as_json()
 
 
 def test_error_of_what_a_gate_cut_says_so_in_words() -> None:
@@ -105,7 +118,7 @@ def test_json_lists_the_connections_and_is_json() -> None:
 
 def test_json_has_every_field_of_a_gate_and_of_a_connection() -> None:
     told = replace(OPEN, connections=(GOOD,)).as_json()
-    assert {one.name for one in fields(GateRecord)} <= set(told)
+    assert {one.name for one in fields(GateRecord)} - {"earlier"} <= set(told)
     assert {one.name for one in fields(GateConnection)} == set(told["connections"][0])
 
 

@@ -20,7 +20,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pytest_carthage import clock
 from pytest_carthage.bridge import Opening, on_core
 from pytest_carthage.errors import CarthageError, FabricError, GateError
-from pytest_carthage.handles.gates import CUT, Ending, GateConnection, GateRecord
+from pytest_carthage.handles.gates import (
+    CUT,
+    Ending,
+    GateConnection,
+    GateRecord,
+    GateTotals,
+)
 from pytest_carthage.live.openings.redirect import Redirect, listening
 from pytest_carthage.model.mistakes.place import Place
 from pytest_carthage.planning.refusal import refusal
@@ -37,6 +43,8 @@ __all__ = ["LOCAL_NAMES", "AsyncGate", "Gate", "Gates", "destination"]
 _CONNECT_S = 10.0
 _PIECE = 1 << 16
 _BACKLOG = 1024
+#: connections that have ended, of which more than their number is kept
+_MOST_ENDED = 1000
 #: from the end of a connection to that of its relay: the kernel hands on when it gets to it
 _TAKE_IN_S = 0.05
 #: the same, where one side has ended already
@@ -241,7 +249,9 @@ class AsyncGate:
         self._redirect: Redirect | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._targets: list[tuple[int, Any]] = []
-        self._relays: list[_Relay] = []
+        #: connections that go on, with the last that have ended; and before them, those that have
+        #: ended earlier: replaced as a whole, since other threads read it
+        self._passed: tuple[GateTotals, tuple[_Relay, ...]] = (GateTotals(), ())
         self._tasks: set[asyncio.Task[None]] = set()
         self._opened_at = self._begin = 0.0
         self._closed_at: float | None = None
@@ -255,6 +265,7 @@ class AsyncGate:
     @property
     def record(self) -> GateRecord:
         """What it is, and what passed until now."""
+        earlier, relays = self._passed
         return GateRecord(
             number=self._number,
             environment=self._gates.tells.name,
@@ -265,7 +276,8 @@ class AsyncGate:
             opened_at=self._opened_at,
             closed_at=self._closed_at,
             closed_by=self._closed_by,
-            connections=tuple(relay.seen for relay in tuple(self._relays)),
+            connections=tuple(relay.seen for relay in relays),
+            earlier=earlier,
         )
 
     @property
@@ -455,7 +467,8 @@ class AsyncGate:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         relay = _Relay()
-        self._relays.append(relay)
+        earlier, relays = self._passed
+        self._passed = earlier, (*relays, relay)
         writers = [writer]
         try:
             far_reader, far_writer = await self._reach()
@@ -475,8 +488,17 @@ class AsyncGate:
         finally:
             relay.ended_at = clock.unix_s()
             relay.ended.set()
+            self._forget_the_oldest()
             for one in writers:
                 _reset(one)
+
+    def _forget_the_oldest(self) -> None:
+        """Of very many connections that have ended, merely count the one that began first."""
+        earlier, relays = self._passed
+        ended = [relay for relay in relays if relay.ended_at is not None]
+        if len(ended) > _MOST_ENDED:
+            rest = tuple(relay for relay in relays if relay is not ended[0])
+            self._passed = earlier.plus(ended[0].seen), rest
 
     async def _reach(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect to the far end, by the first of its addresses that answers."""
@@ -544,7 +566,7 @@ class AsyncGate:
     async def _take_in(self) -> None:
         """Take in what has happened by now: who has just hung up was not cut."""
         for limit_s, is_half in ((_TAKE_IN_S, False), (_HALF_ENDED_S, True)):
-            relays = [one for one in self._relays if one.ended_at is None]
+            relays = [one for one in self._passed[1] if one.ended_at is None]
             if is_half:
                 relays = [one for one in relays if one.is_half_ended]
             ends = [asyncio.ensure_future(one.ended.wait()) for one in relays]
@@ -563,7 +585,7 @@ def _first(errors: BaseExceptionGroup[OSError]) -> str:
 
 
 def _summary(record: GateRecord) -> str:
-    count = len(record.connections)
+    count = record.count
     text = (
         f"{count} connection{'' if count == 1 else 's'}, {record.sent_bytes} bytes out, "
         f"{record.received_bytes} bytes in"

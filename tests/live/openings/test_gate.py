@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ import pytest
 from pytest_carthage import Layout, Machine, Network
 from pytest_carthage.errors import GateError
 from pytest_carthage.events import Recorder
-from pytest_carthage.live.openings.gate import destination
+from pytest_carthage.live.openings import gate as gates
+from pytest_carthage.live.openings.gate import Gate, destination
 from pytest_carthage.portal import Portal
 from tests.live.conftest import Build, end
 
@@ -256,6 +258,35 @@ def test_two_hundred_connections_at_once(shop: Shop) -> None:
         assert closed_soon(lambda: all(one.ended_at for one in gate.record.connections))
         record = gate.record
     assert (len(record.connections), record.sent_bytes, record.failed) == (200, 600, 0)
+
+
+@real
+def test_very_many_connections_are_counted_and_the_last_are_kept(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gates, "_MOST_ENDED", 3)
+    with (
+        outside(echo) as port,
+        shop.gate("web", to=f"{NAME}:{port}") as gate,
+        shop.web.connect(port, gate.address) as first,
+    ):
+        for number in range(5):
+            with shop.web.connect(port, gate.address) as sock:
+                sock.sendall(b"x" * number)
+            assert closed_soon(partial(has_ended, gate, number + 1))
+        first.sendall(b"first")
+        assert first.recv(5) == b"first"
+        record = gate.record
+    assert (record.count, len(record.connections), record.earlier.connections) == (6, 4, 2)
+    assert record.connections[0].ended_at is None, "it goes on, however old it is"
+    assert record.sent_bytes == 5 + 0 + 1 + 2 + 3 + 4
+
+
+def has_ended(gate: Gate, count: int) -> bool:
+    """Whether so many connections of a gate have ended."""
+    record = gate.record
+    ended = sum(one.ended_at is not None for one in record.connections)
+    return record.earlier.connections + ended == count
 
 
 @real
