@@ -42,6 +42,16 @@ __all__ = [
     "unit",
 ]
 
+#: limit to what it is, at least and at most. Of memory: LONG_MAX bytes. Of processors: 1 ms in a
+#: period, see sched/core.c. Of processes: one beside the machine's own first, PID_MAX_LIMIT.
+_LIMITS: Mapping[str, tuple[Any, float, float]] = MappingProxyType(
+    {
+        "memory_mib": (int, 1, 2**43 - 1),
+        "cpus": (int | float, 0.01, 100_000),
+        "pids": (int, 2, 2**22),
+    }
+)
+
 _LONGEST_TEXT = 4096  # PATH_MAX; names are shorter by their own rules
 
 H = TypeVar("H")
@@ -111,6 +121,9 @@ class Condition:
         if self.kind == "asked":
             return self.value
         return f"{self.kind} {self.value}".rstrip()
+
+
+_CONDITIONS = ("port", "unit", "command", "file", "log", "rebooted", "exited", "asked")
 
 
 @declaring("condition port()")
@@ -575,7 +588,13 @@ class _Reading:
             user: object = condition.user
             if user is not None and (not isinstance(user, str) or not is_user(user)):
                 self.mistake(f"wait_for: user {shown(user)} is no name of a user", 'user="www"')
-            if condition.kind == "rebooted":
+            kind: object = condition.kind
+            if not isinstance(kind, str) or kind not in _CONDITIONS:
+                self.mistake(
+                    f"wait_for: there is no condition {shown(kind)}",
+                    f"{example}, or one of {', '.join(_CONDITIONS[:5])}",
+                )
+            elif condition.kind == "rebooted":
                 self.mistake(
                     "wait_for: a machine that is new has not rebooted",
                     "machine.wait_for(rebooted()) in a test or a stage",
@@ -618,15 +637,18 @@ class _Reading:
         if not isinstance(limits, Limits):
             self.wrong("limits", limits, "limits=Limits(memory_mib=256)")
             return None
-        for name, kinds in (("memory_mib", int), ("cpus", int | float), ("pids", int)):
+        for name, (kinds, least, most) in _LIMITS.items():
             value = getattr(limits, name)
             if value is None:
                 continue
+            remedy = f"limits=Limits({name}={'0.5' if name == 'cpus' else '256'})"
             is_number = isinstance(value, kinds) and not isinstance(value, bool)
             if not is_number or not 0 < value < float("inf"):
+                self.mistake(f"limit {name}={shown(value)} is not a positive number", remedy)
+            elif not least <= value <= most:
                 self.mistake(
-                    f"limit {name}={value!r} is not a positive number",
-                    f"limits=Limits({name}={'0.5' if name == 'cpus' else '256'})",
+                    f"limit {name}={value!r} is not from {least} to {most}, as the kernel takes it",
+                    remedy,
                 )
         return limits
 

@@ -363,7 +363,7 @@ def _mistakes(role: Role) -> Iterator[tuple[str, str]]:
                 f'groups = ("{re.sub("[^A-Za-z0-9_]", "_", group)}",)',
             )
     for capability in _listed(role.uses):
-        if capability not in CAPABILITIES:
+        if not isinstance(capability, str) or capability not in CAPABILITIES:
             yield (
                 f"has {capability!r} in uses, which is nothing that machines can be asked for",
                 f"one of {', '.join(CAPABILITIES)}",

@@ -71,7 +71,8 @@ def make_plan(
     except CarthageError:
         raise
     except Exception as error:
-        raise unforeseen(f"layout {layout.__name__!r}", error) from error
+        place = layout.__carthage_place__
+        raise unforeseen(f"layout {layout.__name__!r}", error, place) from error
 
 
 def _plan(layout: type[Declaration], target: str | None, targets: Targets | None) -> Plan:
@@ -119,7 +120,8 @@ def extend_plan(plan: Plan, name: str, machine: Machine) -> tuple[Plan, PlannedM
     except CarthageError:
         raise
     except Exception as error:
-        raise unforeseen(f"machine {name!r} of layout {plan.layout!r}", error) from error
+        who = f"machine {name!r} of layout {plan.layout!r}"
+        raise unforeseen(who, error, machine.place) from error
     return extended, extended.machines[name]
 
 

@@ -87,11 +87,12 @@ class Declaration:
 
         :raises LayoutError: a declaration is wrong, or a name is none.
         """
-        given: object = name
+        given: object = _plain(name)
         if not isinstance(given, str) or not re.fullmatch(_NAME, given):
             raise _refused(
                 f"layout: {shown(given)} is no name for a class", 'Layout.of("Shop", {...})'
             )
+        members = {_plain(key): value for key, value in members.items()}
         keys: list[object] = list(members)
         wrong = [
             key
@@ -105,11 +106,11 @@ class Declaration:
             )
         caller = sys._getframe(1).f_globals.get("__name__", cls.__module__)
         try:
-            return type(name, (cls,), {"__module__": caller, **members})
+            return type(given, (cls,), {"__module__": caller, **members})
         except LayoutError:
             raise
         except Exception as error:  # Python's own, about what a class body may hold
-            raise unforeseen(f"layout {name!r}", error) from error
+            raise unforeseen(f"layout {given!r}", error) from error
 
     @classmethod
     def machines(cls) -> Mapping[str, Machine]:
@@ -168,6 +169,11 @@ def _names_of(cls: type[Declaration]) -> dict[int, list[str]]:
 def _layout_mistake(cls: type[Declaration], what: str, remedy: str) -> LayoutError:
     mistake = Mistake(what=what, remedy=remedy, place=Place.of_author())
     return mistake.error(f"layout {cls.__name__!r}")
+
+
+def _plain(name: Any) -> Any:
+    """A name as plain text; what is none stays as it is, to be refused."""
+    return str.__str__(name) if isinstance(name, str) else name
 
 
 def _refused(what: str, remedy: str) -> LayoutError:

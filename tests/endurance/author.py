@@ -115,7 +115,8 @@ def _less(one: Source) -> Iterator[Source]:
 def write(random: Random, *, is_plain: bool = False) -> Program:
     """A program.
 
-    :param is_plain: over the host's files alone, so that it can be built in a moment.
+    :param is_plain: over the host's files alone, so that it can be built in a moment; names are
+        ordinary ones, since processes of root are given them.
     """
     return _Author(random, random.choice(_NONSENSE_PCT), is_plain).program()
 
@@ -190,11 +191,12 @@ class _Author:
         newcomer = None
         if self.random.random() < 0.3:
             newcomer = str(self.maybe("'late'")), self.maybe(self.machine(9, is_late=True))
-        return Program("Shop" if is_body else str(self.maybe("'Shop'")), members, is_body, newcomer)
+        name = "Shop" if is_body else "'Shop'" if self.is_plain else str(self.maybe("'Shop'"))
+        return Program(name, members, is_body, newcomer)
 
     def name(self, *names: object) -> str:
         *usual, number = names
-        if self.random.random() < self.share:
+        if self.random.random() < self.share and not self.is_plain:
             return self.random.choice(_ODD_NAMES)
         return f"{self.random.choice(usual)}{number}"
 
@@ -319,9 +321,9 @@ class _Author:
                 "Limits",
                 (),
                 {
-                    "memory_mib": lambda: self.one("64", "256", "1", "2**50"),
-                    "cpus": lambda: self.one("0.5", "2", "1e-9", "1e12"),
-                    "pids": lambda: self.one("50", "1", "2**40"),
+                    "memory_mib": lambda: self.one("64", "256", "1", "2**43-1", "2**50"),
+                    "cpus": lambda: self.one("0.5", "2", "0.01", "1e5", "1e-9", "1e12"),
+                    "pids": lambda: self.one("50", "2", "2**22", "1", "2**40"),
                 },
                 0.5,
             ),

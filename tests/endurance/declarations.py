@@ -23,6 +23,7 @@ from tests.endurance.trial import Trial, attempt
 __all__ = ["Report", "examine", "main", "smallest"]
 
 _BATCH = 500
+_TOLD = 5000
 
 
 @dataclass(slots=True)
@@ -34,6 +35,13 @@ class Report:
     refused: int = 0
     #: group of failures to how often, and the first number of a declaration
     failures: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        failed = sum(times for times, _ in self.failures.values())
+        return (
+            f"{self.count} declarations, {self.planned} planned, {self.refused} refused, "
+            f"{failed} failed at {len(self.failures)} places"
+        )
 
     def add(self, other: Report) -> None:
         """Count those of another one, too."""
@@ -105,13 +113,13 @@ def main(arguments: list[str] | None = None) -> int:
     report = Report()
     with ProcessPoolExecutor(options.workers) as pool:
         for part in pool.map(_batch, batches):
+            for group in part.failures.keys() - report.failures.keys():
+                print(f"number {part.failures[group][1]}: {group}", flush=True)
             report.add(part)
+            if report.count % _TOLD == 0:
+                print(f"{time.monotonic() - begun:.0f} s: {report}", flush=True)
     took_s = time.monotonic() - begun
-    print(
-        f"{report.count} declarations in {took_s:.0f} s: {report.planned} planned, "
-        f"{report.refused} refused, {sum(times for times, _ in report.failures.values())} failed "
-        f"at {len(report.failures)} places"
-    )
+    print(f"in {took_s:.0f} s: {report}", flush=True)
     for group, (times, number) in sorted(report.failures.items(), key=lambda one: -one[1][0]):
         small, trial = smallest(program(options.seed, number), group)
         print(f"\n--- {times} x {group} (number {number})\n{small}{trial.message[:600]}")

@@ -89,8 +89,8 @@ def attempt(program: Program) -> Trial:
         wrong = next(_faults_of(error), "")
         return Trial(fault=wrong, place=_place(error) if wrong else "", message=str(error))
     except Exception as error:
-        if step == "declaring" and _is_authors(error):
-            return Trial()  # raised by a line of the author's own, and not by one of ours
+        if step == "declaring" and (_is_authors(error) or " is the declaration, " in _text(error)):
+            return Trial()  # by a line of the author's own, whatever it asks of which object
         fault = f"{type(error).__name__} while {step}"
         return Trial(fault=fault, place=_place(error), message=_text(error))
     return Trial(plan=plan, layout=scope["layout"])

@@ -255,6 +255,37 @@ def test_repr_tells_image_and_interfaces() -> None:
             "limits=Limits(cpus=0.5)",
         ),
         (
+            {"limits": Limits(cpus=0.009)},
+            "limit cpus=0.009 is not from 0.01 to 100000, as the kernel takes it",
+            "limits=Limits(cpus=0.5)",
+        ),
+        (
+            {"limits": Limits(pids=1)},
+            "limit pids=1 is not from 2 to 4194304, as the kernel takes it",
+            "limits=Limits(pids=256)",
+        ),
+        (
+            {"limits": Limits(memory_mib=2**43)},
+            "limit memory_mib=8796093022208 is not from 1 to 8796093022207, as the kernel takes it",
+            "limits=Limits(memory_mib=256)",
+        ),
+        (
+            {"wait_for": Condition("ports", "80")},  # type: ignore[arg-type]
+            "wait_for: there is no condition 'ports'",
+            "wait_for=[port(80)], or one of port, unit, command, file, log",
+        ),
+        (
+            {"wait_for": command("true", user="a b")},
+            "wait_for: user 'a b' is no name of a user",
+            'user="www"',
+        ),
+        (
+            {"variables": {"hostvars": 1}},
+            "variable 'hostvars' is set by Ansible itself, and what an inventory says has no"
+            " effect",
+            'variables={"tier": "front"}',
+        ),
+        (
             {"limits": Limits(pids=True)},
             "limit pids=True is not a positive number",
             "limits=Limits(pids=256)",
@@ -314,7 +345,7 @@ def test_mistakes_are_told_in_the_order_of_the_arguments_and_none_is_lost() -> N
 @pytest.mark.parametrize(
     "arguments",
     [
-        {"limits": Limits(memory_mib=1, cpus=0.1, pids=1)},
+        {"limits": Limits(memory_mib=1, cpus=0.1, pids=2)},
         {"limits": Limits(cpus=2)},
         {"limits": Limits()},
         {"ready_timeout_s": 0.1},

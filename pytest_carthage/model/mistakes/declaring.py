@@ -85,16 +85,17 @@ def declared(kind: str) -> Callable[[C], C]:
     return decorate
 
 
-def unforeseen(who: str, error: Exception) -> LayoutError:
+def unforeseen(who: str, error: Exception, place: Place | None = None) -> LayoutError:
     """The error of a layout in which something of the author's raised what is none of ours.
 
     :param who: as in ``"layout 'Shop'"``.
+    :param place: where it is declared; by default the author's line that is at work.
     """
     remedy = "properties and functions that give the same each time, and do not fail"
     return Mistake(
         what=f"it cannot be read: {described(error)}",
         remedy=remedy,
-        place=Place.of_author(),
+        place=place or Place.of_author(),
         cause=error,
     ).error(who)
 

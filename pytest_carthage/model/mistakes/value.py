@@ -73,6 +73,8 @@ class _Reading:
         if kind.__module__.partition(".")[0] in _OWN or issubclass(kind, _PLAIN):
             if issubclass(kind, PurePath):
                 self._text(str(value))
+            elif not is_dataclass(kind) and kind is not type:  # a handle, say
+                self._shows(value)
             return value
         if issubclass(kind, dict) or (self._rebuilds and issubclass(kind, Mapping)):
             return self._mapping(value, depth)
