@@ -37,11 +37,22 @@ class Event:
     text: str = ""
     #: how long the subject took, seconds; only for kinds that close it
     duration_s: float | None = None
+    #: node id of the test that was running; told by who shows it, empty: none was
+    test: str = ""
 
     @property
     def closes(self) -> bool:
         """Whether nothing more is to be expected for the subject's current work."""
         return self.kind in ("done", "cached", "failed")
+
+    @property
+    def is_milestone(self) -> bool:
+        """Whether a reader wants to know it later, too: an environment or a stage is done, or
+        anything has failed.
+        """
+        return self.closes and (
+            not self.subject or self.subject.startswith("stage ") or self.kind == "failed"
+        )
 
 
 class Reporter(Protocol):

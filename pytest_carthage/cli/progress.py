@@ -7,9 +7,10 @@ import os
 import sys
 from collections.abc import Iterator
 
-from pytest_carthage.events import Kind, Reporter, Silent
-from pytest_carthage.report.sentences import Lines
-from pytest_carthage.report.table import Table
+from pytest_carthage.events import Reporter, Silent
+from pytest_carthage.report.display import Display
+from pytest_carthage.report.sheet import Sheet, size_of
+from pytest_carthage.report.times import clock
 
 __all__ = ["showing"]
 
@@ -17,20 +18,21 @@ __all__ = ["showing"]
 @contextlib.contextmanager
 def showing(*, quiet: bool) -> Iterator[Reporter]:
     """Show the events that the yielded reporter gets: a table on a terminal, lines elsewhere."""
-    lines = Lines(_write)
     if quiet:
         yield Silent()
-    elif not sys.stderr.isatty() or os.environ.get("TERM", "dumb") == "dumb":
-        yield lines
+        return
+    sheet = Sheet(sys.stderr)
+    if not sys.stderr.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+        display = Display(sheet, lambda event, line: sheet.add(f"{clock(event.at_s)[:8]} {line}"))
     else:
-        table = Table(sys.stderr)
-        table.open()
-        try:
-            yield table
-        finally:
-            for event in table.close():
-                lines.event(event)
-
-
-def _write(line: str, kind: Kind) -> None:
-    print(line, file=sys.stderr, flush=True)
+        display = Display(
+            sheet,
+            lambda event, line: sheet.add(line),
+            size=lambda: size_of(sys.stderr.fileno()),
+            color="NO_COLOR" not in os.environ,
+            stays=lambda event: event.is_milestone,
+        )
+    try:
+        yield display
+    finally:
+        display.close()

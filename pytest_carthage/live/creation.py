@@ -31,6 +31,7 @@ from pytest_carthage.provider import (
 from pytest_carthage.providing import Providers
 
 if TYPE_CHECKING:
+    from pytest_carthage.model.image import Image
     from pytest_carthage.store.built import Built
 
 __all__ = ["Creation", "Phase", "first_cause"]
@@ -124,7 +125,6 @@ class Creation:
         :raises CreationError: it could not be created.
         """
         tell, begin = self._surroundings.tell, clock.monotonic_s()
-        tell(planned.name, "start", planned.target)
         try:
             provider = self._providers[planned.target]
             if Phase.ROOT not in skip:
@@ -132,6 +132,7 @@ class Creation:
             else:
                 await self._prepare(provider)
             begin = clock.monotonic_s()  # an image is told of by itself
+            tell(planned.name, "start", planned.target)
             machine = await self._start(planned, provider)
             try:
                 await self.mirror.furnish(machine)
@@ -174,19 +175,31 @@ class Creation:
         if image is None or not isinstance(provider, StartsFromImages):
             return
         if image.key not in self._images:
-            from pytest_carthage.images.builder import ensure
-
-            self._images[image.key] = asyncio.create_task(
-                ensure(
-                    image,
-                    portal=self._rooms.portal,
-                    note=lambda who, text: self._surroundings.tell(who, "note", text),
-                    policy=self._policy,
-                )
-            )
+            self._images[image.key] = asyncio.create_task(self._build(image))
         built = await self._images[image.key]
         self.mirror.allow(built.packages)
         await provider.take_image(built)
+
+    async def _build(self, image: Image) -> Built:
+        """Build an image, and tell of those that there is something to do for."""
+        from pytest_carthage.images.builder import ensure
+
+        begin, tell = clock.monotonic_s(), self._surroundings.tell
+        begun: set[str] = set()
+
+        def note(name: str, text: str) -> None:
+            tell(f"image {name}", "note" if name in begun else "start", text)
+            begun.add(name)
+
+        try:
+            built = await ensure(image, portal=self._rooms.portal, note=note, policy=self._policy)
+        except Exception as error:
+            for name in begun:
+                tell(f"image {name}", "failed", brief(error), begin)
+            raise
+        for name in begun:
+            tell(f"image {name}", "done", begin=begin)
+        return built
 
     async def _prepare(self, provider: Provider) -> None:
         """Have a provider prepare the environment, before the first of its machines."""

@@ -160,9 +160,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Share the run's name with a worker of pytest-xdist."""
-    from pytest_carthage.plugin import blocked, controller
+    from pytest_carthage.plugin import blocked, controller, relay
 
     blocked.register(node.config)
+    relay.listen(node)
     settings = _settings_of(node.config)
     node.workerinput["carthage_run"] = settings.run
     if settings.iac_coverage:

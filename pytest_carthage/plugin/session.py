@@ -51,6 +51,7 @@ class Session:
                 config, lambda: (gate.record.totals for gate in environments.gates)
             ),
             "carthage-reruns": Reruns(environments.runs_again),
+            "carthage-screen": self._workplace.screen,
             "carthage-scopes": Scopes(lambda: [live.environment for live in environments.live]),
         }
 
@@ -73,10 +74,6 @@ class Session:
         if terminalreporter.config.get_verbosity() >= 0:
             for line in self.environments.tally.lines:
                 terminalreporter.write_line(f"carthage: {line}")
-
-    def pytest_enter_pdb(self) -> None:
-        """Leave the terminal to the debugger."""
-        self._workplace.screen.pause()
 
     def close(self) -> None:
         """Leave the run, and stop the event loop. What is not kept is destroyed by then."""

@@ -61,28 +61,26 @@ class Stages:
         below = self._environments.below(request)
         ran = self._environments.former(stage, below)
         if ran is not None and ran.has_value:
-            with self._workplace.screen.showing():
-                work.start()
-                work.cached(diary.told(stage, ran))
-            return ran.value
-        with self._workplace.screen.showing():
             work.start()
-            if ran is not None:
-                work.note("runs again: what it returned before is not known here")
-            diary.forget(stage, below)
-            try:
-                value = self._run(stage, arguments)
-            except BaseException as raised:
-                error = _alone(raised)
-                work.failed(reason(error))
-                if isinstance(error, Exception | pytest.fail.Exception):
-                    tracebacks.begin_in(error, stage.function)
-                    self._causes.remember(f"stage {stage.name!r}", error)
-                if error is not raised:
-                    raise error from error.__cause__
-                raise
-            diary.note(stage, below, value)
-            work.done()
+            work.cached(diary.told(stage, ran))
+            return ran.value
+        work.start()
+        if ran is not None:
+            work.note("runs again: what it returned before is not known here")
+        diary.forget(stage, below)
+        try:
+            value = self._run(stage, arguments)
+        except BaseException as raised:
+            error = _alone(raised)
+            work.failed(reason(error))
+            if isinstance(error, Exception | pytest.fail.Exception):
+                tracebacks.begin_in(error, stage.function)
+                self._causes.remember(f"stage {stage.name!r}", error)
+            if error is not raised:
+                raise error from error.__cause__
+            raise
+        diary.note(stage, below, value)
+        work.done()
         return value
 
     def close(self) -> None:

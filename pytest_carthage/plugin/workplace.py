@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import pytest
 
 from pytest_carthage.events import Fanout, Recorder
+from pytest_carthage.plugin import relay
 from pytest_carthage.plugin.interrupts import Interrupts
 from pytest_carthage.plugin.screen import Screen
 from pytest_carthage.plugin.settings import settings_of
@@ -27,7 +28,9 @@ class Workplace:
         self.recorder = Recorder()
         self.stopwatch = Stopwatch()
         self.screen = Screen(config)
-        self.reporter = Fanout([self.recorder, self.screen, self.stopwatch])
+        self.reporter = Fanout(
+            [self.recorder, self.screen, self.stopwatch, *relay.reporters(config)]
+        )
         self.interrupts = Interrupts(say=self._say, hard_stop=self._stop_hard)
         #: environments that are there or being built: name to what lists their machines
         self.standing: dict[str, Callable[[], Iterable[str]]] = {}
@@ -42,15 +45,15 @@ class Workplace:
 
     @contextlib.contextmanager
     def building(self) -> Iterator[None]:
-        """Show progress while the block builds; signals end it, and the session, in order."""
-        with self.screen.showing(), self.interrupts.building():
+        """Have signals end what the block builds, and the session, in order."""
+        with self.interrupts.building():
             self.interrupts.install()
             yield
 
     @contextlib.contextmanager
     def closing(self) -> Iterator[None]:
-        """Show progress while the block tears down, which a first signal does not disturb."""
-        with self.screen.showing(), self.interrupts.closing():
+        """Have a first signal not disturb what the block tears down."""
+        with self.interrupts.closing():
             yield
 
     def close(self) -> None:
@@ -70,7 +73,7 @@ class Workplace:
 
     def _stop_hard(self, number: int) -> None:
         lines = hard_stop({name: machines() for name, machines in self.standing.items()})
-        self.screen.close()
+        self.screen.pause()
         for line in lines:
             self.screen.say(line, red=True)
         os._exit(128 + number)

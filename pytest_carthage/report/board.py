@@ -21,6 +21,8 @@ class Row:
     #: wall-clock time of its last start, seconds since the epoch
     began_s: float
     duration_s: float | None = None
+    #: node id of the test that it happens in; empty: in none
+    test: str = ""
 
     @property
     def active(self) -> bool:
@@ -46,6 +48,7 @@ class Board:
                 kind=event.kind,
                 text=event.text,
                 began_s=event.at_s,
+                test=event.test,
             )
         elif event.kind == "note" and not row.active:
             return  # an afterthought does not reopen what is done
@@ -55,6 +58,33 @@ class Board:
             row.duration_s = event.duration_s
             if row.duration_s is None:
                 row.duration_s = event.at_s - row.began_s
+            if not event.subject:
+                self._end(event.environment)
+
+    def _end(self, environment: str) -> None:
+        """Nobody works on parts of an environment that is there, or gone."""
+        self.rows = {
+            key: row
+            for key, row in self.rows.items()
+            if row.environment != environment or not row.active
+        }
+
+    @property
+    def busy_since_s(self) -> float | None:
+        """Wall-clock time since which something is worked on; None: nothing is.
+
+        A gate that is open waits for nothing.
+        """
+        began = [
+            row.began_s
+            for row in self.rows.values()
+            if row.active and not row.subject.startswith("gate ")
+        ]
+        return min(began, default=None)
+
+    def rest(self) -> None:
+        """Forget what has ended: what is worked on next has a board of its own."""
+        self.rows = {key: row for key, row in self.rows.items() if row.active}
 
     def shown(self, most: int) -> Iterator[Row]:
         """Rows to show in at most ``most`` lines: what is active or failed goes first."""

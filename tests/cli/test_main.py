@@ -162,7 +162,9 @@ def test_progress_is_lines_on_standard_error(capfd: Capture) -> None:
         pass
     out, err = capfd.readouterr()
     assert out == ""
-    assert re.fullmatch(r"image web: started\nimage web: done in 0\.\d\d s\n", err)
+    assert re.fullmatch(
+        r"([\d:]{8}) image web: starting\n[\d:]{8} image web: done in 0\.\d\d s\n", err
+    )
 
 
 def test_progress_that_nobody_wants_is_silent(capfd: Capture) -> None:

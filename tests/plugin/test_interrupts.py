@@ -53,7 +53,7 @@ def test_signal_during_a_test_tears_down_in_good_order(suite: Suite, name: str) 
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines(
         [
-            "carthage: signalled-pair: done in * s (teardown)",
+            "*carthage: signalled-pair: done in * s (teardown)",
             "!* KeyboardInterrupt !*"
             if name == "SIGINT"
             else f"!*Terminated: {name}: the session ended in good order !*",
@@ -77,7 +77,7 @@ def test_signal_during_a_command_tears_down_in_good_order(suite: Suite, name: st
     )
     result = suite.run_apart()
     assert result.ret == pytest.ExitCode.INTERRUPTED
-    result.stdout.fnmatch_lines(["carthage: *-pair: done in * s (teardown)"])
+    result.stdout.fnmatch_lines(["*carthage: *-pair: done in * s (teardown)"])
     assert suite.alive == []
 
 
@@ -99,8 +99,8 @@ async def imported(pair):
     result.stdout.fnmatch_lines(
         [
             # in less than ten seconds, however long pytest takes to start and to end
-            "carthage: *-pair: stage imported: failed after ?.?? s: *",
-            "carthage: *-pair: done in * s (teardown)",
+            "*carthage: *-pair: stage imported: failed after ?.?? s: *",
+            "*carthage: *-pair: done in * s (teardown)",
         ]
     )
     assert suite.alive == []
@@ -139,7 +139,7 @@ def test_signal_while_building_destroys_what_was_built(suite: Suite, name: str) 
     )
     result = suite.run_apart()
     assert result.ret == pytest.ExitCode.INTERRUPTED
-    result.stdout.fnmatch_lines(["carthage: *-slowly: failed after ?.?? s: *"])
+    result.stdout.fnmatch_lines(["*carthage: *-slowly: failed after ?.?? s: *"])
     assert wait_until_clean() == []
 
 
@@ -165,7 +165,7 @@ def test_interrupt_during_a_teardown_lets_it_end(suite: Suite) -> None:
     result.stdout.fnmatch_lines(
         [
             "carthage: teardown is under way and will be finished; once more for a hard stop",
-            "carthage: *: done in * s (teardown)",
+            "*carthage: *: done in * s (teardown)",
         ]
     )
     assert suite.alive == []

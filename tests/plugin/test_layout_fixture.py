@@ -30,10 +30,10 @@ def test_layout_is_built_once_and_torn_down(suite: Suite) -> None:
     result.assert_outcomes(passed=2)
     result.stdout.fnmatch_lines(
         [
-            "carthage: first-pair: started (2 machines)",
-            "carthage: first-pair: one: done in * s (netns)",
-            "carthage: first-pair: done in * s (2 machines)",
-            "carthage: first-pair: done in * s (teardown)",
+            "*carthage: first-pair: starting (2 machines)",
+            "*carthage: first-pair: one: done in * s (netns)",
+            "*carthage: first-pair: done in * s (2 machines)",
+            "*carthage: first-pair: done in * s (teardown)",
         ]
     )
     assert suite.alive == []
@@ -207,7 +207,7 @@ def test_layout_that_the_target_cannot_realise_is_an_error_before_anything_is_bu
             "none; declared at *conftest.py:9; *",
         ]
     )
-    result.stdout.no_fnmatch_line("carthage: *")
+    result.stdout.no_fnmatch_line("*carthage: *")
 
 
 def test_wrong_declaration_is_reported_at_collection_with_its_line(suite: Suite) -> None:

@@ -35,10 +35,10 @@ def test_stages_run_once_and_in_order(suite: Suite) -> None:
     result.assert_outcomes(passed=2)
     result.stdout.fnmatch_lines(
         [
-            "carthage: staged-pair: stage imported: started",
-            "carthage: staged-pair: stage imported: done in * s",
-            "carthage: staged-pair: stage production: started",
-            "carthage: staged-pair: stage production: done in * s",
+            "*carthage: staged-pair: stage imported: starting",
+            "*carthage: staged-pair: stage imported: done in * s",
+            "*carthage: staged-pair: stage production: starting",
+            "*carthage: staged-pair: stage production: done in * s",
         ]
     )
 
@@ -65,7 +65,7 @@ def test_failed_stage_is_one_error_and_blocks_the_others(suite: Suite, kind: str
     result.assert_outcomes(errors=1, passed=1)
     result.stdout.fnmatch_lines(
         [
-            "carthage: *: stage imported: failed after * s: AssertionError: wrong data",
+            "*carthage: *: stage imported: failed after * s: AssertionError: wrong data",
             "*ERROR at setup of test_first*",
             '>       assert pair.one.name == "two", "wrong data"',
             "E       AssertionError: wrong data",
@@ -140,7 +140,7 @@ def test_stage_that_blocks_its_event_loop_is_stopped_where_it_blocks(suite: Suit
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(
         [
-            "carthage: *-pair: stage imported: failed after ?.?? s: *",
+            "*carthage: *-pair: stage imported: failed after ?.?? s: *",
             ">*time.sleep(60)",
             "E *TimeLimitError: stage 'imported' did not end in 0.1 s *",
         ]
@@ -208,7 +208,7 @@ def test_cycle_of_stages_is_a_usage_error_before_anything_is_built(suite: Suite)
             "take one of these parameters away",
         ]
     )
-    result.stdout.no_fnmatch_line("carthage: *")
+    result.stdout.no_fnmatch_line("*carthage: *")
 
 
 def test_cycle_that_no_test_uses_does_no_harm(suite: Suite) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 import pytest
 
 from tests.plugin.conftest import Suite, wait_until_clean
+from tests.plugin.test_screen import terminal
 
 pytest.importorskip("xdist")
 
@@ -76,6 +78,83 @@ def test_second(pair):
             f"  get in:  pytest-carthage shell {kept.name}/one",
         ]
     )
+
+
+PROGRESS = """
+import pathlib, time
+
+def wait_until(text):
+    deadline = time.monotonic() + 40
+    while text not in pathlib.Path("log").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+def test_left(pair):
+    with pair.one.link("eth0").down():
+        wait_until("progress-pair-gw1: done in")
+        wait_until("progress-pair-gw0: fault link one.eth0 down: in force")
+
+def test_right(pair):
+    wait_until("progress-pair-gw0: done in")
+    wait_until("progress-pair-gw0: fault link one.eth0 down: done in")
+"""
+
+
+def test_controller_tells_what_all_workers_do_while_they_do_it(suite: Suite) -> None:
+    suite.write(test_it=PROGRESS)
+    with (suite.path / "log").open("w") as log:
+        done = subprocess.run(
+            [
+                sys.executable, "-m", "pytest", *suite.options(xdist=True),
+                "-n2", "--carthage-name=progress",
+            ],
+            stdout=log,
+            cwd=suite.path,
+            timeout=90,
+            check=False,
+        )  # fmt: skip
+    text = (suite.path / "log").read_text()
+    assert done.returncode == 0, text
+    for worker in ("gw0", "gw1"):
+        name = f"progress-pair-{worker}"
+        own = re.findall(rf"^\d\d:\d\d:\d\d carthage: {name}: (.*)", text, re.MULTILINE)
+        assert own[0] == "starting (2 machines)"
+        assert re.fullmatch(r"done in .* s \(teardown\)", own[-1])
+        assert sum(line.startswith(("one: done", "two: done")) for line in own) == 2
+    assert "\ncarthage: in test_it.py::test_left:\n" in text
+    assert not re.search(r"[^\n ]\d\d:\d\d:\d\d carthage", text), "each line begins a line"
+
+
+def test_controller_draws_one_table_on_a_terminal(suite: Suite) -> None:
+    suite.write(
+        conftest="""
+        import time
+
+        @stage
+        def imported(pair):
+            time.sleep(3)
+        """,
+        test_it="""
+        def test_left(imported): pass
+        def test_right(imported): pass
+        """,
+    )
+    shown = terminal(suite, "-n2", "--carthage-name=table", xdist=True)
+    assert re.search(r"table-pair-gw0.*table-pair-gw1.* of \d done", shown.text, re.DOTALL)
+    text = "\n".join(shown.lines)
+    for worker in ("gw0", "gw1"):
+        assert len(re.findall(rf"^carthage: table-pair-{worker}: done", text, re.MULTILINE)) == 2
+        assert text.count(f"carthage: table-pair-{worker}: stage imported: done in") == 1
+    assert "starting" not in text
+    assert " of " not in text.partition("items]")[2]
+    assert "2 passed in" in shown.lines[-1]
+
+
+def test_quiet_controller_is_silent(suite: Suite) -> None:
+    suite.write(test_it=NAMES)
+    result = suite.run_apart("-n2", "-q", xdist=True)
+    result.assert_outcomes(passed=2)
+    result.stdout.no_fnmatch_line("*carthage*")
 
 
 def test_reason_of_a_skip_reaches_the_summary(suite: Suite) -> None:

@@ -38,3 +38,30 @@ def test_board_shows_first_what_is_active_or_failed() -> None:
     assert [row.subject for row in board.shown(2)] == ["m3", "m5"]
     assert len(list(board.shown(50))) == 20
     assert board.count("done") == 18
+
+
+def test_environment_that_is_there_or_gone_has_no_parts_that_are_worked_on() -> None:
+    board = Board()
+    board.event(event("start", ""))
+    board.event(event("note", "image debian", "looks for its packages"))
+    board.event(event("done"))
+    board.event(event("start", "fault link web.eth0 down"))
+    board.event(event("done", "", "teardown"))
+    assert [row.subject for row in board.shown(10)] == ["", "web"]
+    assert board.busy_since_s is None
+    board.rest()
+    assert board.rows == {}
+
+
+def test_board_is_busy_since_the_first_of_what_is_active_but_not_by_a_gate() -> None:
+    board = Board()
+    board.event(event("start", "gate web to db", at_s=90))
+    times = [board.busy_since_s]
+    for happened in (
+        event("start", "db", at_s=101),
+        event("start", at_s=100),
+        event("done", at_s=102),
+    ):
+        board.event(happened)
+        times.append(board.busy_since_s)
+    assert times == [None, 101, 100, 101]

@@ -1,77 +1,66 @@
-"""The live table on a terminal."""
+"""A board as lines to draw."""
 
 from __future__ import annotations
 
-import io
-import os
-import pty
-import threading
-import time
+from dataclasses import replace
 
-from pytest_carthage.report.table import Table
+from pytest_carthage import clock
+from pytest_carthage.report.board import Board
+from pytest_carthage.report.table import frame
 from tests.report.events import event
 
 
-class Terminal:
-    """A pseudoterminal that collects what is drawn on it."""
-
-    def __init__(self) -> None:
-        self._ours, theirs = pty.openpty()
-        self.stream = os.fdopen(theirs, "w", encoding="utf-8")
-        self._parts: list[bytes] = []
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self) -> None:
-        while True:
-            try:
-                self._parts.append(os.read(self._ours, 4096))
-            except OSError:
-                return
-
-    def wait_for(self, text: str, timeout_s: float = 30.0) -> None:
-        """Wait until something is drawn."""
-        deadline = time.monotonic() + timeout_s
-        while text not in self.text:
-            assert time.monotonic() < deadline, self.text
-            time.sleep(0.01)
-
-    @property
-    def text(self) -> str:
-        """What was drawn so far."""
-        return b"".join(self._parts).decode(errors="replace")
-
-    def close(self) -> str:
-        self.stream.close()
-        self._reader.join(5)
-        os.close(self._ours)
-        return self.text
+def drawn(board: Board, *, columns: int = 60, lines: int = 20) -> list[str]:
+    rows = frame(board, columns=columns, lines=lines, color=False)
+    assert all(len(row) <= columns for row in rows)
+    return [" ".join(row.split()) for row in rows]
 
 
-def test_table_draws_and_returns_what_stays() -> None:
-    terminal = Terminal()
-    table = Table(terminal.stream, delay_s=0, period_s=0.01)
-    table.open()
-    table.event(event("start", at_s=time.time()))
-    table.event(event("start", "stage imported", at_s=time.time()))
-    terminal.wait_for("0 of 2 done")
-    table.event(event("done", duration_s=0.5))
-    table.event(event("done", "stage imported", duration_s=0.5))
-    table.event(event("failed", "db", "no disk"))
-    table.event(event("done", "", duration_s=0.6))
-    terminal.wait_for("3 of 4 done")
-    kept = table.close()
-    text = terminal.close()
-    assert [closing.subject for closing in kept] == ["stage imported", "db", ""]
-    assert "web" in text
-    assert "stage imported" in text
-    assert table.close() == []
+def test_table_has_what_is_worked_on_and_how_much_is_done() -> None:
+    board = Board()
+    board.event(event("start", "", "2 machines", at_s=clock.unix_s()))
+    board.event(event("start", text="netns", at_s=clock.unix_s()))
+    board.event(event("done", "db", "netns", duration_s=0.5))
+    lines = drawn(board)
+    assert [line.rpartition(" 0.")[0] for line in lines[:3]] == [
+        "… bakodi-shop 2 machines",
+        "… web netns",
+        "✓ db netns",
+    ]
+    assert lines[3:] == ["1 of 3 done"]
 
 
-def test_table_that_is_closed_soon_draws_nothing() -> None:
-    stream = io.StringIO()
-    table = Table(stream, delay_s=30)
-    table.open()
-    table.event(event("done", "", duration_s=0.1))
-    assert [closing.kind for closing in table.close()] == ["done"]
-    assert stream.getvalue() == ""
+def test_table_has_colors_where_they_are_wanted() -> None:
+    board = Board()
+    board.event(event("done", duration_s=0.5))
+    assert "\x1b[32m" in "".join(frame(board, columns=60, lines=9, color=True))
+    assert "\x1b" not in "".join(frame(board, columns=60, lines=9, color=False))
+
+
+def test_parts_stand_below_their_environment_and_faults_below_their_test() -> None:
+    board = Board()
+    for environment in ("run-shop-gw0", "run-shop-gw1"):
+        board.event(replace(event("start", ""), environment=environment))
+    for environment in ("run-shop-gw0", "run-shop-gw1"):
+        board.event(replace(event("start"), environment=environment))
+    fault = event("start", "fault link web.eth0 down")
+    board.event(replace(fault, environment="run-shop-gw0", test="t.py::test_outage"))
+    names = [line.split(" starting")[0].split(" in force")[0] for line in drawn(board)]
+    assert names == [
+        "… run-shop-gw0",
+        "… web",
+        "… run-shop-gw1",
+        "… web",
+        "t.py::test_outage",
+        "… fault link web.eth0 down",
+        "0 of 5 done",
+    ]
+
+
+def test_table_is_no_larger_than_the_terminal() -> None:
+    board = Board()
+    for number in range(50):
+        board.event(event("start", f"machine-{number}", "x" * 200))
+    lines = drawn(board, columns=40, lines=10)
+    assert len(lines) == 10
+    assert lines[-1] == "0 of 50 done"
