@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pytest_carthage.handles.excerpts import ending, listed
 
 if TYPE_CHECKING:
     from pytest_carthage.handles.playbook import Status
 
 __all__ = ["ModuleResult", "ModuleResults"]
 
+#: in a representation: characters of what a module said, and names
+_MESSAGE, _MOST_NAMED = 80, 5
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ModuleResult:
     """What a module did on one machine."""
 
@@ -39,8 +45,14 @@ class ModuleResult:
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
 
+    def __repr__(self) -> str:
+        """As in ``<ModuleResult of web1: failed, 'no such file', with changed, msg>``."""
+        said = f", {ending(self.message, _MESSAGE)}" if self.message else ""
+        names = listed(sorted(self.values), most=_MOST_NAMED)
+        return f"<ModuleResult of {self.host}: {self.status}{said}{names and f', with {names}'}>"
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ModuleResults(Mapping[str, ModuleResult]):
     """What a module did: Ansible's name of each machine to what it did there."""
 
@@ -70,3 +82,13 @@ class ModuleResults(Mapping[str, ModuleResult]):
     def ok(self) -> bool:
         """Whether it did what it was told on every machine."""
         return all(result.ok for result in self.hosts.values())
+
+    def __repr__(self) -> str:
+        """As in ``ping: 2 ok, 1 failed: db``."""
+        numbers = Counter(result.status for result in self.hosts.values())
+        words = [f"{number} {status}" for status, number in sorted(numbers.items())]
+        named = [host for host, result in self.hosts.items() if not result.ok] or [
+            host for host, result in self.hosts.items() if result.changed
+        ]
+        text = f"{self.module}: {', '.join(words) or 'no machine'}"
+        return f"{text}: {listed(named, most=_MOST_NAMED)}" if named else text

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pytest_carthage.handles.excerpts import listed
 from pytest_carthage.handles.playbook import PlaybookResult, TaskResult
 
 __all__ = ["Drift"]
@@ -69,7 +70,4 @@ class Drift:
 
 
 def _named(tasks: Sequence[TaskResult]) -> str:
-    names = [str(task) for task in tasks[:_MOST_NAMED]]
-    if len(tasks) > _MOST_NAMED:
-        names.append(f"and {len(tasks) - _MOST_NAMED} more")
-    return f": {', '.join(names)}" if names else ""
+    return f": {listed([str(task) for task in tasks], most=_MOST_NAMED)}" if tasks else ""

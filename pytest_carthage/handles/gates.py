@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
+from pytest_carthage.handles.excerpts import ending
+
 __all__ = ["CUT", "Ending", "GateConnection", "GateRecord", "GateTotals"]
 
 #: what ended a gate: the test, its own time limit, or the end of its machine or environment
@@ -52,7 +54,7 @@ class GateTotals:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class GateRecord:
     """What a gate was, and what passed: as it is told in reports."""
 
@@ -106,6 +108,20 @@ class GateRecord:
             "received_bytes": self.received_bytes,
             "failed": self.failed,
         }
+
+    def __repr__(self) -> str:
+        """As in ``<gate web to db:5432, closed: 2 connections, 300 bytes out, 7000 in>``."""
+        state = "open" if self.closed_at is None else "closed"
+        number = self.earlier.connections + len(self.connections)
+        text = (
+            f"<gate {self.machine} to {self.to}, {state}: {number} "
+            f"connection{'' if number == 1 else 's'}, {self.sent_bytes} bytes out, "
+            f"{self.received_bytes} in"
+        )
+        if not self.failed:
+            return f"{text}>"
+        errors = {each.error for each in self.connections if each.has_failed}
+        return f"{text}, {self.failed} failed: {ending(', '.join(sorted(map(str, errors))), 80)}>"
 
     def as_json(self) -> dict[str, Any]:
         """The whole record in plain values; ``left_out`` counts connections that are not there."""

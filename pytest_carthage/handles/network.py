@@ -14,8 +14,11 @@ from ipaddress import (
 
 __all__ = ["Counters", "InterfaceAddress", "InterfaceState", "Neighbour", "NextHop", "Route"]
 
+#: number of the kernel's main table, rtnetlink(7)
+_MAIN = 254
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class InterfaceState:
     """A network interface, as it is now."""
 
@@ -33,8 +36,16 @@ class InterfaceState:
     #: name of the bridge, bond or VRF that it is in
     master: str | None
 
+    def __repr__(self) -> str:
+        """As in ``<InterfaceState eth0: up, no carrier, mtu 1500, veth, 02:..., in br0>``."""
+        parts = ["up" if self.is_up else "down"]
+        parts += [] if self.has_carrier else ["no carrier"]
+        parts += [f"mtu {self.mtu}", *filter(None, (self.kind, self.mac))]
+        parts += [f"in {self.master}"] if self.master is not None else []
+        return f"<InterfaceState {self.name}: {', '.join(parts)}>"
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class InterfaceAddress:
     """An address that an interface has."""
 
@@ -57,8 +68,16 @@ class InterfaceAddress:
         """Whether it means something on its own link only."""
         return self.ip.is_link_local
 
+    def __repr__(self) -> str:
+        """As in ``<InterfaceAddress 10.0.0.1/24 on eth0, global>``."""
+        peer = f" peer {self.peer}" if self.peer is not None else ""
+        tentative = ", tentative" if self.is_tentative else ""
+        return (
+            f"<InterfaceAddress {self.address}{peer} on {self.interface}, {self.scope}{tentative}>"
+        )
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class NextHop:
     """Where a route leads."""
 
@@ -69,8 +88,18 @@ class NextHop:
     #: share among several, from 1
     weight: int = 1
 
+    def __str__(self) -> str:
+        """As ip-route(8) has it: ``via 10.0.0.1 dev eth0``."""
+        parts = [f"via {self.via}"] if self.via is not None else []
+        parts += [f"dev {self.interface}"] if self.interface is not None else []
+        parts += [f"weight {self.weight}"] if self.weight != 1 else []
+        return " ".join(parts) or "nowhere"
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+    def __repr__(self) -> str:
+        return f"<NextHop {self}>"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Route:
     """A route of one of the kernel's tables."""
 
@@ -104,8 +133,17 @@ class Route:
         """Whether it leads to all that no other route leads to."""
         return self.destination.prefixlen == 0
 
+    def __repr__(self) -> str:
+        """As ip-route(8) has it: ``<Route 10.1.0.0/16 via 10.0.0.1 dev eth0 proto static>``."""
+        parts = [] if self.kind == "unicast" else [self.kind]
+        parts += [str(self.destination), *map(str, self.hops), f"proto {self.protocol}"]
+        parts += [f"metric {self.metric}"] if self.metric else []
+        parts += [f"table {self.table}"] if self.table != _MAIN else []
+        parts += [f"src {self.source}"] if self.source is not None else []
+        return f"<Route {' '.join(parts)}>"
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Neighbour:
     """Whom the kernel knows on a link, by ARP or neighbour discovery."""
 
@@ -119,8 +157,16 @@ class Neighbour:
     #: whether it says that it is a router (IPv6)
     is_router: bool
 
+    def __repr__(self) -> str:
+        """As in ``<Neighbour 10.0.0.1 on eth0: 02:..., reachable>``."""
+        router = ", a router" if self.is_router else ""
+        return (
+            f"<Neighbour {self.address} on {self.interface}: {self.mac or 'no address'}, "
+            f"{self.state}{router}>"
+        )
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Counters:
     """What has passed an interface since it was made."""
 
@@ -133,3 +179,20 @@ class Counters:
     sent_packets: int
     sent_errors: int
     sent_dropped: int
+
+    def __repr__(self) -> str:
+        """As in ``<Counters of eth0: received 12 packets, 840 bytes; sent 3 packets, 126 bytes>``.
+
+        Errors and what was dropped are told where there are any.
+        """
+        received = _way(
+            self.received_packets, self.received_bytes, self.received_errors, self.received_dropped
+        )
+        sent = _way(self.sent_packets, self.sent_bytes, self.sent_errors, self.sent_dropped)
+        return f"<Counters of {self.interface}: received {received}; sent {sent}>"
+
+
+def _way(packets: int, data_bytes: int, errors: int, dropped: int) -> str:
+    losses = f", {errors} errors" if errors else ""
+    losses += f", {dropped} dropped" if dropped else ""
+    return f"{packets} packets, {data_bytes} bytes{losses}"

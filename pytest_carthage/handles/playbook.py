@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from pytest_carthage.handles.excerpts import ending, listed
 
 __all__ = ["HostResult", "PlaybookResult", "Status", "TaskResult"]
 
 #: *ignored*: it failed, and the play goes on by ``ignore_errors`` or ``ignore_unreachable``
 Status = Literal["ok", "changed", "failed", "ignored", "unreachable", "skipped"]
 
-#: of the tasks that changed something, how many a repr names
+#: of the tasks that failed, or else changed something, how many a representation names
 _MOST_NAMED = 5
+#: characters of what a module said in a representation
+_MESSAGE = 80
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +36,7 @@ class HostResult:
     ignored: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class TaskResult:
     """What one task did on one machine."""
 
@@ -47,12 +51,18 @@ class TaskResult:
     path: str = ""
     #: what changed, or would change, as ``ansible-playbook --diff`` shows it; empty: nothing did,
     #: or no diff was asked for (``diff=True``, or ``always`` in the configuration)
-    diff: str = field(default="", repr=False)
+    diff: str = ""
     #: False: in check mode the module could not tell what it would do
     checked: bool = True
 
     def __str__(self) -> str:
         return f"{self.name} ({self.host})"
+
+    def __repr__(self) -> str:
+        """As in ``<web : site is configured (web1): failed, 'no such file', site.yml:7>``."""
+        said = f", {ending(self.message, _MESSAGE)}" if self.message else ""
+        where = f", {self.path}" if self.path else ""
+        return f"<{self}: {self.status}{said}{where}>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -96,7 +106,7 @@ class PlaybookResult:
         )  # fmt: skip
         words = [f"{numbers[status]} {status}" for status in order if numbers[status]]
         text = f"{self.playbook.name}: {', '.join(words) or 'no task'}"
-        changed = [str(task) for task in self.of_status("changed")]
-        if len(changed) > _MOST_NAMED:
-            changed[_MOST_NAMED:] = [f"and {len(changed) - _MOST_NAMED} more"]
-        return f"{text}: {', '.join(changed)}" if changed else text
+        named = [
+            f"{task} {task.status}" for task in self.of_status("failed", "unreachable")
+        ] or list(map(str, self.of_status("changed")))
+        return f"{text}: {listed(named, most=_MOST_NAMED)}" if named else text

@@ -26,6 +26,7 @@ __all__ = [
     "layout",
     "pytest_addhooks",
     "pytest_addoption",
+    "pytest_assertrepr_compare",
     "pytest_carthage_layouts",
     "pytest_carthage_providers",
     "pytest_collection_modifyitems",
@@ -201,6 +202,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         from pytest_carthage.plugin import uses
 
         uses.check(item)
+
+
+def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
+    """Explain a comparison with a value of ours that does not hold."""
+    if "pytest_carthage.live.layout" not in sys.modules:
+        return None
+    from pytest_carthage.plugin import assertions
+
+    return assertions.explained(op, left, right)
 
 
 @pytest.hookimpl(wrapper=True)

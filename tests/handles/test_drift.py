@@ -37,16 +37,22 @@ def test_result_is_told_in_one_line() -> None:
         task("web : site is configured", "changed"),
     )
     assert repr(result) == "site.yml: 20 ok, 1 changed: web : site is configured (web1)"
-    many = run(*(task(f"t{n}", "changed") for n in range(7)), task("x", "failed"))
+    many = run(*(task(f"t{n}", "changed") for n in range(7)))
     assert repr(many) == (
-        "site.yml: 1 failed, 7 changed: t0 (web1), t1 (web1), t2 (web1), t3 (web1), t4 (web1), "
-        "and 2 more"
+        "site.yml: 7 changed: t0 (web1), t1 (web1), t2 (web1), t3 (web1), t4 (web1), and 2 more"
+    )
+    failed = run(task("t", "changed"), task("x", "failed"), task("y", "unreachable"))
+    assert repr(failed) == (
+        "site.yml: 1 unreachable, 1 failed, 1 changed: x (web1) failed, y (web1) unreachable"
     )
     assert repr(run()) == "site.yml: no task"
 
 
-def test_diff_does_not_fill_the_repr_of_a_task() -> None:
-    assert "secret" not in repr(task("x", "changed", diff="secret"))
+def test_task_is_told_by_what_became_of_it() -> None:
+    assert repr(task("x", "changed", diff="secret")) == "<x (web1): changed, site.yml:3>"
+    failed = task("Page", "failed", message="no\nsuch file", path="roles/web.yml:2")
+    assert repr(failed) == r"<Page (web1): failed, 'no\nsuch file', roles/web.yml:2>"
+    assert len(repr(task("Page", "failed", message="x" * 5000))) < 120
 
 
 def test_no_drift_is_false() -> None:

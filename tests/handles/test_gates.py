@@ -125,3 +125,15 @@ def test_json_has_every_field_of_a_gate_and_of_a_connection() -> None:
 def test_gate_that_is_open_has_no_end() -> None:
     told = OPEN.as_json()
     assert (told["closed_at"], told["closed_by"], told["connections"]) == (None, None, [])
+
+
+def test_record_is_told_by_its_sums() -> None:
+    assert repr(OPEN) == (
+        "<gate web to archive.example:443, open: 0 connections, 0 bytes out, 0 in>"
+    )
+    used = replace(OPEN, closed_at=120.0, closed_by="test", connections=(GOOD, CUT_OFF, REFUSED))
+    assert repr(used) == (
+        "<gate web to archive.example:443, closed: 3 connections, 305 bytes out, 7006 in, "
+        "1 failed: 'connection refused'>"
+    )
+    assert len(repr(replace(used, connections=(REFUSED,) * 1000))) < 240

@@ -113,16 +113,34 @@ def test_record_never_has_much_more_than_what_is_kept(stdout: int, stderr: int) 
             assert len(kept) < 32_768 + 100
 
 
-def test_representation_tells_everything_but_the_output_of_a_secret() -> None:
-    assert repr(replace(PLAIN, user="www-data")) == (
-        "Result(machine='web', command='nginx -t', status=0, stdout='syntax is ok\\n',"
-        " stderr='a warning\\n', started_at=1700000000.0, duration_s=0.25, user='www-data')"
+def test_representation_is_what_a_reader_of_a_failed_assertion_needs() -> None:
+    assert repr(PLAIN) == (
+        "<Result of 'nginx -t' on web: status 0 in 0.25 s, stdout 'syntax is ok', "
+        "stderr 'a warning'>"
     )
-    secret = replace(PLAIN, stdout="hunter2", stderr="hunter3", secret=True)
-    assert repr(secret) == (
-        "Result(machine='web', command='nginx -t', status=0, secret,"
-        " started_at=1700000000.0, duration_s=0.25, user=None)"
+    assert repr(replace(PLAIN, command=("false",), user="www-data", stdout="", status=1)) == (
+        "<Result of 'false' on web as www-data: status 1 in 0.25 s, stderr 'a warning'>"
     )
+    assert repr(replace(PLAIN, stdout="hunter2", stderr="hunter3", secret=True)) == (
+        "<Result of 'nginx -t' on web: status 0 in 0.25 s, secret>"
+    )
+
+
+def test_representation_has_the_beginning_of_the_command_and_the_end_of_the_output() -> None:
+    long = replace(PLAIN, command=f"apt-get install {'x' * 99}", stderr="line\n" * 99 + "last\n")
+    told = repr(long)
+    assert told.startswith("<Result of 'apt-get install xxx")
+    assert "xxx...' on web: status 0 in 0.25 s, stdout 'syntax is ok', stderr '..." in told
+    assert told.endswith("\\nline\\nlast'>")
+
+
+@given(command=st.text(), stdout=st.text(), stderr=st.text())
+def test_representation_is_one_line_that_pytest_does_not_cut(
+    command: str, stdout: str, stderr: str
+) -> None:
+    told = repr(replace(PLAIN, command=command, stdout=stdout, stderr=stderr))
+    assert len(told) <= 240
+    assert told.isprintable()
 
 
 def test_result_cannot_be_changed_afterwards() -> None:

@@ -208,7 +208,17 @@ class AsyncCapture(Sequence[Packet]):
         return iter(self.packets)
 
     def __repr__(self) -> str:
-        return f"<{self._where}: {_shown(self.packets)}>"
+        packets = self.packets
+        number = f"{len(packets)} packet{'' if len(packets) == 1 else 's'}"
+        return (
+            f"<{self._where}: {number}, the last: {packets[-1]}>"
+            if packets
+            else (f"<{self._where}: no packet>")
+        )
+
+    def __str__(self) -> str:
+        """The last packets, one in a line."""
+        return f"{self._where}: {_shown(self.packets)}"
 
     @overload
     async def wait_for(self, wanted: int, *, timeout_s: float = 10.0) -> Sequence[Packet]: ...
@@ -356,6 +366,10 @@ class Capture(Sequence[Packet]):
 
     def __repr__(self) -> str:
         return repr(self._aio) if self._aio is not None else "<capture that has not begun>"
+
+    def __str__(self) -> str:
+        """The last packets, one in a line."""
+        return repr(self) if self._aio is None else str(self._aio)
 
     @overload
     def wait_for(self, wanted: int, *, timeout_s: float = 10.0) -> Sequence[Packet]: ...

@@ -56,7 +56,7 @@ class Arp:
     target: IPv4Address
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Packet:
     """One frame that was seen on a network; what it does not have is None, or empty."""
 
@@ -101,6 +101,9 @@ class Packet:
     def time_s(self) -> float:
         """Seconds since the epoch."""
         return self.time_ns / 1e9
+
+    def __repr__(self) -> str:
+        return f"<{self}>"
 
     def __str__(self) -> str:
         clock = datetime.fromtimestamp(self.time_ns // 10**9).strftime("%H:%M:%S")

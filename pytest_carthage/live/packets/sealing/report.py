@@ -8,10 +8,8 @@ from collections.abc import (
 )
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    pass
+from pytest_carthage.handles.excerpts import listed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +24,7 @@ class Neighbour:
     macs: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class SealReport:
     """What was done to find a hole, without finding one."""
 
@@ -44,6 +42,16 @@ class SealReport:
     duration_s: float
     #: machine of which nothing could be seen, to why: it may reach anything
     unobserved: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """As in ``<SealReport of Shop: 120 probes to 31 addresses, 99 frames in 1.20 s>``."""
+        text = (
+            f"<SealReport of {self.layout}: {sum(self.probes.values())} probes to "
+            f"{len(self.destinations)} addresses, {self.frames} frames in {self.duration_s:.2f} s"
+        )
+        for name, machines in (("silent", self.silent), ("not observed", tuple(self.unobserved))):
+            text += f", {name}: {listed(machines, most=3)}" if machines else ""
+        return f"{text}>"
 
     def __str__(self) -> str:
         sent = ", ".join(f"{count} {protocol}" for protocol, count in self.probes.items())
