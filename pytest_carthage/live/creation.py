@@ -124,14 +124,15 @@ class Creation:
         :param skip: phases whose work is done, as for a machine whose files were restored.
         :raises CreationError: it could not be created.
         """
-        tell, begin = self._surroundings.tell, clock.monotonic_s()
+        tell = self._surroundings.tell
+        begin: float | None = None  # an image is told of by itself
         try:
             provider = self._providers[planned.target]
             if Phase.ROOT not in skip:
                 await asyncio.gather(self._root(planned, provider), self._prepare(provider))
             else:
                 await self._prepare(provider)
-            begin = clock.monotonic_s()  # an image is told of by itself
+            begin = clock.monotonic_s()
             tell(planned.name, "start", planned.target)
             machine = await self._start(planned, provider)
             try:

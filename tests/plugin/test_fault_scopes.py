@@ -70,7 +70,7 @@ def test_last(pair):
     assert all(fault["healed_s"] is None for fault in faults)  # it was looked at before
     assert all(fault["began_s"] > 1e9 for fault in faults)
     events = (folder / "events.txt").read_text()
-    assert "healed-pair: fault partition one | two: start" in events
+    assert "healed-pair: fault partition one | two: in force" in events
     assert "healed-pair: fault link two.eth0 down: done in" in events
     missing = json.loads((folder / "summary.json").read_text())["environments"]["healed-pair"]
     assert "it is frozen" in missing["machines"]["two"]["missing"]["observed.json"]
