@@ -248,7 +248,7 @@ def brief(message: str) -> str:
     leads there.
     """
     line = message.strip().partition("\n")[0]
-    return _HINTS.sub("", line).removesuffix("; it printed last:")
+    return _HINTS.sub("", line).removesuffix("; it printed last:").removesuffix("; it printed:")
 
 
 def first_line(error: BaseException) -> str:

@@ -196,7 +196,7 @@ class Creation:
             built = await ensure(image, portal=self._rooms.portal, note=note, policy=self._policy)
         except Exception as error:
             for name in begun:
-                tell(f"image {name}", "failed", brief(error), begin)
+                tell(f"image {name}", "failed", brief(str(error)), begin)
             raise
         for name in begun:
             tell(f"image {name}", "done", begin=begin)

@@ -36,7 +36,7 @@ class Cause:
     @property
     def record(self) -> dict[str, str]:
         """What a report says of it."""
-        return {"subject": self.subject, "test": self.test, "line": self.line}
+        return {"subject": self.subject, "test": self.test, "line": brief(self.line)}
 
 
 class Causes:

@@ -13,6 +13,8 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+import pyte
+
 from tests.docs.console import Typed, differs
 from tests.suites.conftest import uv
 from tests.support.shelf import tiny_system
@@ -131,13 +133,9 @@ class Newcomer:
         for word, meaning in said.items():
             line = re.sub(rf"\b{word}\b", meaning, line)
         fails = "--keep-on-fail" in line
-        done = self.run(
-            line,
-            cwd,
-            env={"BROKEN": "1"} if fails else None,
-            terminal="exit 0\n" if typed.printed or " shell " in line else None,
-        )
-        printed = done.stdout + done.stderr
+        terminal = "exit 0\n" if typed.printed or " shell " in line else None
+        done = self.run(line, cwd, env={"BROKEN": "1"} if fails else None, terminal=terminal)
+        printed = (done.stdout if terminal is None else _shown(done.stdout)) + done.stderr
         # these two say by their status whether this host has all that is needed
         asks = re.match(r"pytest-carthage (doctor|plan)\b", line)
         good = {0, 1} if asks else {int(fails)}
@@ -202,3 +200,10 @@ def _clone(target: Path) -> None:
         if source.exists() or source.is_symlink():
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, copy, follow_symlinks=False)
+
+
+def _shown(text: str) -> str:
+    """What is left on a terminal of what was written to it: a live table is gone."""
+    screen = pyte.Screen(400, text.count("\n") + 50)
+    pyte.Stream(screen).feed(text)
+    return "\n".join(line.rstrip() for line in screen.display).rstrip()

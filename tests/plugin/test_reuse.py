@@ -87,9 +87,9 @@ def test_environment_is_used_with_what_was_added_and_stays(suite: Suite) -> None
     result.assert_outcomes(passed=2)
     result.stdout.fnmatch_lines(
         [
-            "carthage: st-pair: done in * s (taken up, 3 machines)",
-            "carthage: st-pair: stage imported: cached in * s (ran *)",
-            "carthage: st-pair: stage production: cached in * s (ran *)",
+            "*carthage: st-pair: done in * s (taken up, 3 machines)",
+            "*carthage: st-pair: stage imported: cached in * s (ran *)",
+            "*carthage: st-pair: stage production: cached in * s (ran *)",
             "*kept environments*",
             "st-pair: one, two, more; stays for *",
         ]

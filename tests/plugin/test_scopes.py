@@ -316,7 +316,7 @@ def test_failing_environment_of_a_function_is_shown(suite: Suite) -> None:
     )
     result = suite.run("--carthage-name=bad")
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["carthage: bad-broken-test-it: three: failed after * s: *"])
+    result.stdout.fnmatch_lines(["*carthage: bad-broken-test-it: three: failed after * s: *"])
 
 
 def test_workers_have_environments_of_their_own_for_each_test(suite: Suite) -> None:
