@@ -140,6 +140,7 @@ class _Page:
         self.is_broken = self._broke = False
         #: the last line is ours
         self._is_ours = False
+        self._is_closed = False
         self._is_begun = bool(self._writer.width_of_current_line)
         self._own = _below_capture(self._file, plugins.getplugin("capturemanager"))
         self.sheet = Sheet(
@@ -168,6 +169,10 @@ class _Page:
 
     def add(self, line: str, **markup: bool) -> None:
         """Add a line."""
+        if self._is_closed:
+            self._terminal.ensure_newline()
+            self._terminal.write_line(line, **markup)
+            return
         self._is_ours = True
         self.sheet.add(self._writer.markup(line, **markup) if markup else line)
 
@@ -182,6 +187,7 @@ class _Page:
 
     def close(self) -> None:
         """Give pytest its file back."""
+        self._is_closed = True
         if self._writer._file is self._guard:
             self._writer._file = self._file
         if self._own is not None:
