@@ -362,12 +362,19 @@ class AsyncLayout(LayoutOperations):
 
     @on_core
     async def keep(self, *, for_s: float | None) -> None:
-        """Have everything stay when this process ends, except for what it holds open itself."""
+        """Have everything stay when this process ends, except for what it holds open itself.
+
+        One that cannot be left in good order is not kept, but destroyed.
+        """
         await self._leave_standing()
         await self.run.keep(self.name, for_s=for_s)
         self._stays = True
         self.closed = True
-        await self._lifetime.aclose()
+        try:
+            await self._lifetime.aclose()
+        except BaseException:
+            await asyncio.shield(self.run.destroy(self.name))
+            raise
 
     async def _leave_standing(self) -> None:
         """Close what this process holds open, and leave what others may want."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from pytest_carthage.store.root import pending
@@ -41,6 +42,7 @@ def world(state: Path) -> dict[str, object]:
             for line in Path("/proc/self/mountinfo").read_text().splitlines()
             if str(state) in line
         ],
+        "loop devices": list(_loops(state.parent)),
         # what a killed command has half written of a person's files
         "half_written": [
             str(path) for path in pending().dead() if path.is_relative_to(state.parent)
@@ -60,6 +62,17 @@ def _is_sleeper(pid: Path, state: Path) -> bool:
         return False
 
 
+def _loops(folder: Path) -> Iterator[str]:
+    """Loop devices over files of a folder; a machine's root can make none, see trespass.py."""
+    for path in Path("/sys/block").glob("loop*/loop/backing_file"):
+        try:
+            file = path.read_text().strip()
+        except OSError:
+            continue  # it was given back meanwhile
+        if file.startswith(f"{folder}/"):
+            yield f"{path.parents[1].name}: {file}"
+
+
 def _links() -> list[str]:
     return [path.name for path in Path("/sys/class/net").iterdir()]
 
@@ -69,6 +82,7 @@ NOTHING: dict[str, object] = {
     "sleepers": [],
     "folders": [],
     "mounts": [],
+    "loop devices": [],
     "half_written": [],
 }
 
