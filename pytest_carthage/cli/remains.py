@@ -29,7 +29,7 @@ class Remains:
         from pytest_carthage.report.bundle import Shelf, prune
         from pytest_carthage.state import places
 
-        base = places.state_root() / "artifacts"
+        base = places.own_folder("artifacts")
         prune(base, keep=_KEPT)
         self._name = name
         self._keep_for_s = keep_for_s

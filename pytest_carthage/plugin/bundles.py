@@ -33,7 +33,7 @@ def shelf_of(config: pytest.Config) -> Shelf:
     if settings.artifacts is not None:
         return Shelf(settings.artifacts)
     cache = getattr(config, "cache", None)
-    base: Path = cache.mkdir("carthage") if cache is not None else places.state_root() / "artifacts"
+    base: Path = cache.mkdir("carthage") if cache is not None else places.own_folder("artifacts")
     prune(base, keep=_KEPT)
     return Shelf(base / settings.run)
 

@@ -29,14 +29,23 @@ def runs_root() -> Path:
 
     :raises PermissionError: it exists and belongs to somebody else.
     """
-    folder = state_root() / "runs"
+    return own_folder("runs")
+
+
+def own_folder(name: str = "") -> Path:
+    """A folder of our state, or that of all state; made where it is missing, for this user alone.
+
+    :raises PermissionError: it exists and belongs to somebody else.
+    """
+    folder = state_root() / name
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        ownership.make(str(folder), "CARTHAGE_STATE")
     except OSError as error:
+        if error.errno is None:
+            raise
         raise type(error)(
             error.errno, f"{error.strerror} (set CARTHAGE_STATE to a folder of your own)", folder
         ) from error
-    ownership.refuse_foreign(str(folder), "CARTHAGE_STATE")
     return folder
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Stopwatch", "Timing", "machine_id", "read", "stage_id"]
 
+_NAME = "timings.json"
 #: of how many runs the time is kept
 _RUNS = 5
 #: what was not seen for longest goes first
@@ -66,11 +67,7 @@ def stage_id(stage: Stage) -> str:
 
 def read() -> Mapping[str, Timing]:
     """All that is known."""
-    return _read(_path())
-
-
-def _path() -> Path:
-    return places.state_root() / "timings.json"
+    return _read(places.state_root() / _NAME)
 
 
 def _read(path: Path) -> dict[str, Timing]:
@@ -114,17 +111,19 @@ class Stopwatch:
         if not self._found:
             return
         found, self._found = self._found, {}
-        path = _path()
-        with contextlib.suppress(OSError), _locked(path):
-            timings = _read(path)
-            for name, new in found.items():
-                old = timings.get(name)
-                more = old.seconds if old is not None else ()
-                timings[name] = Timing(
-                    seconds=(*new.seconds, *more)[:_RUNS], key=new.key, at=new.at
-                )
-            newest = sorted(timings.items(), key=lambda item: -item[1].at)[:_MOST]
-            _write(path, {name: _row(timing) for name, timing in newest})
+        with contextlib.suppress(OSError):
+            _add(places.own_folder() / _NAME, found)
+
+
+def _add(path: Path, found: Mapping[str, Timing]) -> None:
+    with _locked(path):
+        timings = _read(path)
+        for name, new in found.items():
+            old = timings.get(name)
+            more = old.seconds if old is not None else ()
+            timings[name] = Timing(seconds=(*new.seconds, *more)[:_RUNS], key=new.key, at=new.at)
+        newest = sorted(timings.items(), key=lambda item: -item[1].at)[:_MOST]
+        _write(path, {name: _row(timing) for name, timing in newest})
 
 
 def _row(timing: Timing) -> dict[str, Any]:
@@ -134,7 +133,6 @@ def _row(timing: Timing) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_suffix(".lock").open("a") as file:
         # whoever has it writes a small file, and that is all
         fcntl.flock(file, fcntl.LOCK_EX)

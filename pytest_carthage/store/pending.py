@@ -11,19 +11,27 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from pytest_carthage.fabric.host import ownership
 from pytest_carthage.fabric.host.claim import take
 from pytest_carthage.store import disk
 
 __all__ = ["Pending", "hidden"]
 
+_HIDDEN = re.compile(r"\..+\.new", re.DOTALL)
+
 
 def hidden(path: Path) -> Path:
     """A name beside a file or folder that nobody else has."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
+
+
+def _is_hidden(path: Path) -> bool:
+    return path.is_absolute() and _HIDDEN.fullmatch(path.name) is not None
 
 
 class Pending:
@@ -40,7 +48,7 @@ class Pending:
         """
         note = self.folder / f"{secrets.token_hex(8)}.json"
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            ownership.make(str(self.folder), "CARTHAGE_IMAGES")
             claim = take(note, create=0o600)
         except OSError:  # no folder of images can be made here: then nothing is removed either
             yield lambda: None
@@ -88,6 +96,10 @@ class Pending:
                 note.unlink()
 
     def _notes(self) -> list[Path]:
+        try:
+            ownership.refuse_foreign(str(self.folder), "CARTHAGE_IMAGES")
+        except OSError:  # what somebody else says is to be removed is not
+            return []
         return sorted(self.folder.glob("*.json"))
 
 
@@ -101,6 +113,8 @@ def _remove(note: Path) -> None:
         record = json.loads(note.read_bytes())
         path, inode = Path(record["path"]), record.get("inode")
     except (ValueError, KeyError, TypeError):  # killed before it could be written: nothing was made
+        return
+    if not _is_hidden(path):
         return
     with contextlib.suppress(FileNotFoundError, BlockingIOError, NotADirectoryError):
         if inode is not None and _inode(path) != inode:

@@ -79,16 +79,15 @@ class Store:
         if lack := lack_of_utf8(self.root, "the folder of images (CARTHAGE_IMAGES)"):
             raise BuildError(lack)
         try:
-            self.root.mkdir(mode=0o711, parents=True, exist_ok=True)
-            self._refuse_foreign()
+            ownership.make(str(self.root), "CARTHAGE_IMAGES", 0o711)
             for name in _FOLDERS:
                 self.folder(name).mkdir(mode=0o700, exist_ok=True)
             self.pending.sweep()
         except OSError as error:
-            raise BuildError(
-                f"images are kept in {self.root}: {error.strerror}; "
-                "try: set CARTHAGE_IMAGES to a folder of your own"
-            ) from error
+            reason = str(error)  # which says what to do
+            if error.errno is not None:
+                reason = f"{error.strerror}; try: set CARTHAGE_IMAGES to a folder of your own"
+            raise BuildError(f"images are kept in {self.root}: {reason}") from error
 
     def _refuse_foreign(self) -> None:
         try:

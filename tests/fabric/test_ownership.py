@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from pytest_carthage.errors import BuildError, StateError
 from pytest_carthage.fabric.host import ownership
 from pytest_carthage.state import places
 from pytest_carthage.state.run import Run
-from pytest_carthage.store.root import Store
+from pytest_carthage.state.timings import Stopwatch, Timing
+from pytest_carthage.store.root import Store, pending
 
 NOBODY = 65534
 
@@ -118,3 +120,66 @@ def test_run_is_not_begun_in_a_foreign_folder(
     with pytest.raises(StateError, match=r"no place for the state of runs: .*belongs to user"):
         asyncio.run(refused())
     assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_nothing_is_made_behind_a_link_that_somebody_else_has_put_there(
+    above: Path, as_root: None, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    above.symlink_to(tmp_path / "other")
+    os.chown(above, NOBODY, -1, follow_symlinks=False)
+    for make in (places.runs_root, places.own_folder):
+        with pytest.raises(PermissionError, match=rf"{above} belongs to user {NOBODY}"):
+            make()
+    stopwatch = Stopwatch()
+    stopwatch._found["a"] = Timing(seconds=(1.0,), key="", at=1.0)
+    stopwatch.save()
+    with pending().announced(tmp_path / ".a.new"):
+        pass
+    assert list((tmp_path / "other").iterdir()) == []
+
+
+def test_folder_of_a_user_without_a_home_is_for_nobody_else_to_write_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    above = tmp_path / "homeless"
+    monkeypatch.setattr(ownership, "homeless", lambda: str(above))
+    before = os.umask(0)
+    try:
+        ownership.make(f"{above}/pytest-carthage/runs", "CARTHAGE_STATE")
+    finally:
+        os.umask(before)
+    assert above.stat().st_mode & 0o777 == 0o711
+    assert (above / "pytest-carthage/runs").stat().st_mode & 0o777 == 0o700
+
+
+def test_what_somebody_else_says_is_half_written_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_root: None
+) -> None:
+    monkeypatch.setenv("CARTHAGE_IMAGES", str(tmp_path / "images"))
+    note, victim = tmp_path / "images/pending/a.json", tmp_path / ".a.new"
+    victim.touch()
+    note.parent.mkdir(parents=True)
+    info = victim.stat()
+    note.write_text(json.dumps({"path": str(victim), "inode": [info.st_dev, info.st_ino]}))
+    os.chown(note.parent, NOBODY, -1)
+    pending().sweep()
+    assert pending().dead() == []
+    assert victim.exists()
+    os.chown(note.parent, 0, -1)
+    pending().sweep()
+    assert not victim.exists()
+
+
+@pytest.mark.parametrize("name", ["precious", ".precious", "new"])
+def test_note_of_what_is_not_hidden_removes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("CARTHAGE_IMAGES", str(tmp_path / "images"))
+    note, victim = tmp_path / "images/pending/a.json", tmp_path / name
+    victim.touch()
+    note.parent.mkdir(parents=True)
+    info = victim.stat()
+    note.write_text(json.dumps({"path": str(victim), "inode": [info.st_dev, info.st_ino]}))
+    pending().sweep()
+    assert victim.exists()

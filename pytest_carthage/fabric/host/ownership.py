@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 
-__all__ = ["homeless", "refuse_foreign"]
+__all__ = ["homeless", "make", "refuse_foreign"]
 
 
 def homeless() -> str:
@@ -41,3 +42,22 @@ def refuse_foreign(folder: str, variable: str) -> None:
                 f"{path} is no folder that its owner alone can write to; "
                 f"set {variable} to a folder of your own"
             )
+
+
+def make(folder: str, variable: str, mode: int = 0o700) -> None:
+    """Make a folder that this user alone can write to; refuse one of somebody else.
+
+    Nothing is made where somebody else could put a link in its place.
+
+    :param variable: by which a person chooses another one.
+    :raises PermissionError: with what to do.
+    :raises OSError: it cannot be made.
+    """
+    refuse_foreign(folder, variable)
+    above = homeless()
+    if f"{folder}/".startswith(f"{above}/"):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(above, 0o711)
+        refuse_foreign(f"{above}/", variable)
+    os.makedirs(folder, mode, exist_ok=True)
+    refuse_foreign(folder, variable)
