@@ -25,6 +25,7 @@ import pytest
 
 from pytest_carthage import Image
 from pytest_carthage.errors import BuildError, HostError
+from pytest_carthage.fabric import inheritance
 from pytest_carthage.fabric.host import execution, programs, subids
 from pytest_carthage.images.bases import debian as debian_base
 from pytest_carthage.images.bases import hashes
@@ -246,6 +247,8 @@ class Bench:
         self.cache = cache
         self.notes: list[str] = []
         monkeypatch.setenv(MARK, self.mark)
+        # the only variable of pytest's that builds have: they are found by it
+        monkeypatch.setattr(inheritance, "_OF_PROGRAMS", {*inheritance._OF_PROGRAMS, MARK})
         monkeypatch.setattr(execution, "PATH", f"{self.programs}:{programs.PATH}")
 
     def mmdebstrap(self, script: str) -> None:
@@ -353,9 +356,11 @@ BUILD = """
 import asyncio, os, sys
 from pathlib import Path
 from pytest_carthage import Image
+from pytest_carthage.fabric import inheritance
 from pytest_carthage.fabric.host import execution
 from pytest_carthage.images.bases.making import make_base
 from pytest_carthage.images.bases.values import BaseTools
+inheritance._OF_PROGRAMS = {*inheritance._OF_PROGRAMS, "CARTHAGE_TEST_BASE"}
 if programs := sys.argv[1]:
     execution.PATH = programs
 tree, cache = map(Path, sys.argv[2:4])
