@@ -423,6 +423,9 @@ class Image(Member):
                 mistake(
                     "keyring= is of no use without mirror=", "mirror=, the archive that it signs"
                 )
+            docs: object = self.docs
+            if not isinstance(docs, bool):
+                mistake(f"docs={shown(docs)} is neither True nor False", "docs=True")
             for locale in self.locales:
                 if not _is(_LOCALE, locale):
                     mistake(f"{locale!r} is not the name of a locale", 'locales=["de_DE.UTF-8"]')

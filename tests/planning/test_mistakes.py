@@ -694,6 +694,13 @@ def test_faulty_network_that_is_used_outside_a_layout_is_refused(refused: Refuse
     )
 
 
+def test_image_whose_docs_are_neither_there_nor_not_is_refused(refused: Refused) -> None:
+    assert refused('class Shop(Layout):\n    box = Image.debian("bookworm", docs=print)') == (
+        "image 'box' of layout 'Shop': docs=<built-in function print> is neither True nor False;"
+        " declared at conftest.py:2; try: docs=True"
+    )
+
+
 HERE = "means this computer itself, wherever it is asked for (RFC 6761)"
 
 
