@@ -36,7 +36,7 @@ class Late(Layout):
 
 
 class Broken(Layout):
-    one = Machine(command="/no/such/program")
+    one = Machine(command=["/no/such/program"])
 
 
 class Guest(Layout):

@@ -53,7 +53,7 @@ class Late(Layout):
 late = Late.fixture()
 
 class Broken(Layout):
-    one = Machine(command="/no/such/program")
+    one = Machine(command=["/no/such/program"])
 
 broken = Broken.fixture()
 """
