@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from pytest_carthage.handles.ansible_module import ModuleResult, ModuleResults
     from pytest_carthage.handles.ansible_options import PlaybookOptions
     from pytest_carthage.handles.drift import Drift
-    from pytest_carthage.handles.gates import GateConnection, GateRecord
+    from pytest_carthage.handles.gates import GateConnection, GateRecord, GateTotals
     from pytest_carthage.handles.network import (
         Counters,
         InterfaceAddress,
@@ -125,6 +125,7 @@ __all__ = [
     "GateConnection",
     "GateError",
     "GateRecord",
+    "GateTotals",
     "Healthcheck",
     "HistoryEntry",
     "HostError",
@@ -194,7 +195,7 @@ _HOMES = {
     "handles.ansible_module": "ModuleResult ModuleResults",
     "handles.ansible_options": "PlaybookOptions",
     "handles.drift": "Drift",
-    "handles.gates": "GateConnection GateRecord",
+    "handles.gates": "GateConnection GateRecord GateTotals",
     "handles.network": "Counters InterfaceAddress InterfaceState Neighbour NextHop Route",
     "handles.playbook": "HostResult PlaybookResult TaskResult",
     "handles.result": "Result",

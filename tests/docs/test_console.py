@@ -22,6 +22,7 @@ _HOST = (
     "installs on the host, or sets something of it; tests/cli and tests/providers do it to no host"
 )
 _MINUTES = "takes minutes, and CI runs it beside these tests"
+_NIGHTLY = "takes minutes, by hand and nightly; tests/endurance has a small one in CI"
 _LESSON = "CI runs all of example_suites, by `tox -e examples`"
 
 #: what is not typed here: a line, wherever it is, and why
@@ -36,6 +37,8 @@ NOT_TYPED = {
     "pytest-carthage doctor --fix images": _HOST,
     "pytest-carthage doctor user --user ci --fix": _HOST,
     "sudo pytest-carthage doctor --machines 100 --fix": _HOST,
+    "python -m tests.endurance.declarations --count 100000 --seed 1": _NIGHTLY,
+    "python -m tests.endurance.declarations --count 1000 --build 300": _NIGHTLY,
     "python -m benchmarks": "measures for twenty minutes; its figures want a quiet machine",
     "python -m benchmarks.machines_100": "measures; its figures want a quiet machine",
     "python -m benchmarks.command --rounds 15 --json command.json": "measures, as above",
