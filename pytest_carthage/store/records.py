@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pytest_carthage.fabric.host import folders
 from pytest_carthage.model.image import Healthcheck, ImageConfig
 from pytest_carthage.store.disk import write_atomically
 
@@ -89,7 +90,7 @@ def _load(path: Path) -> ImageRecord | None:
     try:
         record = json.loads(path.read_bytes())
         used_at = path.stat().st_mtime
-        if not _is_whole(record):
+        if not _is_whole(record) or record["key"] != path.stem:
             return None
         config_of(record.get("config") or {})
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
@@ -104,7 +105,7 @@ def _is_whole(record: Any) -> bool:
         and isinstance(record["tag"], str | None)
         and isinstance(record["built_at"], int | float)
         and isinstance(record["layers"], list)
-        and all(isinstance(key, str) for key in record["layers"])
+        and all(map(folders.is_name, record["layers"]))  # each is one
     )
 
 

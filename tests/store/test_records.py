@@ -185,3 +185,17 @@ def test_broken_build_that_says_nothing_of_itself_is_not_told(tmp_path: Path) ->
     (tmp_path / "web").mkdir()
     (tmp_path / "web/broken.json").write_text('{"image": "web"}')
     assert list(BrokenBuilds(tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    "change", [{"key": "../key-of-web"}, {"key": "other"}, {"layers": ["a", "../../b"]}]
+)
+def test_record_that_leads_out_of_the_store_is_none(
+    records: Records, change: dict[str, object]
+) -> None:
+    records.keep(record("web", "a"))
+    path = records.path("key-of-web")
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    assert records.get("key-of-web") is None
+    assert list(records) == []
+    assert records.damaged() == [path]
