@@ -23,6 +23,7 @@ from benchmarks import (
     podman_16,
     routed,
     scaling,
+    scopes,
     shop_second_run,
     ssh,
     startup,
@@ -55,6 +56,7 @@ _SCRIPTS = (
     ansible_tasks,
     memory,
     scaling,
+    scopes,
 )
 
 
