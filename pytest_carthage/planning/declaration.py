@@ -87,23 +87,18 @@ class Declaration:
 
         :raises LayoutError: a declaration is wrong, or a name is none.
         """
-        given: object = _plain(name)
-        if not isinstance(given, str) or not re.fullmatch(_NAME, given):
+        given = _plain(name)
+        if given is None or not re.fullmatch(_NAME, given):
             raise _refused(
-                f"layout: {shown(given)} is no name for a class", 'Layout.of("Shop", {...})'
+                f"layout: {shown(name)} is no name for a class", 'Layout.of("Shop", {...})'
             )
-        members = {_plain(key): value for key, value in members.items()}
-        keys: list[object] = list(members)
-        wrong = [
-            key
-            for key in keys
-            if not isinstance(key, str) or not key.isprintable() or key == "__slots__"
-        ]
-        if wrong:
-            raise _refused(
-                f"layout {given!r}: {shown(wrong[0])} is no name of a member",
-                'Layout.of("Shop", {"lan": Network(...)})',
-            )
+        for key in members:
+            plain = _plain(key)
+            if plain is None or not plain.isprintable() or plain == "__slots__":
+                raise _refused(
+                    f"layout {given!r}: {shown(key)} is no name of a member",
+                    'Layout.of("Shop", {"lan": Network(...)})',
+                )
         caller = sys._getframe(1).f_globals.get("__name__", cls.__module__)
         try:
             return type(given, (cls,), {"__module__": caller, **members})
@@ -171,9 +166,11 @@ def _layout_mistake(cls: type[Declaration], what: str, remedy: str) -> LayoutErr
     return mistake.error(f"layout {cls.__name__!r}")
 
 
-def _plain(name: Any) -> Any:
-    """A name as plain text; what is none stays as it is, to be refused."""
-    return str.__str__(name) if isinstance(name, str) else name
+def _plain(name: object) -> str | None:
+    """A name as plain text; None: it is none."""
+    if issubclass(type(name), str):
+        return str.__str__(name)
+    return None  # whatever its class says of itself
 
 
 def _refused(what: str, remedy: str) -> LayoutError:
