@@ -37,6 +37,8 @@ _HIDDEN = (
 _STDLIB = sysconfig.get_path("stdlib") + "/"
 #: folders below that which are others'
 _PACKAGES = ("/site-packages/", "/dist-packages/")
+#: the hook that sets a fixture up
+_HOOK = "pytest_fixture_setup"
 #: of a ``raise`` statement
 _RAISE = dis.opmap["RAISE_VARARGS"]
 
@@ -124,8 +126,15 @@ def _entries(entry: TracebackType | None) -> Iterator[_Entry]:
 
 
 def _without_ours(entry: TracebackType | None) -> TracebackType | None:
-    """Copy a traceback but for our own entries (pytest cuts the chain itself, not a list)."""
-    entries = [each.entry for each in _entries(entry) if not each.is_under_ours]
+    """Copy a traceback but for our own entries (pytest cuts the chain itself, not a list).
+
+    Hooks of other plugins that led to a fixture go, too.
+    """
+    entries = [
+        each.entry
+        for each in _entries(entry)
+        if not each.is_under_ours and each.entry.tb_frame.f_code.co_name != _HOOK
+    ]
     kept: TracebackType | None = None
     for each in reversed(entries):
         kept = TracebackType(kept, each.tb_frame, each.tb_lasti, each.tb_lineno)

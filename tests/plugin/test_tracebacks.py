@@ -46,6 +46,35 @@ def test_error_that_was_meant_ends_in_the_test(suite: Suite) -> None:
     suite.run("--full-trace").stdout.fnmatch_lines(["*pytest_carthage/bridge.py:*"])
 
 
+def test_hooks_of_other_plugins_are_left_out_of_what_a_fixture_met(suite: Suite) -> None:
+    suite.write(
+        other="""
+        import pytest
+
+        @pytest.hookimpl(wrapper=True)
+        def pytest_fixture_setup(fixturedef):
+            return (yield)
+        """,
+        stages="""
+        from pytest_carthage import stage
+
+        @stage
+        def prepared(pair):
+            pair.one.run("exit 3")
+        """,
+        test_it="""
+        from stages import prepared
+
+        def test_it(prepared): ...
+        """,
+    )
+    result = suite.run_apart("-p", "other")
+    result.assert_outcomes(errors=1)
+    text = result.stdout.str()
+    assert "pytest_fixture_setup" not in text
+    assert "\nstages.py:6: CommandError" in text
+
+
 def test_debugger_begins_in_the_test(suite: Suite) -> None:
     suite.write(
         probe="""
