@@ -55,7 +55,8 @@ _BY_NAME = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 def closest(name: object, names: Iterable[str]) -> str:
     """As in ``"did you mean 'web'?"``; empty where nothing is near."""
-    near = get_close_matches(name, list(names), 1) if isinstance(name, str) else []
+    others = [each for each in names if each != name]
+    near = get_close_matches(name, others, 1) if isinstance(name, str) else []
     return f"did you mean {near[0]!r}?" if near else ""
 
 

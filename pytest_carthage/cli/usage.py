@@ -18,7 +18,7 @@ def similar(name: str, names: Iterable[str]) -> str:
     """What somebody who mistyped a name may have meant, as the end of a message, or nothing."""
     import difflib
 
-    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
+    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.7)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 

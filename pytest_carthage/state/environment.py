@@ -96,12 +96,13 @@ class Environment:
         """Start a process that answers for a machine, out here; returns its id.
 
         :param control: descriptor of the way on which it is asked.
-        :param log: path of a file among the logs of the environment.
+        :param log: path of a file in a folder of the environment's.
         :raises OSError: it cannot be started.
         :raises ValueError: the log would be elsewhere.
         """
-        logs, name = os.path.split(log)
-        if logs != str(self.folder / "logs") or not folders.is_name(name):
+        folder, name = os.path.split(log)
+        above, own = os.path.split(folder)
+        if above != str(self.folder) or not (folders.is_name(own) and folders.is_name(name)):
             raise ValueError(f"{log!r:.200} is no log of environment {self.name!r}")
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from pytest_carthage.channels.agent import Interrupted, execute
+from pytest_carthage.errors import FabricError
 from pytest_carthage.fabric.wire import frames
 from pytest_carthage.fabric.wire.channel import AsyncChannel
 from tests.channels.alone import ME
@@ -294,7 +295,7 @@ def test_time_limit_at_the_moment_of_the_end_leaves_the_connection_whole(either:
 
 
 def test_pipe_that_nobody_writes_to_keeps_no_other_waiting(either: Bench, tmp_path: Path) -> None:
-    """An agent opens it; a deputy's reading ends with who asked."""
+    """An agent opens it; a deputy refuses to read it."""
     os.mkfifo(tmp_path / "pipe")
 
     async def conversation(opened: AsyncChannel) -> None:
@@ -302,9 +303,10 @@ def test_pipe_that_nobody_writes_to_keeps_no_other_waiting(either: Bench, tmp_pa
         task = await begun(opened, "open", path=str(tmp_path / "pipe"), flags=os.O_RDONLY)
         await opened.request("ping")
         assert time.monotonic() - begin < 10
-        if task.done():
-            os.close((await task)[1][0])
-        await cancelled(task)
+        with contextlib.suppress(FabricError):  # a deputy reads no pipes
+            if task.done():
+                os.close((await task)[1][0])
+            await cancelled(task)
         await opened.request("ping")
         assert await asyncio.to_thread(settled, lambda: either.children, []) == []
 

@@ -205,5 +205,6 @@ def _clone(target: Path) -> None:
 def _shown(text: str) -> str:
     """What is left on a terminal of what was written to it: a live table is gone."""
     screen = pyte.Screen(400, text.count("\n") + 50)
-    pyte.Stream(screen).feed(text)
+    # read as text, it has no returns any more
+    pyte.Stream(screen).feed(re.sub(r"(?<!\r)\n", "\r\n", text))
     return "\n".join(line.rstrip() for line in screen.display).rstrip()

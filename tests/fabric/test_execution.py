@@ -141,7 +141,7 @@ def test_command_of_a_frozen_machine_is_given_up_in_time_and_ends_when_it_thaws(
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert time.monotonic() - begin < 5
+            assert time.monotonic() - begin < 15
         await opened.request("ping")
         assert ends(mark)
 

