@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 from dataclasses import replace
@@ -91,9 +92,9 @@ def test_store_that_cannot_be_written_to_is_told(tmp_path: Path) -> None:
         "except Exception as error:\n    print(type(error).__name__, error)\n"
     )
     argv = [sys.executable, "-c", code, "/etc/carthage-images"]
-    with account() as user:
+    with account() as user, tempfile.TemporaryDirectory(prefix="home-") as home:
         done = subprocess.run(
-            as_user(argv, home=Path("/tmp"), user=user),
+            as_user(argv, home=Path(home), user=user),
             capture_output=True,
             text=True,
             cwd=Path(__file__).resolve().parents[2],

@@ -43,6 +43,7 @@ def as_user(argv: list[str], *, home: Path, user: str = USER) -> list[str]:
     unset = ["-u", "XDG_STATE_HOME", "-u", "XDG_RUNTIME_DIR", "-u", "USER"]
     if os.geteuid() != 0:
         return ["env", *unset, f"HOME={home}", *argv]
+    assert home.resolve().parent != Path("/"), "it becomes that user's"
     shutil.chown(home, user, user)
     needed = [Path(sys.base_prefix), Path(sys.prefix), REPOSITORY]
     lines = ["set -e"]
