@@ -9,6 +9,7 @@ __all__ = [
     "host_mistake",
     "interface_mistake",
     "inventory_mistake",
+    "inventory_name",
     "is_package",
     "is_user",
     "member_mistake",
@@ -67,6 +68,11 @@ def inventory_mistake(name: str) -> str | None:
     if name == _NO_GROUP:
         return "is what Ansible calls the hosts of no group"
     return None
+
+
+def inventory_name(name: str, said: str | None = None) -> str:
+    """What Ansible calls a machine: what is said, or its name, if that is not Ansible's own."""
+    return said or (f"{name}-machine" if name in (_EVERY_HOST, _NO_GROUP) else name)
 
 
 def host_mistake(name: str) -> str | None:

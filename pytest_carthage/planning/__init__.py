@@ -19,6 +19,7 @@ from pytest_carthage.model.mistakes.declaring import unforeseen
 from pytest_carthage.model.mistakes.mistake import Mistake
 from pytest_carthage.model.mistakes.place import Place
 from pytest_carthage.model.mistakes.value import shown
+from pytest_carthage.model.names import inventory_name
 from pytest_carthage.model.network import Network, NetworkLink
 from pytest_carthage.model.packages import Packages
 from pytest_carthage.model.role import several
@@ -296,7 +297,7 @@ def _with_machines(
             privileges=machine.privileges,
             groups=_groups(machine),
             variables=machine.variables,
-            inventory_hostname=machine.inventory_hostname or name,
+            inventory_hostname=inventory_name(name, machine.inventory_hostname),
             after=decided[name].after,
         )
     origins = {name: machine.image for name, machine in machines.items() if machine.image}

@@ -20,7 +20,7 @@ from pytest_carthage.model.forward import Forward
 from pytest_carthage.model.machine import Machine
 from pytest_carthage.model.mistakes.mistake import Mistake
 from pytest_carthage.model.mistakes.place import Place
-from pytest_carthage.model.names import host_mistake, inventory_mistake
+from pytest_carthage.model.names import host_mistake, inventory_name
 from pytest_carthage.model.network import Address, AnyNetwork, Network
 from pytest_carthage.model.role import several
 from pytest_carthage.planning.linking import DecidedLink, Pools, decide_links, refuse_nobody
@@ -239,12 +239,13 @@ def _claim_names(name: str, machine: Machine, around: Neighbourhood) -> str:
                 f'hostname="{claimed}-2"',
                 machine.place,
             )
-    if machine.inventory_hostname is not None:
-        other = around.names.setdefault(machine.inventory_hostname.lower(), name)
+    inventory_hostname = inventory_name(name, machine.inventory_hostname)
+    if inventory_hostname != name:
+        other = around.names.setdefault(inventory_hostname.lower(), name)
         if other != name:
             raise around.error(
                 name,
-                f"inventory_hostname {machine.inventory_hostname!r} is taken by machine {other!r}",
+                f"inventory_hostname {inventory_hostname!r} is taken by machine {other!r}",
                 f'inventory_hostname="{name}.example"',
                 machine.place,
             )
@@ -266,13 +267,6 @@ def _refuse_reserved(name: str, hostname: str, machine: Machine, around: Neighbo
     ):
         if (wrong := host_mistake(looked_up)) is not None:
             raise around.error(name, f"{title} {looked_up!r} {wrong}", remedy, machine.place)
-    if machine.inventory_hostname is None and (wrong := inventory_mistake(name)) is not None:
-        raise around.error(
-            name,
-            f"the machine's name {wrong}",
-            f'inventory_hostname="{name}-1", or another name',
-            machine.place,
-        )
 
 
 def _refuse_borrowed_names(machines: Mapping[str, Machine], around: Neighbourhood) -> None:

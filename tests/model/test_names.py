@@ -11,6 +11,7 @@ from pytest_carthage.model.names import (
     host_mistake,
     interface_mistake,
     inventory_mistake,
+    inventory_name,
     is_package,
     is_user,
     member_mistake,
@@ -199,3 +200,10 @@ def test_member_s_name_is_no_longer_than_a_file_s_may_be() -> None:
     assert member_mistake("x" * 101) == (
         "has more than 100 bytes, and names of files have it in them"
     )
+
+
+def test_machine_with_a_word_of_ansibles_is_called_otherwise_by_it() -> None:
+    assert inventory_name("all") == "all-machine"
+    assert inventory_name("ungrouped") == "ungrouped-machine"
+    assert inventory_name("all", "web1.prod.example") == "web1.prod.example"
+    assert inventory_name("web") == "web"

@@ -707,16 +707,6 @@ HERE = "means this computer itself, wherever it is asked for (RFC 6761)"
 @pytest.mark.parametrize(
     ("name", "what", "remedy"),
     [
-        (
-            "all",
-            "the machine's name is what Ansible calls all hosts",
-            'inventory_hostname="all-1", or another name',
-        ),
-        (
-            "ungrouped",
-            "the machine's name is what Ansible calls the hosts of no group",
-            'inventory_hostname="ungrouped-1", or another name',
-        ),
         ("localhost", f"host name 'localhost' {HERE}", 'hostname="localhost-1"'),
         (
             "10",

@@ -22,7 +22,7 @@ def test_command_that_prints_more_than_it_may_is_an_error_with_all_it_printed() 
         shop.web.run("big", most_output_mib=1)
     text = str(caught.value)
     assert text.startswith(
-        "machine 'web' of layout 'Printer': 'big' printed more than 1 MiB and was"
+        "machine 'web' of layout 'Printer': 'big' printed more than 1 MiB, did not end and was"
     )
     assert "have it print less or into a file, or give it most_output_mib=..." in text
     assert text.count("  line") in (19, 20)  # the last one may be cut

@@ -114,9 +114,9 @@ class CommandOperations(Subject):
         except Overflowed as overflowed:
             cut = result(-9, overflowed.stdout, overflowed.stderr)
             raise OutputLimitError(
-                f"{self._who}: {cut.text!r} printed more than {most_output_mib} MiB and was killed "
-                f"after {cut.duration_s:.2f} s; have it print less or into a file, or give it "
-                f"most_output_mib=...; {_printed(cut, 'it printed')}",
+                f"{self._who}: {cut.text!r} printed more than {most_output_mib} MiB, did not end "
+                f"and was killed after {cut.duration_s:.2f} s; have it print less or into a file, "
+                f"or give it most_output_mib=...; {_printed(cut, 'it printed')}",
                 cut,
             ) from None
         except Unanswered as unanswered:
