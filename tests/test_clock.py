@@ -51,7 +51,7 @@ def test_clocks_go_on_while_time_is_frozen(journey: Journey) -> None:
         assert clock.monotonic_s() - monotonic >= 0.02
         assert clock.unix_s() > unix
     after = time.time(), time.monotonic()
-    tick_s = time.clock_getres(5)
+    tick_s = 10 * time.clock_getres(5)  # a busy machine is late with its ticks
     assert before[0] - tick_s <= unix <= after[0]
     assert before[1] <= monotonic <= after[1]
     assert before[0] - tick_s <= nanoseconds / 1e9 <= after[0]

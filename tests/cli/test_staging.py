@@ -207,10 +207,10 @@ def test_run_refuses_a_changed_layout(
 ) -> None:
     standing()
     text = (folder / "layouts.py").read_text()
-    (folder / "layouts.py").write_text(text.replace('lan.at(".2"', 'lan.at(".3"'))
+    (folder / "layouts.py").write_text(text.replace('lan.at(".2"', 'lan.at(".33"'))
     done = command("run", "st", "imported")
     assert done.returncode == 2
-    assert "machine 'two': links: eth0 10.0.0.2/24 then, eth0 10.0.0.3/24 now" in done.stderr
+    assert "machine 'two': links: eth0 10.0.0.2/24 then, eth0 10.0.0.33/24 now" in done.stderr
 
 
 def test_options_about_stages_need_stages(folder: Path, capfd: Capture) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 
@@ -167,7 +168,9 @@ def test_shop_of_the_examples_is_that_of_a_user(user: User) -> None:
     done = user.test(*options, cwd=suite, delegated=True)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr
     assert "12 passed, 1 deselected" in done.stdout
-    for words in (("images", "rm", "debian"), ("gc",)):
+    listed = user.run("pytest_carthage", "images", "ls", "--json")
+    keys = [image["key"] for image in json.loads(listed.stdout)["images"]]
+    for words in (("images", "rm", *keys), ("gc",)):
         done = user.run("pytest_carthage", *words)
         assert done.returncode == 0, done.stdout + done.stderr
     assert not list((user.folder / "state/runs").glob("[!.]*"))
