@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import is_dataclass
 from itertools import islice
 from pathlib import PurePath
+from reprlib import Repr
 from typing import Any
 
 __all__ = ["Unreadable", "probed", "readable", "shown"]
@@ -15,6 +16,7 @@ _LONGEST = 300
 _DEEPEST = 50
 _MOST = 100_000
 _LARGEST = 2**128  # an address of IPv6 as a number is still one
+_CONTAINERS = (list, tuple, dict, set, frozenset)
 _PLAIN = (PurePath, bytes, bytearray, memoryview, type)
 _OWN = ("pytest_carthage", "ipaddress")
 
@@ -23,10 +25,25 @@ class Unreadable(Exception):
     """A value that cannot be part of any declaration; its text says what is wrong."""
 
 
+class _Short(Repr):
+    """Writes containers that share their contents, which are without an end when written out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 8
+        self.maxstring = self.maxother = self.maxlong = _LONGEST
+        self.maxlist = self.maxtuple = self.maxdict = self.maxset = self.maxfrozenset = 50
+        self._left = _LONGEST
+
+    def repr1(self, x: object, level: int) -> str:
+        self._left -= 1
+        return super().repr1(x, level) if self._left > 0 else "..."
+
+
 def shown(value: object) -> str:
     """A value as a message shows it, whatever its class does: short, and on one line."""
     try:
-        text = repr(value)
+        text = _Short().repr(value) if type(value) in _CONTAINERS else repr(value)
     except Exception as error:
         return f"<a {type(value).__name__} whose __repr__ raises {type(error).__name__}>"
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 40]}...{text[-30:]}"

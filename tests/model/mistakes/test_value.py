@@ -100,3 +100,13 @@ def test_value_is_shown_whatever_its_class_does() -> None:
     long = shown("x" * 5000)
     assert len(long) <= 300
     assert "..." in long
+
+
+@pytest.mark.timeout(10)
+def test_value_that_has_its_parts_twice_over_is_shown_at_once() -> None:
+    doubled: Any = []
+    for _ in range(64):
+        doubled = [doubled, doubled]
+    assert len(shown(doubled)) <= 300
+    assert len(shown({"a": doubled, "b": (doubled,) * 60})) <= 300
+    assert shown([1, {"b": 2, "a": (3,)}]) == "[1, {'a': (3,), 'b': 2}]"
