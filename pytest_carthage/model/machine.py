@@ -6,6 +6,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Address, IPv6Address, ip_interface
+from itertools import islice
 from types import MappingProxyType
 from typing import Any, Literal, Protocol, TypeVar, overload
 
@@ -56,6 +57,10 @@ _LONGEST_TEXT = 4096  # PATH_MAX; names are shorter by their own rules
 
 H = TypeVar("H")
 H_co = TypeVar("H_co", covariant=True)
+
+
+#: more than anybody writes down
+_MOST_ITEMS = 10_000
 
 
 class Holder(Protocol[H_co]):
@@ -713,7 +718,10 @@ class _Reading:
         if isinstance(value, Mapping) or not isinstance(value, Iterable):
             self.wrong(argument, value, remedy)
             return ()
-        items = tuple(value)
+        items = tuple(islice(value, _MOST_ITEMS))
+        if len(items) == _MOST_ITEMS:
+            self.mistake(f"{argument} has {_MOST_ITEMS} values or more, or no end", remedy)
+            return ()
         for item in items:
             if not isinstance(item, kind):
                 self.wrong(argument, item, remedy)

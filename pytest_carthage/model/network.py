@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from ipaddress import IPv4Address, IPv6Address
+from itertools import islice
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
@@ -30,6 +31,7 @@ from pytest_carthage.model.mistakes.declaring import declaring
 from pytest_carthage.model.mistakes.member import Member
 from pytest_carthage.model.mistakes.mistake import Mistake
 from pytest_carthage.model.mistakes.place import Place
+from pytest_carthage.model.mistakes.value import shown
 from pytest_carthage.model.names import host_mistake
 
 __all__ = [
@@ -396,14 +398,18 @@ def _says_address(own: IpConfig | None, inherited: IpConfig | None) -> bool:
     )
 
 
+#: more than anybody bundles; one that never ends is no list of names either
+_MOST_INTERFACES = 1000
+
+
 def _interfaces(argument: str, given: object, wrong_values: list[WrongValue]) -> tuple[str, ...]:
     names = (given,) if isinstance(given, str) else given
     if isinstance(names, Iterable):
-        names = tuple(names)
-        if all(isinstance(one, str) for one in names):
+        names = tuple(islice(names, _MOST_INTERFACES))
+        if len(names) < _MOST_INTERFACES and all(isinstance(one, str) for one in names):
             return names
     wrong_values.append(
-        WrongValue(f"{argument}={given!r} is no name of an interface", f'{argument}="eth0"')
+        WrongValue(f"{argument}={shown(given)} is no name of an interface", f'{argument}="eth0"')
     )
     return ()
 

@@ -235,7 +235,7 @@ def _remedy(value: Any, kind: Any) -> str:
         if choice in (int, float, str) and type(value) in (str, int, float):
             try:
                 return repr(choice(value))
-            except ValueError:
+            except (ValueError, OverflowError):  # as int(inf)
                 continue
         if choice in _SIMPLE and issubclass(choice, PurePath) and isinstance(value, str):
             return f"{choice.__name__}({value!r})"

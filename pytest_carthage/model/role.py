@@ -195,7 +195,7 @@ class Role:
         if self.packages:
             from pytest_carthage.model.mistakes.place import Place
 
-            ordered = tuple(sorted(map(str, set(_listed(self.packages)))))
+            ordered = tuple(sorted({str(package) for package in _listed(self.packages)}))
             steps.insert(0, Step.of_packages(ordered, Place.of_author(), self))
         return tuple(steps)
 

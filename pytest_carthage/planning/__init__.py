@@ -105,7 +105,7 @@ def extend_plan(plan: Plan, name: str, machine: Machine) -> tuple[Plan, PlannedM
         (machine, Machine, "add(Machine(...), name=...)"),
         (name, str, 'name="till-2"'),
     ):
-        if not isinstance(given, kind):
+        if not issubclass(type(given), kind):  # whatever it says that its class is
             what = f"{shown(given)} is no {'machine' if kind is Machine else 'name of a machine'}"
             mistake = Mistake(what=what, remedy=remedy, place=Place.of_author())
             raise mistake.error(f"layout {plan.layout!r}")

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -11,6 +12,7 @@ from pytest_carthage import (
     Condition,
     Forward,
     Image,
+    Layout,
     LayoutError,
     Limits,
     Machine,
@@ -430,3 +432,13 @@ def test_rights_over_the_host_are_read_as_podman_takes_them() -> None:
     assert machine.capabilities == ("SYS_NICE",)
     assert machine.replace().privileges == machine.privileges
     assert machine.privileges.arguments == ("capabilities=", "devices=")
+
+
+def test_list_without_an_end_is_refused() -> None:
+    class Endless:
+        def __iter__(self) -> Iterator[str]:
+            return itertools.repeat("web")
+
+    groups: Any = Endless()
+    with pytest.raises(LayoutError, match="groups"):
+        Layout.of("Shop", {"web": Machine(groups=groups)})
