@@ -87,6 +87,8 @@ class Problem:
     #: settings of the kernel that would cure it, by name as in sysctl(8); ``doctor --fix`` raises
     #: them
     settings: Mapping[str, int] = field(default_factory=dict, hash=False)
+    #: the extra of this package that would cure it: who has not installed it may want no such thing
+    extra: str = ""
     #: whether it is only expected: it is told, and keeps nothing from being built
     is_guess: bool = False
     #: whether only a part of what the target can do needs it

@@ -39,7 +39,8 @@ def add(commands: Any) -> None:
         description="Tell for each target what this host lacks, with its remedy, and what runs "
         "could not destroy. The exit status is 1 when there is anything to tell; without root, and "
         "where no TARGET is named, only what this user can cure counts, if any target is ready for "
-        "him. Looking changes nothing.",
+        "him. A target whose Python packages were not installed counts only where it is named. "
+        "Looking changes nothing.",
     )
     parser.add_argument(
         "targets",
@@ -71,11 +72,10 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Look, install where asked to, and look again."""
     problems = _look(arguments)
-    packages = sorted({name for each in problems.values() for p in each for name in p.packages})
-    settings = {
-        name: v for each in problems.values() for p in each for name, v in p.settings.items()
-    }
-    commands = dict.fromkeys(p.command for each in problems.values() for p in each if p.command)
+    counted = _counted(arguments, problems)
+    packages = sorted({name for p in counted for name in p.packages})
+    settings = {name: v for p in counted for name, v in p.settings.items()}
+    commands = dict.fromkeys(p.command for p in counted if p.command)
     if arguments.fix and packages:
         _install(packages)
     if arguments.fix and settings:
@@ -85,28 +85,43 @@ def run(arguments: argparse.Namespace) -> int:
             _run_as_root([command], command)
     if arguments.fix and (packages or settings or commands):
         problems = _look(arguments)
+        counted = _counted(arguments, problems)
     if arguments.json:
         print_json({target: [_row(p) for p in each] for target, each in problems.items()})
     else:
-        _print(problems)
-        left = sorted({name for each in problems.values() for p in each for name in p.packages})
+        _print(problems, counted)
+        left = sorted({name for p in counted for name in p.packages})
         if left and not arguments.fix:
             print(f"pytest-carthage doctor --fix installs: {', '.join(left)}")
         if commands and not arguments.fix:
             texts = "; ".join(" ".join(command) for command in commands)
             print(f"pytest-carthage doctor --fix runs as root: {texts}")
     if arguments.targets or is_privileged():
-        return 1 if any(problems.values()) else 0
-    return 0 if _is_ready_for_user(problems) else 1
+        return 1 if counted else 0
+    return 0 if _is_ready_for_user(problems, counted) else 1
 
 
-def _is_ready_for_user(problems: Mapping[str, Sequence[Problem]]) -> bool:
+def _counted(
+    arguments: argparse.Namespace, problems: Mapping[str, Sequence[Problem]]
+) -> list[Problem]:
+    """Those of targets that are named, else of all that were installed with their extras."""
+    return [
+        problem
+        for each in problems.values()
+        if arguments.targets or not any(problem.extra for problem in each)
+        for problem in each
+    ]
+
+
+def _is_ready_for_user(
+    problems: Mapping[str, Sequence[Problem]], counted: Sequence[Problem]
+) -> bool:
     """Whether a user without root can use some target, and has done what he can do."""
     targets = [problems[kind] for kind in reference.providers().kinds]
     usable = any(all(problem.is_partial for problem in each) for each in targets)
     #: what waits for root, waits with all that it needs
     left = [each for each in problems.values() if not any(map(_is_for_root, each))]
-    return usable and not any(left)
+    return usable and not any(problem in counted for each in left for problem in each)
 
 
 def _is_for_root(problem: Problem) -> bool:
@@ -195,14 +210,17 @@ def _row(problem: Problem) -> dict[str, Any]:
         "packages": list(problem.packages),
         "settings": dict(problem.settings),
         "command": list(problem.command),
+        "extra": problem.extra,
     }
 
 
-def _print(problems: Mapping[str, Sequence[Problem]]) -> None:
+def _print(problems: Mapping[str, Sequence[Problem]], counted: Sequence[Problem]) -> None:
     for target, each in problems.items():
         how = f", built {_how()}" if target == _IMAGES else ""
-        print(f"{target}: {_state(target, each)}{how}")
-        for problem in each:
+        asked_for = [problem for problem in each if problem in counted]
+        state = _state(target, each) if asked_for or not each else "not installed"
+        print(f"{target}: {state}{how}")
+        for problem in asked_for or [problem for problem in each if problem.extra]:
             print(f"  {problem.what}")
             print(f"    {'root' if _is_for_root(problem) else 'try'}: {problem.remedy}")
 

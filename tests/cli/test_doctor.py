@@ -188,6 +188,29 @@ def test_without_root_counts_what_the_user_can_use_and_cure(
     assert cli.main(["doctor", "hut"]) == 1, "who names a target wants it to be ready"
 
 
+@pytest.mark.parametrize("is_root", [True, False], ids=["root", "user"])
+def test_target_without_its_extra_counts_where_it_is_named(
+    hut: Target, capfd: Capture, monkeypatch: pytest.MonkeyPatch, is_root: bool
+) -> None:
+    from pytest_carthage.providing import Providers
+
+    tent = Target()
+    tent.problems = []
+    factories: dict[str, Any] = {"tent": lambda: tent, "hut": lambda: hut}
+    monkeypatch.setattr(reference, "providers", lambda: Providers(factories))
+    monkeypatch.setattr(doctor, "is_privileged", lambda: is_root)
+    monkeypatch.setattr(doctor, "_missing_to_user", lambda name: [])
+    monkeypatch.setattr(doctor, "_install", lambda packages: pytest.fail("nobody asked for it"))
+    extra = Problem(who="hut", what="no hut-py", remedy="pip install hut-py", extra="hut")
+    hut.problems.append(replace(extra, is_own=True))
+    assert cli.main(["doctor", "--fix"]) == 0
+    told = capfd.readouterr().out
+    assert "hut: not installed\n  no hut-py\n    try: pip install hut-py\n" in told
+    assert "no hut here" not in told
+    assert cli.main(["doctor", "hut"]) == 1
+    assert "  no hut here\n" in capfd.readouterr().out
+
+
 # limits of the kernel
 
 

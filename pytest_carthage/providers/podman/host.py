@@ -122,6 +122,7 @@ def check() -> list[Problem]:
             "no podman-py, the Python package 'podman'",
             "python3 -m pip install 'pytest-carthage[podman]'",
         )
+        problems[-1] = replace(problems[-1], extra="podman")
     for folder, variable in ((state_root(), "CARTHAGE_STATE"), (images_root(), "CARTHAGE_IMAGES")):
         if _file_system(folder) == "overlay":
             lacks(

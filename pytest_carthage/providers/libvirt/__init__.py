@@ -1,0 +1,1 @@
+"""The ``libvirt`` target: virtual machines on the fabric's networks."""
