@@ -82,10 +82,13 @@ if TYPE_CHECKING:
         unit,
     )
     from pytest_carthage.model.network import Network, NetworkConfig, NetworkLink, trunk
+    from pytest_carthage.model.on import On
     from pytest_carthage.model.packages import Packages
     from pytest_carthage.model.role import Role
+    from pytest_carthage.model.ssh import Ssh
     from pytest_carthage.model.stage import stage
     from pytest_carthage.model.task import filesystem_task, machine_task
+    from pytest_carthage.model.vm import Disk, Vm
     from pytest_carthage.store.layer import Layer, LayerMeta
     from pytest_carthage.work.files.filesystem import AsyncFilesystem, Filesystem
 
@@ -112,6 +115,7 @@ __all__ = [
     "Condition",
     "Counters",
     "CreationError",
+    "Disk",
     "Disturbance",
     "Drift",
     "Event",
@@ -155,6 +159,7 @@ __all__ = [
     "NetworkLink",
     "NetworkView",
     "NextHop",
+    "On",
     "OutputLimitError",
     "Packages",
     "Packet",
@@ -168,6 +173,7 @@ __all__ = [
     "Route",
     "SealReport",
     "Span",
+    "Ssh",
     "StateError",
     "Station",
     "TaskError",
@@ -176,6 +182,7 @@ __all__ = [
     "UnsupportedError",
     "V4Config",
     "V6Config",
+    "Vm",
     "command",
     "exited",
     "file",
@@ -221,10 +228,13 @@ _HOMES = {
     "model.image": "Healthcheck Image",
     "model.machine": "Condition Limits Machine command exited file log port rebooted unit",
     "model.network": "Network NetworkConfig NetworkLink trunk",
+    "model.on": "On",
     "model.packages": "Packages",
     "model.role": "Role",
+    "model.ssh": "Ssh",
     "model.stage": "stage",
     "model.task": "filesystem_task machine_task",
+    "model.vm": "Disk Vm",
     "store.layer": "Layer LayerMeta",
     "work.files.filesystem": "AsyncFilesystem Filesystem",
 }

@@ -25,6 +25,7 @@ from pytest_carthage.model.names import (
     is_user,
 )
 from pytest_carthage.model.network import Address, NetworkConfig, NetworkLink
+from pytest_carthage.model.on import On
 from pytest_carthage.model.role import Role, distinct
 from pytest_carthage.model.strings import variables_mistake, words_mistake
 from pytest_carthage.model.variables import variable_mistake
@@ -184,8 +185,9 @@ class Machine(Member):
     :param image: the root file system; targets whose machines share the host's do without.
     :param links: interface name (at most 15 bytes) to link.
     :param roles: what the machine is for.
-    :param on: the target that realises it; by default what the option or the layout says, then
-        the default one of those whose roots are images', or the host's where there is none.
+    :param on: the target that realises it, by its name or with settings (:class:`Vm`,
+        :class:`Ssh`); by default what the option or the layout says, then the default one of
+        those whose roots are images', or the host's where there is none.
     :param hostname: by default the member's name, with ``-`` for ``_``.
     :param command: the main process; text is given to ``/bin/sh -c``.
     :param restart: when the main process is started again after it has ended: ``"no"``,
@@ -223,7 +225,7 @@ class Machine(Member):
     image: Image | None
     links: NetworkConfig
     roles: tuple[Role, ...]
-    on: str | None
+    on: str | On | None
     hostname: str | None
     command: tuple[str, ...] | None
     restart: str
@@ -261,7 +263,7 @@ class Machine(Member):
         *,
         links: Mapping[str, NetworkLink] = MappingProxyType({}),
         roles: Iterable[Role] = (),
-        on: str | None = None,
+        on: str | On | None = None,
         hostname: str | None = None,
         command: str | Sequence[str] | None = None,
         restart: str = "no",
@@ -291,7 +293,7 @@ class Machine(Member):
             "image": reading.image(image),
             "links": reading.links(links),
             "roles": reading.roles(roles),
-            "on": reading.text("on", on, 'on="the name of a target"'),
+            "on": reading.on(on),
             "hostname": reading.text("hostname", hostname, 'hostname="web"'),
             "command": reading.command(command),
             "restart": reading.restart(restart, image, command, init),
@@ -343,6 +345,11 @@ class Machine(Member):
             return ""
         layout, name = self.declared_as
         return f"{layout.lower()}.{name}"
+
+    @property
+    def target(self) -> str | None:
+        """Name of the target that it chooses; None: it does not."""
+        return self.on.target if isinstance(self.on, On) else self.on
 
     @property
     def privileges(self) -> Privileges:
@@ -490,6 +497,17 @@ class _Reading:
         else:
             self.wrong(argument, value, remedy)
         return None
+
+    def on(self, on: object) -> str | On | None:
+        if isinstance(on, On):
+            self.mistakes.extend(on.mistakes)
+            return on
+        if isinstance(on, type) and issubclass(on, On):
+            self.mistake(
+                f"on={on.__name__} is a class instead of settings", f"on={on.__name__}(...)"
+            )
+            return None
+        return self.text("on", on, 'on="the name of a target"')
 
     def flag(self, argument: str, value: object) -> bool:
         if not isinstance(value, bool):

@@ -21,6 +21,7 @@ from pytest_carthage.model.mistakes.place import Place
 from pytest_carthage.model.mistakes.value import shown
 from pytest_carthage.model.names import inventory_name
 from pytest_carthage.model.network import Network, NetworkLink
+from pytest_carthage.model.on import On
 from pytest_carthage.model.packages import Packages
 from pytest_carthage.model.role import several
 from pytest_carthage.planning.images import name_images
@@ -265,6 +266,7 @@ def _with_machines(
             name=name,
             hostname=decided[name].hostname,
             target=target,
+            on=machine.on if isinstance(machine.on, On) else None,
             traits=traits,
             image=image,
             links=_plan_links(plan, name, machine, decided[name], names),

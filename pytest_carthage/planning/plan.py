@@ -23,6 +23,7 @@ from pytest_carthage.model.addresses.resolution import (
 from pytest_carthage.model.image import Image
 from pytest_carthage.model.machine import Condition, Limits, Privileges
 from pytest_carthage.model.network import Address, AnyNetwork, LinkKind, NetworkKind
+from pytest_carthage.model.on import On
 from pytest_carthage.model.packages import Packages
 from pytest_carthage.model.role import Role
 from pytest_carthage.planning.traits import UNKNOWN, Traits
@@ -182,6 +183,8 @@ class PlannedMachine:
     target: str
     image: Image | None
     links: tuple[PlannedLink, ...]
+    #: what it tells its target; None: nothing, so that the target's defaults hold
+    on: On | None = None
     #: what machines of this target are like
     traits: Traits = UNKNOWN
     #: addresses of its own that are on no network, IPv4 first

@@ -7,7 +7,7 @@ this form.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
@@ -48,6 +48,7 @@ def sketch(plan: Plan) -> dict[str, Any]:
 def _sketch_machine(machine: PlannedMachine) -> dict[str, Any]:
     return {
         "target": machine.target,
+        "settings": None if machine.on is None else _plain(machine.on.settings),
         "hostname": machine.hostname,
         "addresses": {
             link.interface: str(link.address) for link in machine.links if link.address is not None
@@ -86,6 +87,17 @@ def _sketch_machine(machine: PlannedMachine) -> dict[str, Any]:
             for route in machine.routes
         ],
     }
+
+
+def _plain(value: Any) -> Any:
+    """What a machine tells its target, as JSON can hold it."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
+    return value if isinstance(value, str | int | float | None) else str(value)
 
 
 def recall(description: Mapping[str, Any]) -> Plan:

@@ -15,6 +15,7 @@ from pytest_carthage.handles.capability import CAPABILITIES, Capability
 from pytest_carthage.model.machine import Condition, Machine, restarted_twice
 from pytest_carthage.model.mistakes.mistake import Mistake
 from pytest_carthage.model.mistakes.place import Place
+from pytest_carthage.model.on import On
 from pytest_carthage.model.role import several
 from pytest_carthage.planning.traits import Root, Traits, traits_of
 from pytest_carthage.planning.uses import is_ruled_out, uses_of_machine
@@ -94,7 +95,7 @@ def choose(
     :raises LayoutError: it is unknown, or lacks something that the machine is declared with.
     """
     subject = f"machine {name!r} of layout {layout!r}"
-    target = machine.on or wanted or default(targets, "image" if machine.image else "host")
+    target = machine.target or wanted or default(targets, "image" if machine.image else "host")
     if target is None:
         raise Mistake(
             what="no target is chosen, and there is no default"
@@ -116,6 +117,7 @@ def choose(
 def _faults(target: str, machine: Machine, targets: Targets, *, boots: bool) -> Iterator[Mistake]:
     """What the traits of a target do not allow a machine to have."""
     traits = targets[target].of(has_image=machine.image is not None)
+    yield from _faults_of_settings(target, machine, traits)
     boots = machine.init == "systemd" or (boots and traits.root == "image")
     if boots and not traits.init:
         why = ": its machines share the host's file system" if traits.root == "host" else ""
@@ -154,11 +156,32 @@ def _faults(target: str, machine: Machine, targets: Targets, *, boots: bool) -> 
                 )
     for capability, use, place in (*_uses(machine), *_calls(machine, traits)):
         if not traits.can(capability):
+            elsewhere = others(targets, capability, has_image=machine.image is not None)
+            instead = traits.settings.instead.get(capability) if traits.settings else None
             yield Mistake(
                 what=f"target {target!r} cannot {CAPABILITIES[capability]}, and {use}",
-                remedy=others(targets, capability, has_image=machine.image is not None),
+                remedy=f"{instead}; or {elsewhere}" if instead else elsewhere,
                 place=place,
             )
+
+
+def _faults_of_settings(target: str, machine: Machine, traits: Traits) -> Iterator[Mistake]:
+    """What is wrong between a target and what a machine tells it."""
+    takes = traits.settings
+    if isinstance(machine.on, On):
+        if takes is None or not isinstance(machine.on, takes):
+            named = type(machine.on).__name__
+            yield Mistake(
+                what=f"target {target!r} takes no {named}",
+                remedy=f'on="{target}"' if takes is None else f"on={takes.__name__}(...)",
+                place=machine.on.place,
+            )
+    elif takes is not None and traits.needs_settings:
+        yield Mistake(
+            what=f"target {target!r} has to be told which machine it is",
+            remedy=f"on={takes.__name__}(...)",
+            place=machine.place,
+        )
 
 
 def _faults_of_restart(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from pytest_carthage.handles.capability import CAPABILITIES, Capability
+from pytest_carthage.model.on import On
 
 __all__ = ["UNKNOWN", "Needs", "Root", "Traits", "traits_of"]
 
@@ -40,6 +41,10 @@ class Traits:
     privileges: bool = False
     #: whether it starts main processes again, as ``restart=`` asks for
     restarts: bool = False
+    #: what machines can tell it, as in ``on=Vm(...)``; None: nothing
+    settings: type[On] | None = None
+    #: whether they have to: it cannot tell by itself which machine is meant
+    needs_settings: bool = False
     #: whether it takes machines that choose no target: those whose root it can give them. A class
     #: that inherits its traits from another provider's does not inherit this
     is_default: bool = False
@@ -57,6 +62,8 @@ class Traits:
                 f"traits: root={self.root!r} and needs={self.needs!r}; a root that comes from an "
                 "image needs folders or a disk of it, and one that exists already needs nothing"
             )
+        if self.needs_settings and self.settings is None:
+            raise ValueError("traits: needs_settings=True and settings=None: there are none")
         if unknown := self.lacks - set(CAPABILITIES):
             raise ValueError(f"traits: lacks={sorted(unknown)}; there are: {list(CAPABILITIES)}")
 

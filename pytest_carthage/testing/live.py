@@ -148,7 +148,7 @@ def live(
 
 def _targets_of(layout: type[Layout]) -> Targets:
     """What is installed, and what else a layout names."""
-    named = {layout.target, *(machine.on for machine in layout.machines().values())}
+    named = {layout.target, *(machine.target for machine in layout.machines().values())}
     return {**{name: TRAITS for name in named if name is not None}, **installed()}
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pytest_carthage.errors import Problem
+from pytest_carthage.model.on import On
 from pytest_carthage.planning.plan import Plan, PlannedMachine
 from pytest_carthage.provider import Channel, Context, Identity, Traits
 from pytest_carthage.testing.endpoint import FakeEndpoint
@@ -15,7 +16,7 @@ from pytest_carthage.testing.world import World
 __all__ = ["FakeMeans", "FakeProvider"]
 
 #: any layout can be planned on them: what an image would bring is not looked at
-TRAITS = Traits(root="existing", init=True, outside=False)
+TRAITS = Traits(root="existing", init=True, outside=False, settings=On)
 
 
 @dataclass(slots=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
-from pytest_carthage import Image, Layout, Machine, Network
+from pytest_carthage import Image, Layout, Machine, Network, Vm
 from pytest_carthage.planning import make_plan
 from pytest_carthage.planning.fingerprint import differences, fingerprint
 from pytest_carthage.planning.traits import Traits
@@ -51,3 +52,20 @@ def test_what_differs_is_told_by_name_with_both_values() -> None:
 
 def test_what_is_gone_is_told() -> None:
     assert "machine 'db' is declared no more" in _differences(Changed, Shop)
+
+
+def test_settings_of_a_target_are_part_of_it() -> None:
+    vm = Traits(root="existing", init=True, outside=False, settings=Vm)
+
+    def print_of(machine: Machine) -> dict[str, Any]:
+        layout = Layout.of("Lab", {"db": machine})
+        return fingerprint(make_plan(layout, targets={"libvirt": vm}))
+
+    before, same = (print_of(Machine(on=Vm(cpus=2))) for _ in range(2))
+    assert differences(before, same) == []
+    assert differences(before, print_of(Machine(on=Vm(cpus=4)))) == [
+        "machine 'db': on: Vm(cpus=2) then, Vm(cpus=4) now"
+    ]
+    assert differences(before, print_of(Machine(on="libvirt"))) == [
+        "machine 'db': on: Vm(cpus=2) then, None now"
+    ]

@@ -10,7 +10,18 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from pytest_carthage import Image, Layout, Machine, Network, Role, V4Config, V6Config, trunk
+from pytest_carthage import (
+    Disk,
+    Image,
+    Layout,
+    Machine,
+    Network,
+    Role,
+    V4Config,
+    V6Config,
+    Vm,
+    trunk,
+)
 from pytest_carthage.planning import make_plan
 from pytest_carthage.planning.plan import Plan
 from pytest_carthage.planning.sketch import recall, sketch
@@ -85,6 +96,7 @@ def test_networks_are_told_with_all_their_subnets(plan: Plan) -> None:
 def test_machine_is_told_word_for_word(plan: Plan) -> None:
     assert sketch(plan)["machines"]["web"] == {
         "target": "image",
+        "settings": None,
         "hostname": "www.shop.example",
         "addresses": {"eth0": "10.0.0.2/24"},
         "loopback": [],
@@ -252,3 +264,12 @@ def test_any_plan_comes_back_from_json_as_it_is_drawn(
     assert [machine.networks for machine in recalled.machines.values()] == [
         machine.networks for machine in plan.machines.values()
     ]
+
+
+def test_settings_of_a_target_are_told_in_plain_values() -> None:
+    vm = Vm(cpus=2, disks=(Disk(name="data", size_mib=64),))
+    traits = Traits(root="existing", init=True, outside=False, settings=Vm)
+    plan = make_plan(Layout.of("Lab", {"db": Machine(on=vm)}), targets={"libvirt": traits})
+    told = json.loads(json.dumps(sketch(plan)))["machines"]["db"]["settings"]
+    assert told == {"cpus": 2, "disks": [{"name": "data", "size_mib": 64}]}
+    assert recall(sketch(plan)).machines["db"].target == "libvirt"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 import pytest
 
@@ -16,7 +16,9 @@ from pytest_carthage import (
     Limits,
     Machine,
     Network,
+    On,
     Role,
+    Vm,
     command,
     file,
     filesystem_task,
@@ -310,4 +312,49 @@ def test_restart_is_refused_where_the_image_boots_systemd() -> None:
     full = replace(FULL, restarts=True)
     assert message(machine, on="full", full=full).startswith(
         "restart='always' and init='systemd' exclude each other: systemd starts services again by"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Board(On):
+    """Which board of the shelf it is."""
+
+    target: ClassVar[str] = "shelf"
+    slot: int = 0
+
+
+TOLD = replace(SHELF, settings=Board, needs_settings=True, lacks=frozenset({"limits", "freeze"}))
+
+
+def test_machine_with_settings_is_on_their_target_whatever_is_wanted() -> None:
+    planned = plan_of(Machine(on=Board(slot=3)), on="bare", bare=BARE, shelf=TOLD).machines["web"]
+    assert (planned.target, planned.on) == ("shelf", Board(slot=3))
+    assert plan_of(Machine(on="bare")).machines["web"].on is None
+
+
+def test_settings_of_a_target_that_there_is_not_are_refused() -> None:
+    text = message(Machine(on=Vm()))
+    assert text.startswith("target 'libvirt' is unknown; ")
+
+
+def test_settings_that_a_target_does_not_take_are_refused_where_they_are_made() -> None:
+    text = message(Machine(on=Board()))
+    assert text.startswith("target 'shelf' takes no Board; ")
+    assert text.endswith('; try: on="shelf"')
+    other = replace(SHELF, settings=Vm)
+    assert message(Machine(on=Board()), shelf=other).endswith("; try: on=Vm(...)")
+
+
+def test_target_that_has_to_be_told_refuses_its_name_alone() -> None:
+    for machine, on in ((Machine(on="shelf"), None), (Machine(), "shelf")):
+        text = message(machine, on=on, shelf=TOLD)
+        assert text.startswith("target 'shelf' has to be told which machine it is; ")
+        assert text.endswith("; try: on=Board(...)")
+
+
+def test_what_settings_have_instead_of_a_capability_is_told() -> None:
+    able = replace(SHELF, settings=Vm, lacks=frozenset({"limits"}))
+    text = message(Machine(on="shelf", limits=Limits(pids=5)), shelf=able, bare=BARE)
+    assert text.endswith(
+        '; try: on=Vm(memory_mib=..., cpus=...), which it cannot exceed; or on="bare"'
     )

@@ -117,3 +117,8 @@ def test_others_are_those_that_can_the_default_first_and_images_for_who_has_one(
     assert others(targets, "freeze", has_image=False) == 'on="bare" or on="shelf"'
     assert others(targets, "freeze", has_image=True) == 'on="bare" or on="shelf" or on="pods"'
     assert others({"poor": targets["poor"]}, "freeze", has_image=True) == "a target that can"
+
+
+def test_settings_are_needed_only_where_there_are_any() -> None:
+    with pytest.raises(ValueError, match="needs_settings=True and settings=None: there are none"):
+        Traits(root="existing", init=True, outside=True, needs_settings=True)

@@ -12,7 +12,7 @@ from pytest_carthage.planning.sketch import sketch
 from pytest_carthage.state.timings import machine_id
 
 if TYPE_CHECKING:
-    from pytest_carthage.planning.plan import Plan
+    from pytest_carthage.planning.plan import Plan, PlannedMachine
     from pytest_carthage.state.timings import Timing
 
 __all__ = ["MachinesForecast"]
@@ -61,10 +61,16 @@ class MachinesForecast:
         yield "\nmachines, to do in every run"
         yield from columns(
             [
-                (name, f"{self.plan.machines[name].target}{about(expected_s)}")
+                (name, f"{_target(self.plan.machines[name])}{about(expected_s)}")
                 for name, expected_s in self.times.items()
             ]
         )
         yield "\nbuilt in this order, what is on one line at once"
         for number, wave in enumerate(self.waves, 1):
             yield f"  {number}. {', '.join(wave)}"
+
+
+def _target(machine: PlannedMachine) -> str:
+    told = machine.on.settings if machine.on is not None else {}
+    given = ", ".join(f"{name}={value!r}" for name, value in told.items())
+    return f"{machine.target} ({given})" if given else machine.target
