@@ -92,7 +92,8 @@ class Service:
             argv=["unshare", "--mount", "--propagation", "unchanged", "sh", "-c", "\n".join(steps)],
             env={
                 "PATH": PATH,
-                "HOME": "/root",
+                # root's own settings are none of its, and a user cannot look there
+                "HOME": str(self.folder / "home"),
                 "LANG": "C.UTF-8",
                 "XDG_RUNTIME_DIR": runtime,
                 "CONTAINERS_CONF": str(self.folder / "containers.conf"),
@@ -107,6 +108,7 @@ class Service:
 
     def _prepare(self, engine: host.Engine) -> None:
         self.folder.mkdir(mode=0o700)
+        (self.folder / "home").mkdir(mode=0o700)
         # it keeps no images: what containers start from are folders that we have mounted
         storage = _STORAGE.format(root=json.dumps(str(self.folder / "store")))
         (self.folder / "storage.conf").write_text(storage)
