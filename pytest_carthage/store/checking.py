@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pytest_carthage.store import census
+from pytest_carthage.store import census, disk
 from pytest_carthage.store.built import SHORT
 from pytest_carthage.store.layer import Layer
 from pytest_carthage.store.root import Store
@@ -19,7 +20,7 @@ __all__ = ["Damage", "damages", "repair"]
 class Damage:
     """Something in a store that is not what it was."""
 
-    kind: Literal["layer", "record", "outcome"]
+    kind: Literal["layer", "record", "outcome", "disk"]
     path: Path
     #: what is wrong
     text: str
@@ -40,6 +41,8 @@ def damages(store: Store) -> Iterator[Damage]:
         yield Damage(kind="record", path=path, text="it says nothing of an image", name=path.name)
     for path in store.outcomes.damaged():
         yield Damage(kind="outcome", path=path, text="it says nothing of a step", name=path.name)
+    for path, text in store.disks.damaged():
+        yield Damage(kind="disk", path=path, text=text, name=path.name[:SHORT])
     for path in store.layers.damaged():
         text = store.layers.damage(path.name)
         yield of_layer(store, path.name, text)
@@ -79,11 +82,18 @@ def _changed(layer: Layer) -> str:
 def repair(store: Store, damage: Damage) -> Path | None:
     """Put away what is damaged, so that the next build makes it anew.
 
-    A layer is set aside, since machines may stand on it; a record or an outcome is removed.
+    A layer is set aside, since machines may stand on it; a record or an outcome is removed, and so
+    is a disk: who has it open keeps it.
 
     :returns: where a layer is now; None: it was removed, or somebody else has put it away.
     """
     if damage.kind == "layer":
         return store.set_aside(damage.key, in_any_case=True)
+    if damage.kind == "disk":
+        away = store.away(damage.key)
+        with contextlib.suppress(FileNotFoundError):  # somebody else was faster
+            damage.path.rename(away)
+        disk.delete(away)
+        return None
     damage.path.unlink(missing_ok=True)
     return None

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from pytest_carthage import clock
+from pytest_carthage.fabric.host.claim import is_free
 from pytest_carthage.store.broken import BrokenBuild
 from pytest_carthage.store.built import SHORT
 from pytest_carthage.store.disk import disk_usage
@@ -22,7 +24,7 @@ from pytest_carthage.store.removed import Removed
 from pytest_carthage.store.root import Store
 from pytest_carthage.store.users import users_of
 
-__all__ = ["collect", "remove_broken", "remove_layers"]
+__all__ = ["collect", "remove_broken", "remove_disks", "remove_layers"]
 
 
 def collect(store: Store, *, older_than_s: float, dry_run: bool = False) -> list[Removed]:
@@ -43,6 +45,7 @@ def collect(store: Store, *, older_than_s: float, dry_run: bool = False) -> list
     }
     # what a build that failed has finished, or an edit has left behind, may be wanted again
     needed |= {layer.key for layer in store.layers if layer.meta.made_at >= before}
+    removed += _disks(store, before, dry_run)
     removed += _layers(store, needed, dry_run)
     removed += _set_aside(store, dry_run)
     removed += leftovers(store, dry_run)
@@ -66,6 +69,33 @@ def _forget(store: Store, before: float, dry_run: bool) -> Iterator[ImageRecord]
                 yield record
         elif store.forget(record):
             yield record
+
+
+# disks
+
+
+def _disks(store: Store, before: float, dry_run: bool) -> Iterator[Removed]:
+    """Disks that were not used for so long, and what is no complete disk."""
+    for kept in store.disks:
+        if kept.used_at < before:
+            yield from _remove_disk(store, kept.path, f"of {kept.meta.image}", dry_run)
+    for path, _ in store.disks.damaged():
+        yield from _remove_disk(store, path, "damaged", dry_run)
+
+
+def remove_disks(store: Store, top: str) -> list[Removed]:
+    """Remove the disks of an image, by its top layer, that nobody uses."""
+    return [
+        removed
+        for kept in store.disks.of(top)
+        for removed in _remove_disk(store, kept.path, f"of {kept.meta.image}", dry_run=False)
+    ]
+
+
+def _remove_disk(store: Store, path: Path, name: str, dry_run: bool) -> Iterator[Removed]:
+    size = disk_usage(path)
+    if is_free(path) if dry_run else store.remove_disk(path.name):
+        yield Removed(kind="disk", name=f"{name} ({path.name[:SHORT]})", size=size)
 
 
 # layers

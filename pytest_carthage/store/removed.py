@@ -7,7 +7,7 @@ from typing import Literal
 
 __all__ = ["GRACE_S", "Kind", "Removed"]
 
-Kind = Literal["image", "layer", "broken build", "work folder", "locks", "packages"]
+Kind = Literal["image", "layer", "disk", "broken build", "work folder", "locks", "packages"]
 
 #: what may be used although nothing tells so is left alone for so long
 GRACE_S = 3600.0

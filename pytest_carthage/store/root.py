@@ -18,6 +18,7 @@ from pytest_carthage.fabric.host.file_names import lack_of_utf8
 from pytest_carthage.store import disk
 from pytest_carthage.store.broken import BrokenBuilds
 from pytest_carthage.store.claims import Claims
+from pytest_carthage.store.disks import Disks
 from pytest_carthage.store.holding import Holding, alone
 from pytest_carthage.store.layers import Layers
 from pytest_carthage.store.outcomes import Outcomes
@@ -26,7 +27,10 @@ from pytest_carthage.store.records import ImageRecord, Records
 
 __all__ = ["Store", "images_root", "pending"]
 
-_FOLDERS = ("layers", "names", "results", "locks", "work", "broken", "apt", "damaged", "pending")
+_FOLDERS = (
+    *("layers", "names", "results", "locks", "work", "broken", "apt", "damaged", "pending"),
+    "disks",
+)
 
 
 def images_root() -> Path:
@@ -59,6 +63,8 @@ class Store:
         self.layers = Layers(self.folder("layers"))
         #: images that were built
         self.records = Records(self.folder("names"))
+        #: bootable disks that were made of images
+        self.disks = Disks(self.folder("disks"))
         self.outcomes = Outcomes(self.folder("results"))
         #: builds that failed, and were kept
         self.broken = BrokenBuilds(self.folder("broken"))
@@ -97,7 +103,7 @@ class Store:
 
     def folder(self, name: str) -> Path:
         """One of its folders: layers, names, results, locks, work, broken, apt, damaged,
-        pending, kernels.
+        pending, kernels, disks.
         """
         return self.root / name
 
@@ -135,6 +141,16 @@ class Store:
 
     def _needed(self) -> set[str]:
         return {*self.layers.supporting(), *self.records.tops(), *self.broken.tops()}
+
+    def remove_disk(self, key: str) -> bool:
+        """Remove a disk; False: it is not there, or somebody uses it."""
+        with self.disks.alone(key) as is_alone:
+            if not is_alone:
+                return False
+            away = self.away(key)
+            self.disks.path(key).rename(away)
+        disk.delete(away)
+        return True
 
     def forget(self, image: ImageRecord) -> bool:
         """Forget an image; its layers stay. False: somebody uses it."""

@@ -21,14 +21,14 @@ from pytest_carthage.images.exports.boot import debian
 from pytest_carthage.images.exports.boot.finding import find_kernel
 from pytest_carthage.images.exports.boot.initrd import make_initrd
 from pytest_carthage.images.exports.boot.merged import locate
-from pytest_carthage.images.exports.disk import Disk, save_disk
+from pytest_carthage.images.exports.disks.saving import Disk, save_disk
 from pytest_carthage.images.exports.notes import quiet
 from pytest_carthage.images.exports.tools import check_tools
 from pytest_carthage.model.image import ImageConfig
 from pytest_carthage.store.built import Built
-from pytest_carthage.store.root import Store
 
 from .conftest import Lab
+from .disks import lend_kernel
 from .handmade import Images, skip_without
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
@@ -46,16 +46,8 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Images:
     skip_without(check_tools(_TOOLS))
     monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
     made = Images(tmp_path / "images")
-    _lend_kernel(made.store)
+    lend_kernel(made.store)
     return made
-
-
-def _lend_kernel(store: Store) -> None:
-    """Have the kernel that is fetched once into the host's own store."""
-    own = Store()
-    own.prepare()
-    asyncio.run(find_kernel((), own, doing="a test", note=quiet))
-    store.folder("kernels").symlink_to(own.folder("kernels"))
 
 
 def _busybox(images: Images) -> Path:
@@ -136,7 +128,7 @@ def test_image_with_systemd_boots_to_a_login(lab: Lab, tmp_path: Path) -> None:
     skip_without([*check_tools(_TOOLS), *_qemu_lacks()])
     image = Image.debian("bookworm", name="small").with_packages("systemd-sysv")
     built = lab.build(image)
-    _lend_kernel(built.store)
+    lend_kernel(built.store)
     disk = asyncio.run(save_disk(built, tmp_path / "debian.qcow2"))
     done = subprocess.run(
         ["qemu-img", "info", "--output=json", str(disk.path)], capture_output=True, check=True

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pytest_carthage.store.broken import BrokenBuild
+    from pytest_carthage.store.disks import KeptDisk
     from pytest_carthage.store.inventory import Inventory, Kept
     from pytest_carthage.store.users import User
 
@@ -43,6 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     users = {kept.top: users_of(store, kept.top) for kept in all_there_is.images if kept.top}
     broken = [(build, disk_usage(build.path)) for build in all_there_is.broken]
     builds = building(store)
+    disks = list(store.disks)
     if arguments.json:
         print_json(
             {
@@ -53,6 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
                     {"key": build.key, "image": build.image, "text": build.text, "pid": build.pid}
                     for build in builds
                 ],
+                "disks": [_disk_row(disk) for disk in disks],
                 "layers": len(all_there_is.layers),
                 "bytes": sum(all_there_is.sizes.values()),
                 "unnamed": [layer.key for layer in all_there_is.unnamed],
@@ -63,6 +66,10 @@ def run(arguments: argparse.Namespace) -> int:
         _print_images(all_there_is, users)
     else:
         print(f"no image was built in {store.root}")
+    if disks:
+        total = size(sum(disk.size for disk in disks))
+        names = ", ".join(sorted({disk.meta.image for disk in disks}))
+        print(f"{count(len(disks), 'disk')}, {total}, of {names}")
     if broken:
         _print_broken(broken)
     if builds:
@@ -146,6 +153,18 @@ def _row(kept: Kept, users: Sequence[User]) -> dict[str, Any]:
         "used_at": kept.record.used_at,
         "origins": {layer.key: layer.meta.origin for layer in kept.layers if layer.meta.origin},
         "users": [{"pid": user.pid, "command": user.command} for user in users],
+    }
+
+
+def _disk_row(disk: KeptDisk) -> dict[str, Any]:
+    return {
+        "key": disk.meta.key,
+        "image": disk.meta.image,
+        "top": disk.meta.top,
+        "kernel": disk.meta.kernel,
+        "bytes": disk.size,
+        "made_at": disk.meta.made_at,
+        "used_at": disk.used_at,
     }
 
 

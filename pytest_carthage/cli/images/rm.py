@@ -94,11 +94,14 @@ def _remove(store: Store, kept: Kept, *, quiet: bool) -> list[Removed]:
     needed = {key for other in others for key in other.record.layers}
     needed |= {key for build in store.broken for key in build.layers}
     own = [key for key in reversed(kept.record.layers) if key not in needed]
-    removed = garbage.remove_layers(store, own)
+    removed = garbage.remove_disks(store, kept.top) if kept.top in own else []
+    disks = len(removed)
+    removed += garbage.remove_layers(store, own)
     if not quiet:
         freed = size(sum(gone.size for gone in removed))
         line = f"removed {kept.record.name} ({kept.short}): "
-        line += f"{count(len(removed), 'layer')}, {freed}"
+        line += f"{count(len(removed) - disks, 'layer')}, "
+        line += f"{count(disks, 'disk')}, {freed}" if disks else freed
         stay = {layer.key for layer in kept.layers if layer.key in store.layers}
         if stay:
             names = sorted(

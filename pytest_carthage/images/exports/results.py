@@ -32,9 +32,9 @@ async def save(built: Built, path: Path, *, offline: bool = False, note: Note = 
 
         await tarball.save_tarball(built, path, note=note)
     elif path.name.endswith(_DISKS):
-        from pytest_carthage.images.exports import disk
+        from pytest_carthage.images.exports.disks.saving import save_disk
 
-        await disk.save_disk(built, path, offline=offline, note=note)
+        await save_disk(built, path, offline=offline, note=note)
     else:
         raise BuildError(
             f"{built.who}: {path.name!r} does not say what it is to be; try: "

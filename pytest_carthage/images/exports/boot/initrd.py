@@ -1,4 +1,9 @@
-"""The initrd of a disk: it mounts the root file system, and starts what is there."""
+"""The initrd of a disk: it mounts the root file system, and starts what is there.
+
+A second disk may have a *seed*, which tells the machine what it is: a line with the length and
+the SHA-256 of a tar, and from the next sector on that. Its member ``apply`` is a script that is
+run before anything of the root file system is.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +22,15 @@ if TYPE_CHECKING:
     from pytest_carthage.images.exports.boot.kernel import Kernel
     from pytest_carthage.model.image import ImageConfig
 
-__all__ = ["make_initrd"]
+__all__ = ["SEED_MAGIC", "SEED_SERIAL", "SOURCE", "make_initrd"]
+
+#: serial number of the disk that has a machine's seed, and how that begins
+SEED_SERIAL = "carthage-seed"
+SEED_MAGIC = "carthage-seed-1"
 
 _INIT = """#!/bin/busybox sh
 export PATH=/bin
-/bin/busybox mkdir -p /proc /sys /dev /root
+/bin/busybox mkdir -p /proc /sys /dev /root /seed
 /bin/busybox --install -s /bin
 fail() { echo "carthage: $1" > /dev/console; sync; poweroff -f; }
 mount -t proc proc /proc
@@ -33,24 +42,45 @@ for word in $(cat /proc/cmdline); do
     case $word in root=*) root=${word#root=} ;; esac
 done
 tries=0
-while [ ! -b "$root" ]; do
+find_root() {
+    case $root in
+        UUID=*) found=$(findfs "$root" 2>/dev/null) ;;
+        *) found=$root ;;
+    esac
+    [ -n "$found" ] && [ -b "$found" ]
+}
+while ! find_root; do
     tries=$((tries + 1))
     [ $tries -lt 1000 ] || fail "no disk $root"
     usleep 20000
 done
-mount -t ext4 -o rw "$root" /root || fail "$root cannot be mounted"
+mount -t ext4 -o rw "$found" /root || fail "$found cannot be mounted"
 mkdir -p /root/proc /root/sys /root/dev /root/run /root/tmp
-for folder in proc sys dev; do mount -o move /$folder /root/$folder; done
 mount -t tmpfs -o mode=0755,nosuid,nodev tmpfs /root/run
+for block in /sys/block/vd*; do
+    [ "$(cat "$block/serial" 2>/dev/null)" = @SERIAL@ ] || continue
+    device=/dev/${block##*/}
+    read -r magic length sum < "$device"
+    [ "$magic" = @MAGIC@ ] || fail "the seed disk $device has no seed"
+    tail -c +513 "$device" | head -c "$length" > /seed.tar
+    echo "$sum  /seed.tar" | sha256sum -c > /dev/null 2>&1 || fail "the seed on $device is damaged"
+    tar -x -f /seed.tar -C /seed || fail "the seed on $device cannot be unpacked"
+    . /seed/apply
+    break
+done
+for folder in proc sys dev; do mount -o move /$folder /root/$folder; done
 for init in @INITS@; do
     if [ -e "/root/$init" ] || [ -L "/root/$init" ]; then exec switch_root /root "/$init"; fi
 done
-mkdir /root/run/carthage
+mkdir -p /root/run/carthage
 cp /bin/busybox /root/run/carthage/sh
 cp /bin/busybox /root/run/carthage/busybox
-cp /command /root/run/carthage/init
+[ -e /root/run/carthage/init ] || cp /command /root/run/carthage/init
 exec switch_root /root /run/carthage/init
-"""
+""".replace("@SERIAL@", SEED_SERIAL).replace("@MAGIC@", SEED_MAGIC)
+
+#: part of the key of each disk: what an initrd does
+SOURCE = _INIT
 
 
 def make_initrd(kernel: Kernel, config: ImageConfig, trees: Sequence[Path] = ()) -> bytes:
