@@ -85,7 +85,7 @@ if TYPE_CHECKING:
     from pytest_carthage.model.on import On
     from pytest_carthage.model.packages import Packages
     from pytest_carthage.model.role import Role
-    from pytest_carthage.model.ssh import Ssh
+    from pytest_carthage.model.ssh import Here, Ssh
     from pytest_carthage.model.stage import stage
     from pytest_carthage.model.task import filesystem_task, machine_task
     from pytest_carthage.model.vm import Disk, Vm
@@ -131,6 +131,7 @@ __all__ = [
     "GateRecord",
     "GateTotals",
     "Healthcheck",
+    "Here",
     "HistoryEntry",
     "HostError",
     "HostResult",
@@ -231,7 +232,7 @@ _HOMES = {
     "model.on": "On",
     "model.packages": "Packages",
     "model.role": "Role",
-    "model.ssh": "Ssh",
+    "model.ssh": "Here Ssh",
     "model.stage": "stage",
     "model.task": "filesystem_task machine_task",
     "model.vm": "Disk Vm",

@@ -18,12 +18,13 @@ from typing import Any
 
 from pytest_carthage.channels import scripts
 from pytest_carthage.channels.copies import Copies
-from pytest_carthage.channels.questions import Questions, Reach
+from pytest_carthage.channels.questions import Questions
 from pytest_carthage.channels.relays import Relays
 from pytest_carthage.fabric.endpoint import Endpoint
+from pytest_carthage.fabric.jobs import Jobs
 from pytest_carthage.fabric.wire import frames
 from pytest_carthage.fabric.wire.frames import Message
-from pytest_carthage.fabric.wire.server import Connection, Reply
+from pytest_carthage.fabric.wire.server import Connection, Reply, Server
 
 __all__ = ["CONTROL", "Deputy", "become", "deputy_by_command", "deputy_command"]
 
@@ -37,17 +38,25 @@ class Deputy(Endpoint):
 
     The machine needs no more than a POSIX shell with coreutils, and Python for connections.
 
-    :param reach: gives the command of the host that runs a command in the machine; its standard
-        streams and its status are the command's.
+    :param questions: runs commands in the machine.
     :param env: variables of every command.
     """
 
-    def __init__(self, reach: Reach, *, env: Mapping[str, str] | None = None) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        questions: Questions,
+        *,
+        env: Mapping[str, str] | None = None,
+        server: Server | None = None,
+        jobs: Jobs | None = None,
+    ) -> None:
+        super().__init__(server, jobs)
         self._env = {"PATH": _PATH, "LANG": "C.UTF-8", **(env or {})}
+        #: who commands are run by, unless another user is asked for
+        self.user = "root"
         self._users = {"root"}
-        self._questions = Questions(reach)
-        self.on_other_child = self._questions.ended
+        self._questions = questions
+        self.on_other_child = questions.ended
         self.offer(
             {
                 "run": self._run,
@@ -67,7 +76,7 @@ class Deputy(Endpoint):
             )
         if len(fds) != 3:
             raise ValueError(f"run takes 3 descriptors, got {len(fds)}")
-        user = message.get("user") or "root"
+        user = message.get("user") or self.user
         if user in self._users:
             return self._start(connection, message, fds)
         own = [os.dup(fd) for fd in fds]  # those of the request are closed before it is answered
@@ -105,7 +114,7 @@ class Deputy(Endpoint):
     def _start(self, connection: Connection, message: Message, fds: Sequence[int]) -> Reply:
         env = {**self._env, **(message.get("env") or {})}
         words = [
-            message.get("user") or "root",
+            message.get("user") or self.user,
             message.get("cwd") or "",
             *(f"{name}={value}" for name, value in env.items()),
             *message["argv"],
@@ -159,4 +168,4 @@ def _serve(
     def reach(argv: Sequence[str]) -> Sequence[str]:
         return [*prefix, shlex.join(argv)] if is_quoted else [*prefix, *argv]
 
-    Deputy(reach, env=env).serve(control)
+    Deputy(Questions(reach), env=env).serve(control)

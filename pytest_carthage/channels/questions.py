@@ -86,6 +86,16 @@ class Questions:
         """
         self._asked[pid] = _Question(client, end, given_up)
 
+    def lost(self, pid: int, error: BaseException) -> None:
+        """Take in that nobody will know how a child ends."""
+        question = self._asked.pop(pid, None)
+        if question is None:
+            return
+        if question.client is not None and not question.is_given_up:
+            connection, request = question.client
+            connection.refuse(request, error)
+        question.given_up()
+
     def keep(self, pid: int) -> None:
         """Let a child go on to its end, whoever has waited for it; it may have ended."""
         if (question := self._asked.get(pid)) is not None:
@@ -114,7 +124,12 @@ class Questions:
             is_wanted = question.client is None or not is_of(question.client)
             if not (is_wanted or question.is_given_up):
                 question.is_given_up = True
-                kill(pid)
+                self.kill(pid)
+
+    def kill(self, pid: int) -> None:
+        """Kill a command of :meth:`popen`, with all that it has started in its group."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
 
     def ask(
         self,
@@ -184,12 +199,6 @@ def _end_with(parent: int) -> None:
     syscalls.die_with_parent(signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
-
-
-def kill(pid: int) -> None:
-    """Kill a command of :meth:`Questions.popen`, with all that it has started in its group."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)
 
 
 def content(fd: int) -> bytes:

@@ -26,11 +26,11 @@ __all__ = ["Endpoint"]
 class Endpoint:
     """A loop that answers what :mod:`pytest_carthage.fabric.wire.frames` lists for machines."""
 
-    def __init__(self) -> None:
-        self.jobs = Jobs()
+    def __init__(self, server: Server | None = None, jobs: Jobs | None = None) -> None:
+        self.jobs = jobs or Jobs()
         #: called with (pid, wait status) of children that are not jobs
         self.on_other_child: Callable[[int, int], None] = lambda pid, status: None
-        self.server = Server()
+        self.server = server or Server()
         self.server.on_child = self._ended
 
     def offer(self, handlers: Mapping[str, Handler]) -> None:

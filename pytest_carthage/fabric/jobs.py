@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
     from pytest_carthage.fabric.wire.server import Handler
 
-__all__ = ["Jobs"]
+__all__ = ["Job", "Jobs"]
 
 
-class _Job:
+class Job:
     """One command that was started, until somebody fetched its status."""
 
     def __init__(self, pid: int, mark: int, owner: Connection, request: int) -> None:
@@ -30,6 +30,8 @@ class _Job:
         #: the owner's request that started it
         self.request = request
         self.status: int | None = None
+        #: why nobody knows how it ended; None: that is known, or it has not ended
+        self.error: BaseException | None = None
         #: (connection, request) to answer when it ends
         self.waiting: list[tuple[Connection, int]] = []
 
@@ -38,8 +40,8 @@ class Jobs:
     """Answers ``wait``, ``kill`` and ``cancel`` of an endpoint; a job ends with all it started."""
 
     def __init__(self) -> None:
-        self._jobs: dict[int, _Job] = {}
-        self._by_pid: dict[int, _Job] = {}
+        self._jobs: dict[int, Job] = {}
+        self._by_pid: dict[int, Job] = {}
         self._last = 0
         #: marks are large, so that who counts by them is not stopped, and not those of another
         self._first_mark = (1 << 62) + (int.from_bytes(os.urandom(4), "big") << 28)
@@ -65,7 +67,7 @@ class Jobs:
         """The same of a child that was forked."""
         mark = self.next_mark
         self._last += 1
-        job = _Job(pid, mark, connection, message["id"])
+        job = Job(pid, mark, connection, message["id"])
         self._jobs[self._last] = self._by_pid[pid] = job
         return self._last
 
@@ -81,16 +83,28 @@ class Jobs:
             self._forget(job)
         return True
 
+    def lost(self, pid: int, error: BaseException) -> bool:
+        """Take in that nobody will know how a job ends; returns whether it was one."""
+        job = self._by_pid.pop(pid, None)
+        if job is None:
+            return False
+        job.error, job.status = error, -signal.SIGKILL
+        for connection, request in job.waiting:
+            connection.refuse(request, error)
+        if job.waiting:
+            self._forget(job)
+        return True
+
     def hang_up(self, connection: Connection) -> None:
         """A client is gone, and what it has begun ends."""
         for job in list(self._jobs.values()):
             job.waiting = [(c, r) for c, r in job.waiting if c is not connection]
             if job.owner is connection:
                 if job.status is None:
-                    _end(job)
+                    self.end(job)
                 self._forget(job)
 
-    def _forget(self, job: _Job) -> None:
+    def _forget(self, job: Job) -> None:
         for number, other in list(self._jobs.items()):
             if other is job:
                 del self._jobs[number]
@@ -106,6 +120,8 @@ class Jobs:
             job.waiting.append((connection, message["id"]))
             return None
         self._forget(job)
+        if job.error is not None:
+            raise job.error
         return Reply(status=job.status)
 
     def _cancel(self, connection: Connection, message: frames.Message, fds: list[int]) -> None:
@@ -117,25 +133,23 @@ class Jobs:
                 job.waiting.remove(request)
             if (job.owner, job.request) == request or (waited and not job.waiting):
                 if job.status is None:
-                    _end(job)
+                    self.end(job)
                 self._forget(job)
 
     def _kill(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
         job = self._jobs.get(message["job"])
         if job is not None and job.status is None:  # else its number is another's by now
-            _signal(job, message["signal"])
+            self.signal(job, message["signal"])
         return Reply()
 
+    def end(self, job: Job) -> None:
+        """End a command with all that it has started."""
+        self.signal(job, signal.SIGKILL)
+        descent.kill(job.pid, job.mark)
 
-def _end(job: _Job) -> None:
-    """End a command with all that it has started."""
-    _signal(job, signal.SIGKILL)
-    descent.kill(job.pid, job.mark)
-
-
-def _signal(job: _Job, number: int) -> None:
-    """Signal a job that was not reaped yet: until then, the number is its own."""
-    try:
-        os.killpg(job.pid, number)
-    except ProcessLookupError:
-        pass
+    def signal(self, job: Job, number: int) -> None:
+        """Signal a job that was not reaped yet: until then, the number is its own."""
+        try:
+            os.killpg(job.pid, number)
+        except ProcessLookupError:
+            pass

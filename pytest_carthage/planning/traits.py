@@ -67,6 +67,11 @@ class Traits:
         if unknown := self.lacks - set(CAPABILITIES):
             raise ValueError(f"traits: lacks={sorted(unknown)}; there are: {list(CAPABILITIES)}")
 
+    @property
+    def is_borrowed(self) -> bool:
+        """Whether machines were there before, and are given back: what is theirs is not changed."""
+        return self.root == "existing" and self.outside
+
     def of(self, *, has_image: bool) -> Traits:
         """What machines with an image, or without one, have in common."""
         if self.root != "host" or self.needs == "nothing":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import socket
 import tempfile
@@ -14,17 +15,19 @@ from typing import Literal
 
 import pytest
 
-from pytest_carthage import Layout, Machine, Network, testing
+from pytest_carthage import Layout, Machine, Network, On, testing
 from pytest_carthage.handles.capability import CAPABILITIES, Capability
 from pytest_carthage.live.machines.machine import MachineHandle
 from pytest_carthage.portal import Portal
 from pytest_carthage.provider import Provider
 from pytest_carthage.providers.netns import NetnsProvider
 from pytest_carthage.providers.podman import PodmanProvider
+from pytest_carthage.providers.ssh import SshProvider
 from pytest_carthage.testing import FakeProvider, FakeRun, World
 from tests.docs.cell import CellProvider
 from tests.providers.conftest import DEBIAN, built, debian, podman
 from tests.support.layouts import Build, building
+from tests.support.rack import Rack, rack
 
 __all__ = ["built", "debian", "podman"]
 
@@ -52,6 +55,8 @@ class Target:
     #: whether its machines have an image, and what they boot
     has_image: bool = False
     init: Literal["systemd"] | None = None
+    #: gives what a machine of a name tells the target; None: nothing
+    settings: Callable[[str], On] | None = None
 
     @cached_property
     def pair(self) -> Layout:
@@ -72,6 +77,10 @@ class Target:
             if not self.a.can(capability):
                 pytest.skip(f"target {self.kind!r} cannot {CAPABILITIES[capability]}")
 
+    def on(self, name: str) -> str | On:
+        """What a machine of this name tells the target."""
+        return self.kind if self.settings is None else self.settings(name)
+
     def layout(self, *names: str) -> type[Layout]:
         lan = Network("10.0.0.0/24")
         image = DEBIAN if self.has_image else None
@@ -79,7 +88,7 @@ class Target:
         machines = {
             name: Machine(
                 image,
-                on=self.kind,
+                on=self.on(name),
                 links={"eth0": lan.at("auto")} if has_links else {},
                 env={"SHOP": "corner"},
                 init=self.init,
@@ -128,6 +137,10 @@ def _fake(request: pytest.FixtureRequest) -> tuple[Provider, World | None]:
     return FakeProvider(world), world
 
 
+def _ssh(request: pytest.FixtureRequest) -> tuple[Provider, World | None]:
+    return SshProvider(), None
+
+
 def _cell(request: pytest.FixtureRequest) -> tuple[Provider, World | None]:
     return CellProvider(), None
 
@@ -140,6 +153,7 @@ TARGETS: dict[str, Make] = {
     "podman": _podman,
     "fake": _fake,
     "cell": _cell,
+    "ssh": _ssh,
 }
 
 
@@ -156,12 +170,15 @@ def target(request: pytest.FixtureRequest) -> Iterator[Target]:
     provider, world = TARGETS[request.param](request)
     if problems := provider.check():
         pytest.skip("; ".join(map(str, problems)))
+    if kind == "ssh" and os.geteuid() != 0:
+        pytest.skip("a rack of our own needs root")
     if has_image:
         request.getfixturevalue("built")
     with (
         tempfile.TemporaryDirectory(prefix="contract-") as folder,
         pytest.MonkeyPatch.context() as patch,
         contextlib.closing(Portal()) as portal,
+        contextlib.ExitStack() as stack,
     ):
         patch.setenv("CARTHAGE_STATE", str(Path(folder, "state")))
         made = Target(
@@ -173,8 +190,24 @@ def target(request: pytest.FixtureRequest) -> Iterator[Target]:
             has_image=has_image,
             init="systemd" if variant == "systemd" else None,
         )
+        if kind == "ssh":
+            made.settings = stack.enter_context(_racks(Path(folder)))
         with made.building() as made.build:
             yield made
+
+
+@contextlib.contextmanager
+def _racks(folder: Path) -> Iterator[Callable[[str], On]]:
+    """A block that gives each name a host of its own, which exists until its end."""
+    with contextlib.ExitStack() as stack:
+        racks: dict[str, Rack] = {}
+
+        def settings(name: str) -> On:
+            if name not in racks:
+                racks[name] = stack.enter_context(rack(folder / f"rack-{name}"))
+            return racks[name].settings()
+
+        yield settings
 
 
 @pytest.fixture(autouse=True)

@@ -93,13 +93,13 @@ def test_machine_is_added_and_removed(target: Target) -> None:
     (declared,) = target.layout("c").machines().values()
     links = {"eth0": target.pair.lan.at("auto")} if declared.links else {}  # type: ignore[attr-defined]
     added = target.pair.add(
-        Machine(declared.image, on=target.kind, links=links, init=target.init), name="c"
+        Machine(declared.image, on=target.on("c"), links=links, init=target.init), name="c"
     )
     assert added.run("true").ok
     target.pair.remove("c")
     assert "c" not in target.pair
     again = target.pair.add(
-        Machine(declared.image, on=target.kind, links=links, init=target.init), name="c"
+        Machine(declared.image, on=target.on("c"), links=links, init=target.init), name="c"
     )
     assert again.run("true").ok
     target.pair.remove("c")

@@ -65,10 +65,14 @@ class AddressOperations(MachineCore):
     async def write_names(self, hosts: str | None = None) -> None:
         """Have ``/etc/hosts`` say what the layout says, and :attr:`aliases`.
 
+        Nothing is written to a machine that was there before and will be there afterwards.
+
         Lines of others stay as they are, and so does a line of ours that others have changed.
 
         :param hosts: what the layout says now; None: nothing new.
         """
+        if self.planned.traits.is_borrowed:
+            return
         if hosts is not None:
             self._hosts = lines_of(hosts)
         now = [*self._hosts, *(f"{value} {name}" for name, value in self.aliases.items())]

@@ -1,0 +1,285 @@
+"""One connection to an ssh host: opened by the user's own configuration, and never by guessing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shlex
+import socket
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_carthage.channels.ssh.way import Secrets, Way
+from pytest_carthage.errors import FabricError
+
+if TYPE_CHECKING:
+    import asyncssh
+
+__all__ = ["connect", "connected"]
+
+#: a host that says nothing for three times as long is gone
+_ALIVE_S = 5.0
+#: what a host is asked for, where its pinned fingerprint does not tell of which kind its key is
+_KINDS = (
+    ("ssh-ed25519",),
+    ("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"),
+    ("rsa-sha2-512", "rsa-sha2-256"),
+)
+
+
+#: commands that lead to hosts; they end when nobody holds the other end of their streams
+_proxies: set[subprocess.Popen[bytes]] = set()
+
+
+class _Keys:
+    """What is expected of a host's key, and what it has shown."""
+
+    def __init__(self, way: Way) -> None:
+        self._way = way
+        #: fingerprint that is pinned; None: a file tells
+        self.fingerprint: str | None = None
+        #: kinds of keys to ask for, in turn; None: by what is known of it
+        self.kinds: tuple[tuple[str, ...] | None, ...] = (None,)
+        #: of the kind ``KnownHostsArg``: empty for the user's own
+        self.known: Any = ()
+        self.shown: asyncssh.SSHKey | None = None
+        pin = way.host_key
+        if pin is None:
+            return
+        import asyncssh
+
+        if pin.startswith("SHA256:"):
+            self.fingerprint, self.kinds = pin, _KINDS
+            self.known = ([], [], [])
+        elif " " in pin.strip():
+            try:
+                key = asyncssh.import_public_key(pin)
+            except (asyncssh.KeyImportError, ValueError) as error:
+                raise FabricError(
+                    f"ssh {way}: host_key={pin!r} is no public key: {error}; try: what "
+                    f"ssh-keyscan {way.host} prints, without the host's name"
+                ) from None
+            self.fingerprint = key.get_fingerprint()
+            self.kinds = tuple(k for k in _KINDS if key.get_algorithm() in k) or (_KINDS[2],)
+            self.known = ([], [], [])
+        else:
+            self.known = _path(pin)
+            if not Path(self.known).is_file():
+                raise FabricError(
+                    f"ssh {way}: host_key={pin!r}: there is no such file; try: a public key as in "
+                    '"ssh-ed25519 AAAA...", its fingerprint, or a known_hosts file'
+                )
+
+    def is_valid(self, key: asyncssh.SSHKey) -> bool:
+        """Whether a key that no file knows is the one that is pinned."""
+        self.shown = key
+        return self.fingerprint is not None and key.get_fingerprint() == self.fingerprint
+
+    def refusal(self, error: Exception) -> FabricError:
+        """What is told of a key that is not the right one."""
+        way = self._way
+        if self.shown is None:
+            return FabricError(f"ssh {way}: its host key cannot be verified: {error}")
+        kind, mark = self.shown.get_algorithm(), self.shown.get_fingerprint()
+        look = "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub, typed at the host itself"
+        if self.fingerprint is not None:
+            return FabricError(
+                f"ssh {way}: its host key has changed: {self.fingerprint} is pinned, and it shows "
+                f"{kind} {mark}: it was installed anew, or another host answers in its place; "
+                f"nothing was sent to it; compare: {look}"
+            )
+        files = "the user's known_hosts" if not self.known else str(self.known)
+        if self._is_known(kind):
+            return FabricError(
+                f"ssh {way}: its host key has changed: {files} has another one, and it shows {kind}"
+                f" {mark}: it was installed anew, or another host answers in its place; nothing "
+                f"was sent to it; compare: {look}"
+            )
+        return FabricError(
+            f"ssh {way}: its host key is unknown: {files} has none of it, and it shows {kind} "
+            f'{mark}; compare: {look}; then: Ssh(..., host_key="{mark}")'
+        )
+
+    def _is_known(self, kind: str) -> bool:
+        import asyncssh
+
+        files = self.known or _path("~/.ssh/known_hosts")
+        with contextlib.suppress(OSError, ValueError):
+            keys = asyncssh.match_known_hosts(files, self._way.host, "", self._way.port)[0]
+            return bool(keys)
+        return False
+
+
+async def connect(way: Way, secrets: Secrets) -> asyncssh.SSHClientConnection:
+    """Connect to a host; whoever does closes it.
+
+    Nothing is written: neither there, nor in a file of known hosts.
+
+    :raises FabricError: it is not there, or shows another key, or lets nobody in; with the remedy.
+    """
+    import asyncssh
+
+    keys = _Keys(way)
+
+    class Client(asyncssh.SSHClient):
+        def validate_host_public_key(
+            self, host: str, addr: str, port: int, key: asyncssh.SSHKey
+        ) -> bool:
+            return keys.is_valid(key)
+
+        def kbdint_auth_requested(self) -> str | None:
+            return "" if secrets.password is not None else None
+
+        def kbdint_challenge_received(
+            self, name: str, instructions: str, lang: str, prompts: Any
+        ) -> list[str]:
+            return [secrets.password or ""] * len(prompts)
+
+    last: Exception | None = None
+    for kinds in keys.kinds:
+        try:
+            async with asyncio.timeout(way.connect_timeout_s):
+                return await _open(way, secrets, keys, kinds, Client)
+        except asyncssh.HostKeyNotVerifiable as error:
+            last = keys.refusal(error)
+        except (asyncssh.KeyExchangeFailed, asyncssh.ConnectionLost) as error:
+            if last is None:
+                last = FabricError(
+                    f"ssh {way}: it cannot be reached: {_words(error)}; try: ssh -v {way.host}"
+                )
+            if kinds is None:
+                break
+        except FabricError:
+            raise
+        except TimeoutError:
+            raise FabricError(
+                f"ssh {way}: no answer within {way.connect_timeout_s:g} s; try: ssh -v {way.host}"
+            ) from None
+        except asyncssh.PermissionDenied as error:
+            raise FabricError(_denied(way, secrets, error)) from None
+        except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
+            raise FabricError(
+                f"ssh {way}: key {way.identity or 'of the user'} cannot be read: {error}; try: "
+                "passphrase_env=, or a key in the agent (ssh-add)"
+            ) from None
+        except asyncssh.ConfigParseError as error:
+            raise FabricError(f"ssh {way}: its configuration is wrong: {error}") from None
+        except (OSError, asyncssh.Error) as error:
+            if last is not None:  # it has no key of another kind
+                break
+            raise FabricError(
+                f"ssh {way}: it cannot be reached: {_words(error)}; try: ssh -v {way.host}"
+            ) from None
+    assert last is not None
+    raise last
+
+
+async def _open(
+    way: Way, secrets: Secrets, keys: _Keys, kinds: tuple[str, ...] | None, client: Any
+) -> asyncssh.SSHClientConnection:
+    import asyncssh
+
+    values: dict[str, Any] = {"known_hosts": keys.known, "keepalive_interval": _ALIVE_S}
+    if kinds is not None:
+        values["server_host_key_algs"] = list(kinds)
+    if way.config is not None:
+        values["config"] = [_path(path) for path in way.config]
+    if way.user is not None:
+        values["username"] = way.user
+    if way.port is not None:
+        values["port"] = way.port
+    if way.identity is not None:
+        values["client_keys"] = [_path(way.identity)]
+        values["agent_path"] = None
+    if secrets.passphrase is not None:
+        values["passphrase"] = secrets.passphrase
+    if secrets.password is not None:
+        values["password"] = secrets.password
+    if way.jump:
+        values["tunnel"] = ",".join(way.jump)
+    if way.proxy_command is not None:
+        values["proxy_command"] = way.proxy_command
+    options = asyncssh.SSHClientConnectionOptions(host=way.host, client_factory=client, **values)
+    sock = await _socket(way, options)
+    try:
+        return await asyncssh.connect(options.host, options.port, sock=sock, options=options)
+    except BaseException:
+        if sock is not None:
+            sock.close()
+        raise
+
+
+async def _socket(way: Way, options: asyncssh.SSHClientConnectionOptions) -> socket.socket | None:
+    """A way to a host that is no connection to its address; None: there is none but that."""
+    if way.socket is not None:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(sock, way.socket)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+    # text is a host to go through, which asyncssh does
+    if not options.proxy_command or isinstance(options.tunnel, str):
+        return None
+    words = options.proxy_command
+    command = words if isinstance(words, str) else shlex.join(words)
+    for letter, value in (
+        ("%h", options.host),
+        ("%n", way.host),
+        ("%p", str(options.port or 22)),
+        ("%r", str(options.username)),
+        ("%%", "%"),
+    ):
+        command = command.replace(letter, value)
+    # not by asyncssh, which takes what it prints on standard error as the host's words
+    ours, theirs = socket.socketpair()
+    with theirs:
+        ours.setblocking(False)
+        process = subprocess.Popen(  # noqa: ASYNC220  it is not waited for
+            ["/bin/sh", "-c", f"exec {command}"],
+            stdin=theirs.fileno(),
+            stdout=theirs.fileno(),
+            start_new_session=True,
+        )
+    _proxies.add(process)
+    return ours
+
+
+def _denied(way: Way, secrets: Secrets, error: Exception) -> str:
+    by = f"key {way.identity}" if way.identity else "the user's keys and agent"
+    if secrets.password is not None:
+        by += f" and the password in {way.password_env}"
+    user = way.user or "the user of this host, or of ssh's configuration"
+    return (
+        f"ssh {way}: it lets {user} not in by {by}: {_words(error)}; try: ssh {way}, another "
+        "user=, identity= or password_env="
+    )
+
+
+def _path(path: str) -> str:
+    """A path as asyncssh takes it."""
+    return str(Path(path).expanduser())
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.errno and error.errno > 0:
+        return os.strerror(error.errno)
+    return str(error).strip() or type(error).__name__
+
+
+@contextlib.asynccontextmanager
+async def connected(way: Way, secrets: Secrets) -> AsyncIterator[asyncssh.SSHClientConnection]:
+    """A connection for the time of a block.
+
+    :raises FabricError: see :func:`connect`.
+    """
+    connection = await connect(way, secrets)
+    try:
+        yield connection
+    finally:
+        connection.abort()

@@ -1,0 +1,240 @@
+"""The deputy of a host that is reached by ssh."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import termios
+import tty
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pytest_carthage import clock
+from pytest_carthage.channels import scripts
+from pytest_carthage.channels.deputy import Deputy, deputy_command
+from pytest_carthage.channels.ssh import lease
+from pytest_carthage.channels.ssh.becoming import becoming, first_input, refusal_of
+from pytest_carthage.channels.ssh.commands import ChannelJobs, Commands
+from pytest_carthage.channels.ssh.line import Line
+from pytest_carthage.channels.ssh.relays import LineRelays
+from pytest_carthage.channels.ssh.way import Secrets, Way
+from pytest_carthage.errors import FabricError
+from pytest_carthage.fabric.wire.server import Connection, Reply, Server
+
+if TYPE_CHECKING:
+    import socket
+
+    from pytest_carthage.fabric.wire.frames import Message
+
+__all__ = ["SshDeputy", "deputy_by_ssh"]
+
+#: what the host is, and who commands are run by there
+PROBE = """\
+. /etc/os-release 2> /dev/null
+echo "$(id -un)"; echo "${PRETTY_NAME:-unknown}"; uname -srm
+command -v python3 || echo
+"""
+
+
+class SshDeputy(Deputy):
+    """Carries commands, files and connections over one connection that is kept.
+
+    The host needs no more than a POSIX shell with coreutils; nothing is written there.
+    """
+
+    def __init__(self, way: Way, *, env: Mapping[str, str] | None = None) -> None:
+        server = Server()
+        self._way = way
+        self._line = Line(way, server)
+        self._commands = Commands(
+            self._line,
+            prefix=lambda: becoming(way, self._line.secrets),
+            first=lambda: first_input(way, self._line.secrets),
+            on_end=self._far_ended,
+        )
+        super().__init__(self._commands, env=env, server=server, jobs=ChannelJobs(self._commands))
+        self.on_other_child = lambda pid, status: None  # commands that lead to the host
+        #: what is told of the host once somebody has come in
+        self._facts: dict[str, Any] = {}
+        self._lease: tuple[str, str, float] | None = None
+        #: why the host is not to be used any more; None: it is
+        self._lost: FabricError | None = None
+        relays = LineRelays(self._commands, server, self._line)
+        self.offer(
+            {"enter": self._enter, "lease": self._take, "facts": self._tell, **relays.handlers}
+        )
+
+    def greeting(self) -> Reply:
+        """What there is to be asked for, and by which way it goes."""
+        return Reply(operations=sorted(self.server.handlers), way="ssh")
+
+    def _far_ended(self, number: int, status: int | None, error: BaseException | None) -> None:
+        if status is None:
+            error = error or self._line.lost()
+            if not self.jobs.lost(number, error):
+                self._commands.lost(number, error)
+        elif not self.jobs.ended(number, status):
+            self._commands.ended(number, status)
+
+    # coming in
+
+    def _enter(self, connection: Connection, message: Message, fds: list[int]) -> None:
+        """Connect with what is answered to passwords, and tell what the host is."""
+        self._line.secrets = Secrets(**message["secrets"])
+
+        def connected(result: Any, error: BaseException | None) -> None:
+            if error is not None:
+                connection.refuse(message["id"], error)
+                return
+            self._commands.ask(connection, message, told, PROBE)
+
+        def told(status: int, out: bytes, err: bytes) -> Reply:
+            words = out.decode(errors="replace").split("\n")
+            if status or len(words) < 4:
+                said = scripts.last_line(err)
+                if self._way.become is not None:
+                    raise refusal_of(self._way, self._line.secrets, said)
+                raise FabricError(
+                    f"ssh {self._way}: a shell there ends with status {status}: "
+                    f"{said or 'it says nothing'}; try: ssh {self._way} true"
+                )
+            self.user, system, kernel, python = words[:4]
+            self._users.add(self.user)
+            self._facts = {
+                "user": self.user,
+                "system": system,
+                "kernel": kernel,
+                "python": python or None,
+                "began_s": clock.unix_s(),
+            }
+            return Reply(**self._facts)
+
+        self._line.begin(self._line.connection(), connected)
+
+    def _tell(self, connection: Connection, message: Message, fds: list[int]) -> Reply:
+        """What the host is, for who has not come in himself."""
+        return Reply(**self._facts)
+
+    # the lease
+
+    def _take(self, connection: Connection, message: Message, fds: list[int]) -> None:
+        """Lay down a lease, and renew it from then on; ``held`` tells of what lies there."""
+        identity, seconds = message["identity"], float(message["lease_s"])
+        record = lease.record(identity, message["owner"], pid=os.getpid())
+
+        def done(status: int, out: bytes, err: bytes) -> Reply:
+            if status:
+                raise FabricError(
+                    f"ssh {self._way}: its lease cannot be laid down there: "
+                    f"{scripts.last_line(err)}; try: df /run/lock /tmp, on the host"
+                )
+            held = lease.state_of(out.decode(errors="replace"))
+            if held is not None:
+                return Reply(held=held.text, left_s=held.left_s, is_dead=held.is_dead)
+            self._lease = identity, record, seconds
+            self.server.later(seconds / 3, self._renew)
+            return Reply(held=None)
+
+        self._commands.ask(
+            *(connection, message, done, lease.TAKE, record),
+            f"{seconds:.0f}",
+            message.get("instead_of") or "",
+        )
+
+    def _renew(self) -> None:
+        if self._lease is None:
+            return
+        identity, record, seconds = self._lease
+        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        out = os.memfd_create("out", os.MFD_CLOEXEC)
+        try:
+            started = self._commands.popen(
+                scripts.shell(lease.RENEW, identity, record, f"{seconds:.0f}"),
+                stdin=null,
+                stdout=out,
+                stderr=out,
+            )
+        finally:
+            os.close(null)
+
+        def ended(status: int) -> None:
+            said = os.pread(out, 1 << 16, 0).decode(errors="replace")
+            os.close(out)
+            try:
+                held = lease.state_of(said)
+            except ValueError as error:  # of a full disk, say; the next time may be in time
+                print(f"the lease was not renewed: {error}", flush=True)
+                held = None
+            if held is not None or said.startswith("free"):
+                whose = f": it is {held.owner}'s now" if held is not None else ""
+                self._lost = FabricError(
+                    f"ssh {self._way}: its lease was broken while it was used{whose}; nothing more "
+                    "is done there"
+                )
+                self._lease = None
+                self.server.handlers = dict.fromkeys(self.server.handlers, self._refuse)
+                return
+            self.server.later(seconds / 3, self._renew)
+
+        def given_up() -> None:
+            os.close(out)
+            self.server.later(seconds / 3, self._renew)
+
+        self._commands.when_ended(started.pid, None, ended, given_up)
+
+    def _refuse(self, connection: Connection, message: Message, fds: list[int]) -> Reply:
+        assert self._lost is not None
+        raise self._lost
+
+    # terminals
+
+    def _run(self, connection: Connection, message: Message, fds: list[int]) -> Reply | None:
+        if not message.get("tty"):
+            return super()._run(connection, message, fds)
+        env = {**self._env, **(message.get("env") or {})}
+        words = [
+            message.get("user") or self.user,
+            message.get("cwd") or "",
+            *(f"{name}={value}" for name, value in env.items()),
+            *message["argv"],
+        ]
+        kind = env.get("TERM", "xterm-256color")
+        rows, columns = message.get("rows", 24), message.get("cols", 80)
+        ours, theirs = _terminal(rows, columns)
+        try:
+            started = self._commands.popen(
+                scripts.shell(scripts.RUN, *words),
+                stdin=ours,
+                stdout=ours,
+                stderr=ours,
+                terminal=(kind, columns, rows),
+            )
+        except BaseException:
+            os.close(theirs)
+            raise
+        finally:
+            os.close(ours)
+        job = self.jobs.register_child(started.pid, connection, message)
+        return Reply((theirs,), job=job, pid=started.pid)
+
+
+def _terminal(rows: int, columns: int) -> tuple[int, int]:
+    """Both ends of a terminal here that changes nothing: the one of the host's does all."""
+    master, slave = os.openpty()
+    size = struct.pack("HHHH", rows, columns, 0, 0)
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, size)
+    tty.setraw(slave)
+    return slave, master
+
+
+def deputy_by_ssh(way: Way, *, env: Mapping[str, str] | None = None) -> Sequence[str]:
+    """The command of a deputy for a host; nothing secret is in it."""
+    return deputy_command(f"{__name__}:_serve", way.as_record(), dict(env or {}))
+
+
+def _serve(control: socket.socket, way: Mapping[str, Any], env: Mapping[str, str]) -> None:
+    reached = Way.from_record(way)
+    os.environ.clear()
+    os.environ.update(reached.surroundings)
+    SshDeputy(reached, env=env).serve(control)

@@ -1,0 +1,208 @@
+"""A reserved host: whose it is, by which way it is reached, and how it is given back."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_carthage.channels.scripts import last_line, shell
+from pytest_carthage.channels.ssh.becoming import becoming, first_input
+from pytest_carthage.channels.ssh.connection import connected
+from pytest_carthage.channels.ssh.lease import BREAK, LOOK, MARK, RELEASE, Lease, mark, state_of
+from pytest_carthage.channels.ssh.way import Secrets, Way
+from pytest_carthage.errors import FabricError
+from pytest_carthage.model.ssh import Here, Ssh
+
+if TYPE_CHECKING:
+    import asyncssh
+
+    from pytest_carthage.provider import Identity
+
+__all__ = ["Reserved", "way_of"]
+
+#: the longest that one step may take that gives a host back
+_STEP_S = 50.0
+
+
+def way_of(on: Ssh) -> Way:
+    """The way that an author has declared."""
+    return Way(
+        host=on.host,
+        user=on.user,
+        port=on.port,
+        jump=on.hops,
+        proxy_command=on.proxy_command,
+        config=None if on.config is None else (str(on.config),),
+        identity=None if on.identity is None else str(on.identity),
+        host_key=None if on.host_key is None else str(on.host_key),
+        become=on.become,
+        become_method=on.become_method,
+        password_env=on.password_env,
+        passphrase_env=on.passphrase_env,
+        become_password_env=on.become_password_env,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reserved:
+    """A host that is one run's, as the journal knows of it: no secret is in it."""
+
+    way: Way
+    #: of its lease
+    lease: str
+    owner: str
+    #: steps that restore it: (where, command)
+    on_return: Sequence[tuple[str, str]] = ()
+    #: where steps of this host work
+    folder: str = "/"
+
+    @classmethod
+    def of(cls, on: Ssh, identity: Identity) -> Reserved:
+        """What a machine of a run reserves."""
+        steps = tuple(
+            ("here", step.command) if isinstance(step, Here) else ("there", step)
+            for step in on.steps
+        )
+        return cls(
+            way=way_of(on),
+            lease=f"{identity.run}/{identity.environment}/{identity.name}",
+            owner=f"{os.environ.get('USER') or os.getuid()} for {identity.environment} "
+            f"({identity.name})",
+            on_return=steps,
+            folder=str(Path.cwd()),
+        )
+
+    @classmethod
+    def from_detail(cls, text: str) -> Reserved:
+        """The one that :meth:`as_detail` has written down."""
+        values = json.loads(text)
+        return cls(
+            way=Way.from_record(values["way"]),
+            lease=values["lease"],
+            owner=values["owner"],
+            folder=values["folder"],
+            on_return=tuple((where, command) for where, command in values["on_return"]),
+        )
+
+    def as_detail(self) -> str:
+        """All that is needed to give it back."""
+        way = dataclasses.replace(self.way, surroundings={}).as_record()
+        return json.dumps(
+            {
+                "way": way,
+                "lease": self.lease,
+                "owner": self.owner,
+                "folder": self.folder,
+                "on_return": [list(step) for step in self.on_return],
+            }
+        )
+
+    async def give_back(self) -> None:
+        """Restore it and take the lease away; one that is another's by now is left alone.
+
+        :raises FabricError: it cannot be reached; or a step failed, and it is marked.
+        """
+        secrets = Secrets.of(self.way, os.environ)
+        async with connected(self.way, secrets) as connection:
+            held = await self._ask(connection, secrets, LOOK)
+            if held is None or held.record.get("id") != self.lease or held.mark:
+                return  # it was given back, marked, or broken
+            for where, command in self.on_return:
+                failure = await self._step(connection, secrets, where, command)
+                if failure:
+                    await self._mark(connection, secrets, failure)
+                    raise FabricError(
+                        f"ssh {self.way}: {failure}; the host is marked, and the next run says so; "
+                        "try: restore it by hand, then pytest-carthage leases --break"
+                    )
+            await self._ask(connection, secrets, RELEASE, self.lease)
+
+    async def _mark(
+        self, connection: asyncssh.SSHClientConnection, secrets: Secrets, why: str
+    ) -> None:
+        record = mark(self.lease, self.owner, why)
+        await self._ask(connection, secrets, MARK, self.lease, record)
+
+    async def look(self) -> Lease | None:
+        """What lies there.
+
+        :raises FabricError: it cannot be reached.
+        """
+        secrets = Secrets.of(self.way, os.environ)
+        async with connected(self.way, secrets) as connection:
+            return await self._ask(connection, secrets, LOOK)
+
+    async def release(self, held: Lease) -> None:
+        """Take away what lies there, whoever's it is.
+
+        :raises FabricError: it cannot be reached, or something else lies there by now.
+        """
+        secrets = Secrets.of(self.way, os.environ)
+        async with connected(self.way, secrets) as connection:
+            left = await self._ask(connection, secrets, BREAK, held.text)
+            if left is not None:
+                raise FabricError(f"ssh {self.way}: it is {left.owner}'s by now; try: again")
+
+    async def _ask(
+        self, connection: asyncssh.SSHClientConnection, secrets: Secrets, *words: str
+    ) -> Lease | None:
+        status, out, err = await self._run(connection, secrets, shell(*words))
+        if status:
+            raise FabricError(f"ssh {self.way}: its lease cannot be read: {last_line(err)}")
+        return state_of(out.decode(errors="replace"))
+
+    async def _step(
+        self, connection: asyncssh.SSHClientConnection, secrets: Secrets, where: str, command: str
+    ) -> str:
+        """Do one step that restores it; returns why it failed, or nothing."""
+        try:
+            async with asyncio.timeout(_STEP_S):
+                if where == "there":
+                    status, out, err = await self._run(connection, secrets, shell(command))
+                    said = last_line(err) or last_line(out)
+                else:
+                    status, said = await self.step_here(command)
+        except TimeoutError:
+            return f"on_return step {command!r} did not end in {_STEP_S:g} s"
+        if status:
+            said = said or "it printed nothing"
+            return f"on_return step {command!r} ended with status {status}: {said}"
+        return ""
+
+    async def step_here(self, command: str) -> tuple[int, str]:
+        """Run a command of this host that restores it; returns its status and its last line."""
+        process = await asyncio.create_subprocess_shell(
+            command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env={**os.environ, "CARTHAGE_HOST": self.way.host},
+            cwd=self.folder,
+        )
+        try:
+            out, _ = await process.communicate()
+        except BaseException:
+            process.kill()
+            raise
+        return process.returncode or 0, last_line(out)
+
+    async def _run(
+        self, connection: asyncssh.SSHClientConnection, secrets: Secrets, argv: Sequence[str]
+    ) -> tuple[int, bytes, bytes]:
+        command = shlex.join([*becoming(self.way, secrets), *argv])
+        result = await connection.run(
+            command, input=first_input(self.way, secrets), encoding=None, check=False
+        )
+        status = result.returncode
+        return 255 if status is None else status, _bytes(result.stdout), _bytes(result.stderr)
+
+
+def _bytes(value: object) -> bytes:
+    return value if isinstance(value, bytes) else str(value or "").encode()

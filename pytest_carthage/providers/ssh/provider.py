@@ -1,0 +1,229 @@
+"""Reserves machines that exist: a server in a rack, a colleague's VM, an appliance."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import importlib.util
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pytest_carthage import clock
+from pytest_carthage.channels.agent import execute
+from pytest_carthage.channels.scripts import last_line
+from pytest_carthage.channels.ssh.deputy import deputy_by_ssh
+from pytest_carthage.channels.ssh.lease import Lease, state_of
+from pytest_carthage.channels.ssh.way import Secrets
+from pytest_carthage.errors import CreationError, FabricError, Problem
+from pytest_carthage.model.ssh import Ssh
+from pytest_carthage.provider import Traits
+from pytest_carthage.providers.ssh.host import Reserved
+from pytest_carthage.providers.ssh.machine import SshMachine
+
+if TYPE_CHECKING:
+    from pytest_carthage.planning.plan import Plan, PlannedMachine
+    from pytest_carthage.provider import Channel, Context, Identity
+
+__all__ = ["SshProvider"]
+
+#: how often a host is looked at that is somebody else's
+_LOOK_S = 1.0
+
+
+class SshProvider:
+    """Reserves hosts: they are checked, leased, used and given back."""
+
+    kind = "ssh"
+    traits = Traits(
+        root="existing",
+        init=True,
+        outside=True,
+        settings=Ssh,
+        needs_settings=True,
+        lacks=frozenset({"freeze", "limits", "command", "power", "socket", "observe"}),
+    )
+
+    def __init__(self) -> None:
+        #: by name of the lease
+        self._reserved: dict[str, Identity] = {}
+
+    def check(self, plan: Plan | None = None) -> Sequence[Problem]:
+        """List what this host lacks; no other host is asked."""
+        problems = []
+        if importlib.util.find_spec("asyncssh") is None:
+            problems.append(
+                Problem(
+                    who=self.kind,
+                    what="asyncssh is not installed, by which hosts are reached",
+                    remedy="pip install 'pytest-carthage[ssh]'",
+                    packages=(),
+                )
+            )
+        for planned in plan.machines.values() if plan is not None else ():
+            if planned.target != self.kind or not isinstance(planned.on, Ssh):
+                continue
+            for name in ("password_env", "passphrase_env", "become_password_env"):
+                variable = getattr(planned.on, name)
+                if variable is not None and variable not in os.environ:
+                    problems.append(
+                        Problem(
+                            who=self.kind,
+                            what=f"machine {planned.name!r} takes a password from the variable "
+                            f"{variable}, which is not set",
+                            remedy=f"export {variable}=...",
+                        )
+                    )
+        return problems
+
+    async def create(self, planned: PlannedMachine, context: Context) -> SshMachine:
+        """Reserve a host; return when it is leased, and its deputy answers.
+
+        :raises CreationError: it cannot be reached, or is somebody else's, or is marked.
+        """
+        who = f"machine {planned.name!r} of layout {context.plan.layout!r}"
+        if not isinstance(planned.on, Ssh):
+            raise CreationError(f"{who}: which host is it? try: on=Ssh(...)")
+        reserved = Reserved.of(planned.on, context.identity)
+        try:
+            channel = await self._deputy(reserved, planned, context)
+            facts = await self._enter(reserved, channel)
+            context.note(planned.name, f"{reserved.way}: {facts['system']}, {facts['kernel']}")
+            identity = context.identity.with_detail(reserved=reserved.as_detail())
+            await context.intend(identity)
+            self._reserved[reserved.lease] = identity
+            await self._lease(reserved, planned, context, channel)
+        except FabricError as error:
+            raise CreationError(f"{who}: {error}") from error
+        # what can be asked for is known only now
+        channel = await context.channel(planned.name)
+        return SshMachine(identity, channel, facts, began_s=clock.unix_s())
+
+    async def take_up(self, planned: PlannedMachine, context: Context, *, runs: bool) -> SshMachine:
+        """Give what a reserved host is operated by, whose deputy goes on."""
+        channel = await context.channel(planned.name)
+        facts, _ = await channel.request("facts")
+        return SshMachine(context.identity, channel, facts, began_s=facts["began_s"])
+
+    async def destroy(self, identity: Identity) -> None:
+        """Give a host back: its steps are done, then its lease is taken away.
+
+        :raises FabricError: it cannot be reached; or a step failed, and it is marked.
+        """
+        detail = dict(identity.detail)
+        if "reserved" not in detail:
+            return  # nobody has laid a lease down
+        reserved = Reserved.from_detail(detail["reserved"])
+        await reserved.give_back()
+        self._reserved.pop(reserved.lease, None)
+
+    async def leftovers(self, run: str) -> Sequence[Identity]:
+        """What this process has reserved and not given back: hosts are not searched for."""
+        return [identity for identity in self._reserved.values() if identity.run == run]
+
+    async def _deputy(
+        self, reserved: Reserved, planned: PlannedMachine, context: Context
+    ) -> Channel:
+        command = deputy_by_ssh(reserved.way.here(), env=planned.env)
+        return await context.deputy(planned.name, command)
+
+    async def _enter(self, reserved: Reserved, channel: Channel) -> dict[str, Any]:
+        secrets = dataclasses.asdict(Secrets.of(reserved.way, os.environ))
+        facts, _ = await channel.request("enter", secrets=secrets)
+        return facts
+
+    async def _lease(
+        self, reserved: Reserved, planned: PlannedMachine, context: Context, channel: Channel
+    ) -> None:
+        """Lay down a lease, in place of one whose run is dead; wait for others if that is wanted.
+
+        :raises CreationError: it is another's, or the host is marked.
+        """
+        on = planned.on
+        assert isinstance(on, Ssh)
+        who = f"machine {planned.name!r} of layout {context.plan.layout!r}"
+        deadline = clock.monotonic_s() + on.wait_s
+        instead_of, is_told = "", False
+        while True:
+            reply, _ = await channel.request(
+                "lease",
+                identity=reserved.lease,
+                owner=reserved.owner,
+                lease_s=on.lease_s,
+                instead_of=instead_of,
+            )
+            if reply["held"] is None:
+                return
+            held = state_of(f"held 0 {reply['held']}")
+            assert held is not None
+            if held.text == instead_of:
+                raise CreationError(
+                    f"{who}: ssh {reserved.way}: what lies there cannot be replaced: it is another "
+                    "user's; try: pytest-carthage leases --break, as that user"
+                )
+            instead_of = ""
+            if held.mark:
+                await self._restore(who, reserved, held, context, planned, channel)
+                instead_of = held.text
+            elif reply["is_dead"]:
+                context.note(
+                    planned.name,
+                    f"{reserved.way} was not given back by {held.owner}, whose run is dead: "
+                    "its lease is taken over",
+                )
+                await self._steps(who, reserved, channel)
+                instead_of = held.text
+            elif clock.monotonic_s() >= deadline:
+                left = f"its lease ends in {reply['left_s']:.0f} s unless it is renewed"
+                raise CreationError(
+                    f"{who}: ssh {reserved.way}: it is in use by {held.owner}; {left}; try: "
+                    "wait_s=600 to wait for it, or pytest-carthage leases --break"
+                )
+            else:
+                if not is_told:
+                    context.note(planned.name, f"waits for {reserved.way}, used by {held.owner}")
+                    is_told = True
+                await asyncio.sleep(_LOOK_S)
+
+    async def _restore(
+        self,
+        who: str,
+        reserved: Reserved,
+        held: Lease,
+        context: Context,
+        planned: PlannedMachine,
+        channel: Channel,
+    ) -> None:
+        """Restore a host that is marked, by the steps that this layout has."""
+        said = f"ssh {reserved.way}: it is marked by {held.owner}: {held.mark}"
+        if not reserved.on_return:
+            raise CreationError(
+                f"{who}: {said}; try: restore it, then pytest-carthage leases --break"
+            )
+        context.note(planned.name, f"{said}; it is restored first")
+        await self._steps(who, reserved, channel)
+
+    async def _steps(self, who: str, reserved: Reserved, channel: Channel) -> None:
+        """Do the steps that restore a host, before it is used.
+
+        :raises CreationError: one of them failed.
+        """
+        for where, command in reserved.on_return:
+            if where == "there":
+                ended = await execute(
+                    channel,
+                    ["/bin/sh", "-c", command],
+                    user=None,
+                    cwd=None,
+                    env={},
+                    input=None,
+                    timeout_s=None,
+                )
+                status, said = ended[0], last_line(ended[2]) or last_line(ended[1])
+            else:
+                status, said = await reserved.step_here(command)
+            if status:
+                raise CreationError(
+                    f"{who}: ssh {reserved.way}: it was not given back as it should be, and "
+                    f"on_return step {command!r} ended with status {status}: {said}"
+                )

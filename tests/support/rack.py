@@ -1,0 +1,195 @@
+"""A host of a rack, as tests see it: an sshd over a copy of this host's files, on no network.
+
+It lives in namespaces of its own, above an overlay of this host's root, and is reached by a command
+(``ProxyCommand`` of ssh_config(5)): nothing of it touches a network. It needs root.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytest_carthage import Ssh
+
+__all__ = ["Rack", "rack"]
+
+_START = """\
+set -e
+folder=$1
+mkdir -p "$folder/root" "$folder/tmp"
+mount -t tmpfs -o size=64m rack "$folder/tmp"
+mkdir "$folder/tmp/upper" "$folder/tmp/work"
+mount -t overlay -o "lowerdir=/,upperdir=$folder/tmp/upper,workdir=$folder/tmp/work" \\
+    rack "$folder/root"
+root=$folder/root
+mount -t proc proc "$root/proc"
+mount --rbind /dev "$root/dev"
+mount -t tmpfs -o size=1m,mode=755 run "$root/run"
+mkdir -p -m 755 "$root/run/sshd"
+mkdir -m 1777 "$root/run/lock"
+mount -t tmpfs -o size=4m,mode=1777 tmp "$root/tmp"
+ip link set lo up
+hostname db1
+printf '127.0.0.1 localhost\\n127.0.1.1 db1\\n' > "$root/etc/hosts"
+for name in host_key keys_root sshd_config; do
+    cp "$folder/$name" "$root/etc/ssh/rack_$name"
+done
+chmod 600 "$root/etc/ssh/rack_host_key"
+rm -f "$root"/root/.bashrc "$root"/root/.profile "$root"/root/.bash_profile
+exec chroot "$root" sh -c 'cd /; echo ready; exec >&2
+while :; do sleep 3600 & wait $!; done' > "$folder/ready"
+"""
+_CONFIG = """\
+HostKey /etc/ssh/rack_host_key
+AuthorizedKeysFile /etc/ssh/rack_keys_%u
+StrictModes no
+PermitRootLogin yes
+UsePAM no
+PasswordAuthentication no
+Subsystem sftp internal-sftp
+"""
+_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+
+
+@dataclass(kw_only=True)
+class Rack:
+    """A host that exists, until :meth:`vanish`."""
+
+    folder: Path
+    pid: int
+
+    @property
+    def identity(self) -> str:
+        """File of the key that it lets in."""
+        return str(self.folder / "client")
+
+    @property
+    def host_key(self) -> str:
+        """Its public key."""
+        return " ".join((self.folder / "host_key.pub").read_text().split()[:2])
+
+    @property
+    def reach(self) -> Sequence[str]:
+        """What runs a command of this host inside of it, beside ssh."""
+        return [
+            *("nsenter", "--target", str(self.pid), "--mount", "--net", "--pid", "--uts"),
+            *("--root", "--wd", "--"),
+        ]
+
+    @property
+    def proxy_command(self) -> str:
+        """The command that leads to its sshd."""
+        sshd = ["/usr/sbin/sshd", "-i", "-f", "/etc/ssh/rack_sshd_config"]
+        return " ".join([*self.reach, *sshd])
+
+    def settings(self, **changes: Any) -> Ssh:
+        """What a machine tells its target to be this host."""
+        values: dict[str, Any] = {
+            "user": "root",
+            "proxy_command": self.proxy_command,
+            "identity": self.identity,
+            "host_key": self.host_key,
+            "config": os.devnull,
+            **changes,
+        }
+        return Ssh("db1.lab", **values)
+
+    def run(self, command: str, *, check: bool = True) -> str:
+        """Run a command in it, beside ssh; returns what it prints."""
+        return subprocess.run(
+            [*self.reach, "sh", "-c", command],
+            env=_ENV,
+            check=check,
+            capture_output=True,
+            text=True,
+        ).stdout
+
+    def processes(self) -> list[str]:
+        """Command lines of what runs in it, beside what asks."""
+        lines = self.run("ps -eo args=").splitlines()
+        return [
+            line
+            for line in lines
+            if not line.startswith(("sleep 3600", "sh -c cd /", "ps -eo", "sh -c ps"))
+        ]
+
+    def listing(self) -> list[str]:
+        """All that was ever written to its file systems, or removed from them."""
+        places = [f"{self.folder}/tmp/upper", f"{self.folder}/root/run", f"{self.folder}/root/tmp"]
+        outside = [word for word in self.reach if word not in ("--root", "--wd")]
+        find = ["find", *places, "-printf", "%p %y %m %U %s %l\\n"]
+        found = subprocess.run(
+            [*outside, *find], env=_ENV, check=True, capture_output=True, text=True
+        ).stdout
+        return sorted(line.removeprefix(str(self.folder)) for line in found.splitlines())
+
+    def vanish(self) -> None:
+        """Pull its plug."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+
+def make_keys(folder: Path) -> None:
+    """Keys of a host, and of who comes."""
+    for name in ("host_key", "client"):
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(folder / name)],
+            check=True,
+            stdin=subprocess.DEVNULL,
+        )
+    (folder / "keys_root").write_text((folder / "client.pub").read_text())
+
+
+@contextlib.contextmanager
+def rack(folder: Path, *, config: str = "") -> Iterator[Rack]:
+    """A host, for the time of a block.
+
+    :param config: more of its sshd_config(5).
+    """
+    folder.mkdir(exist_ok=True)
+    make_keys(folder)
+    (folder / "sshd_config").write_text(config + _CONFIG)
+    os.mkfifo(folder / "ready")
+    unshare = ["unshare", "--mount", "--net", "--pid", "--uts", "--ipc", "--fork", "--kill-child"]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [*unshare, "sh", "-c", _START, "sh", str(folder)],
+            env=_ENV,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        reading = os.open(folder / "ready", os.O_RDONLY | os.O_NONBLOCK)
+        os.set_blocking(reading, True)
+        with os.fdopen(reading) as ready:
+            _until_open(process, folder)
+            assert ready.readline() == "ready\n", (folder / "log").read_text()
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        yield Rack(folder=folder, pid=int(children[0]))
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _until_open(process: subprocess.Popen[bytes], folder: Path) -> None:
+    """Wait until the other end of its pipe is open, or it has ended."""
+    poll = select.poll()
+    fd = os.open(folder / "ready", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        poll.register(fd, select.POLLIN)
+        for _ in range(200):
+            if poll.poll(100):
+                return
+            assert process.poll() is None, (folder / "log").read_text()
+    finally:
+        os.close(fd)
+    raise AssertionError("the rack did not start")
