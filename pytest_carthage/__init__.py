@@ -79,6 +79,7 @@ if TYPE_CHECKING:
         log,
         port,
         rebooted,
+        screen,
         unit,
     )
     from pytest_carthage.model.network import Network, NetworkConfig, NetworkLink, trunk
@@ -192,6 +193,7 @@ __all__ = [
     "machine_task",
     "port",
     "rebooted",
+    "screen",
     "stage",
     "trunk",
     "unit",
@@ -227,7 +229,7 @@ _HOMES = {
     "model.file": "File",
     "model.forward": "Forward",
     "model.image": "Healthcheck Image",
-    "model.machine": "Condition Limits Machine command exited file log port rebooted unit",
+    "model.machine": "Condition Limits Machine command exited file log port rebooted screen unit",
     "model.network": "Network NetworkConfig NetworkLink trunk",
     "model.on": "On",
     "model.packages": "Packages",

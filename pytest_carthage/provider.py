@@ -20,14 +20,19 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
+    from pytest_carthage.channels.consoles import Attached
     from pytest_carthage.fabric.spec import PlaceKind, RootSpec
+    from pytest_carthage.handles.capability import Capability
     from pytest_carthage.model.image import Image, ImageConfig
     from pytest_carthage.planning.plan import Plan, PlannedMachine
+    from pytest_carthage.screens.keys import Chord
 
 __all__ = [
     "BuiltImage",
     "Channel",
+    "Console",
     "Context",
+    "Differs",
     "End",
     "Ends",
     "Freezes",
@@ -40,9 +45,13 @@ __all__ = [
     "PrintsLogs",
     "Problem",
     "Provider",
+    "Reads",
+    "Screen",
+    "Shows",
     "StartsFromImages",
     "TakesUp",
     "Traits",
+    "View",
     "load_providers",
 ]
 
@@ -233,6 +242,80 @@ class PrintsLogs(Protocol):
 
     def printed(self, log: bytes) -> bytes:
         """What a machine printed, of whole lines of its log file."""
+        ...
+
+
+@runtime_checkable
+class Differs(Protocol):
+    """Cannot be asked for all that machines of its target can, by how it is declared."""
+
+    #: what it lacks, and how an author gets that, as in ``on=Vm(graphics=True)``
+    lacks: Mapping[Capability, str]
+
+
+@runtime_checkable
+class Console(Protocol):
+    """Has a serial console that somebody can attach to, see :mod:`.channels.consoles`."""
+
+    async def attach(self, *, lines: int) -> Attached:
+        """Attach to it; the last lines that were printed come first.
+
+        :raises FabricError: nobody records it any more.
+        """
+        ...
+
+
+@runtime_checkable
+class Screen(Protocol):
+    """Has a screen and a keyboard."""
+
+    async def screenshot(self) -> bytes:
+        """What is on it now: a PNG file.
+
+        :raises FabricError: nothing is, as where the machine is off.
+        """
+        ...
+
+    async def press(self, chords: Sequence[Chord]) -> None:
+        """Press keys, one chord after the other; done when the machine can have taken them.
+
+        :raises FabricError: nobody takes them.
+        """
+        ...
+
+
+@runtime_checkable
+class Reads(Protocol):
+    """Knows the text on its screen, which is not recognised then."""
+
+    async def screen_text(self) -> str:
+        """The text, line by line.
+
+        :raises FabricError: nothing is on it, as where the machine is off.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """Where a viewer connects to a machine's screen."""
+
+    #: UNIX socket at which it speaks VNC (RFC 6143), without a password
+    socket: Path
+    #: the libvirt that has it, by its URI, and what it is called there; empty: none has
+    uri: str = ""
+    domain: str = ""
+
+
+@runtime_checkable
+class Shows(Protocol):
+    """A provider whose machines may have screens that other processes can look at."""
+
+    def view(self, folder: Path, machine: str) -> View | None:
+        """Where the screen of a machine is; None: it has none.
+
+        :param folder: of the environment.
+        """
         ...
 
 

@@ -21,6 +21,8 @@ Capability = Literal[
     "links",
     "limits",
     "command",
+    "console",
+    "screen",
 ]
 
 #: capability to words that follow "cannot"
@@ -38,6 +40,8 @@ CAPABILITIES: Mapping[Capability, str] = MappingProxyType(
         "links": "put machines on networks of a layout",
         "limits": "limit machines",
         "command": "start a command as a machine's main process",
+        "console": "attach to consoles of machines",
+        "screen": "show screens of machines, or type at them",
     }
 )
 

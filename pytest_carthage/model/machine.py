@@ -41,6 +41,7 @@ __all__ = [
     "file",
     "log",
     "port",
+    "screen",
     "unit",
 ]
 
@@ -114,7 +115,7 @@ class Condition:
     have others.
     """
 
-    kind: Literal["port", "unit", "command", "file", "log", "rebooted", "exited", "asked"]
+    kind: Literal["port", "unit", "command", "file", "log", "rebooted", "exited", "screen", "asked"]
     #: what to look for; a port is its decimal number
     value: str
     #: who runs the command
@@ -129,7 +130,7 @@ class Condition:
         return f"{self.kind} {self.value}".rstrip()
 
 
-_CONDITIONS = ("port", "unit", "command", "file", "log", "rebooted", "exited", "asked")
+_CONDITIONS = ("port", "unit", "command", "file", "log", "rebooted", "exited", "screen", "asked")
 
 
 @declaring("condition port()")
@@ -165,6 +166,16 @@ def log(text: str) -> Condition:
 def rebooted() -> Condition:
     """The machine has rebooted by itself, since that was last waited for, and is ready again."""
     return Condition("rebooted", "")
+
+
+@declaring("condition screen()")
+def screen(text: str) -> Condition:
+    """This text is on the machine's screen, as far as it is recognised.
+
+    Blanks do not count, nor which of several characters it is that look alike, as ``0`` and ``O``.
+    It takes tesseract(1) on this host.
+    """
+    return Condition("screen", text)
 
 
 @declaring("condition exited()")

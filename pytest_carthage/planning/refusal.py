@@ -15,19 +15,26 @@ __all__ = ["refusal", "refusal_of"]
 
 
 def refusal(
-    plan: Plan, machine: str, capability: Capability, use: str, place: Place | None = None
+    plan: Plan,
+    machine: str,
+    capability: Capability,
+    use: str,
+    place: Place | None = None,
+    remedy: str = "",
 ) -> UnsupportedError:
     """The error of a machine that is asked for what it cannot do.
 
     :param use: what asks for it, as in ``web.freeze()``.
     :param place: where in the author's code, if that is known.
+    :param remedy: how it can be had on the machine's own target; empty: it cannot.
     """
     planned = plan.machines[machine]
     where = f"is used in {place}" if place is not None else "asks for that"
-    remedy = others(plan.targets, capability, has_image=planned.image is not None)
+    as_declared = " that are declared as this one" if remedy else ""
+    remedy = remedy or others(plan.targets, capability, has_image=planned.image is not None)
     return UnsupportedError(
         f"machine {machine!r} of layout {plan.layout!r}: target {planned.target!r} cannot "
-        f"{CAPABILITIES[capability]}; {use} {where}; try: {remedy}"
+        f"{CAPABILITIES[capability]}{as_declared}; {use} {where}; try: {remedy}"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import Literal, cast
@@ -18,7 +18,7 @@ from pytest_carthage.model.mistakes.place import Place
 from pytest_carthage.model.on import On
 from pytest_carthage.model.role import several
 from pytest_carthage.planning.traits import Root, Traits, traits_of
-from pytest_carthage.planning.uses import is_ruled_out, uses_of_machine
+from pytest_carthage.planning.uses import OF_MACHINE, is_ruled_out, uses_of_machine
 
 __all__ = ["ASKS", "GROUP", "Targets", "choose", "default", "installed", "others"]
 
@@ -39,6 +39,7 @@ ASKS: Mapping[str, Capability] = MappingProxyType(
         "asked": "run",
         "rebooted": "power",
         "exited": "power",
+        "screen": "screen",
     }
 )
 
@@ -230,16 +231,25 @@ def _uses(machine: Machine) -> Iterator[tuple[Capability, str, Place]]:
 
 def _calls(machine: Machine, traits: Traits) -> Iterator[tuple[Capability, str, Place]]:
     """What tasks of a machine's roles will ask it for that no machine of its target can do."""
-    if not (traits.lacks or traits.outside):
+    lacking = {call for call, capability in OF_MACHINE.items() if not traits.can(capability)}
+    if not lacking:
         return
     for role in machine.parts:
         for task in role.tasks("machine"):
+            if not lacking.intersection(_names(task.function)):  # which is most of them
+                continue
             task_name = f"task {task.title!r} of role {type(role).__name__}"
             for parameter in [*inspect.signature(task.function).parameters][1:2]:
                 for use in uses_of_machine(task.function, parameter, "machine"):
                     if is_ruled_out(traits, use):
                         sentence = f"{task_name} calls {use.call} in {use.place}"
                         yield use.capability, sentence, machine.place
+
+
+def _names(function: Callable[..., object]) -> tuple[str, ...]:
+    """Names of attributes, among others, that a function's own code has."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return () if code is None else code.co_names
 
 
 def _waited(condition: Condition) -> str:

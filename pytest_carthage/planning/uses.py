@@ -33,6 +33,7 @@ __all__ = [
 OF_MACHINE: Mapping[str, Capability] = MappingProxyType(
     {
         "connect": "connect",
+        "console": "console",
         "crash": "power",
         "freeze": "freeze",
         "get": "files",
@@ -43,6 +44,9 @@ OF_MACHINE: Mapping[str, Capability] = MappingProxyType(
         "read_text": "files",
         "restart": "power",
         "run": "run",
+        "screen_text": "screen",
+        "screenshot": "screen",
+        "send_keys": "screen",
         "socket": "socket",
         "stop": "power",
         "write_text": "files",

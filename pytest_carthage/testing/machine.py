@@ -42,6 +42,10 @@ class FakeMachine:
         self.calls: list[Call] = []
         #: what it printed, for ``logs()``
         self.log = ""
+        #: the text on its screen, of which ``screenshot()`` gives a picture that is blank
+        self.screen = ""
+        #: keys that were typed at it, by their names: ``"a"``, ``"shift-a"``, ``"enter"``
+        self.keys: list[str] = []
         #: on or off
         self.power: str = "on"
         #: how often it was switched on
@@ -63,6 +67,14 @@ class FakeMachine:
         """
         self._services["tcp", port] = service
 
+    def serve_console(self, service: Service) -> None:
+        """Have a function answer on its serial console, as :meth:`serve` does on a port."""
+        self._services["console", 0] = service
+
+    def attach(self) -> socket.socket:
+        """Attach to its serial console; without a service, what is typed there has no answer."""
+        return self._served(self._services.get(("console", 0), _listen), "console")
+
     @property
     def commands(self) -> list[str]:
         """Texts of all commands that it was asked to run."""
@@ -71,7 +83,7 @@ class FakeMachine:
     @property
     def ports(self) -> Sequence[int]:
         """Ports that it listens on."""
-        return sorted(port for _, port in self._services)
+        return sorted(port for protocol, port in self._services if protocol == "tcp")
 
     def home(self, user: str) -> str:
         """Home of a user."""
@@ -97,14 +109,23 @@ class FakeMachine:
         service = self._services.get(("tcp", port))
         if service is None or self.power == "off":
             raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+        return self._served(service, port)
+
+    def _served(self, service: Service, name: object) -> socket.socket:
         ours, theirs = socket.socketpair()
 
         def serve() -> None:
             with theirs:
                 service(theirs)
 
-        threading.Thread(target=serve, name=f"{self.name}:{port}", daemon=True).start()
+        threading.Thread(target=serve, name=f"{self.name}:{name}", daemon=True).start()
         return ours
 
     def __repr__(self) -> str:
         return f"<fake machine {self.name}: {self.power}>"
+
+
+def _listen(far: socket.socket) -> None:
+    """Take what is typed, and say nothing."""
+    while far.recv(1 << 16):
+        pass

@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from pytest_carthage.channels.consoles import Attached
 from pytest_carthage.errors import Problem
 from pytest_carthage.model.on import On
 from pytest_carthage.planning.plan import Plan, PlannedMachine
 from pytest_carthage.provider import Channel, Context, Identity, Traits
+from pytest_carthage.screens.keys import KEYS, Chord
+from pytest_carthage.screens.picture import png
 from pytest_carthage.testing.endpoint import FakeEndpoint
 from pytest_carthage.testing.machine import FakeMachine
 from pytest_carthage.testing.world import World
 
 __all__ = ["FakeMeans", "FakeProvider"]
 
+#: pixels of a screen, across and down
+_SCREEN = (720, 400)
 #: any layout can be planned on them: what an image would bring is not looked at
 TRAITS = Traits(root="existing", init=True, outside=False, settings=On)
 
@@ -41,6 +46,23 @@ class FakeMeans:
     async def logs(self) -> str:
         """What it printed."""
         return self.machine.log
+
+    async def attach(self, *, lines: int) -> Attached:
+        """Attach to its serial console; what it printed does not come first."""
+        return Attached(self.machine.attach(), is_connected=True, others=0)
+
+    async def screenshot(self) -> bytes:
+        """A picture of its screen, which is blank."""
+        return png(*_SCREEN, bytes(_SCREEN[0] * _SCREEN[1]))
+
+    async def screen_text(self) -> str:
+        """The text on it."""
+        return self.machine.screen
+
+    async def press(self, chords: Sequence[Chord]) -> None:
+        """Remember keys."""
+        names = {code: name for name, code in KEYS.items()}
+        self.machine.keys += ["-".join(names[code] for code in chord) for chord in chords]
 
 
 class FakeProvider:

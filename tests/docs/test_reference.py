@@ -24,6 +24,7 @@ PAGES = sorted((REPOSITORY / "docs/reference").glob("*.md"))
 #: modules that authors import from
 PUBLIC = (
     "",
+    ".channels.consoles",
     ".channels.deputy",
     ".errors",
     ".faults",

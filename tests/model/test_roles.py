@@ -365,7 +365,7 @@ def test_group_that_ansible_does_not_take_is_refused_with_one_that_it_takes() ->
     assert told(role(groups="web-servers")).endswith('; try: groups = ("web_servers",)')
     assert told(role(uses=("powr",))).endswith(
         "; try: one of run, files, connect, socket, listening, observe, logs, power, freeze, links,"
-        " limits, command"
+        " limits, command, console, screen"
     )
 
 

@@ -83,6 +83,7 @@ def test_conditions_ask_for_what_there_is() -> None:
         "asked": "run",
         "rebooted": "power",
         "exited": "power",
+        "screen": "screen",
     }
 
 

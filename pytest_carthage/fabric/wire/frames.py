@@ -81,6 +81,17 @@ To an agent:
 ``cancel``     request                                     none: nobody waits for that request
                                                            any more; what it began is ended
 =============  ==========================================  ===================================
+
+To the recorder of serial consoles (``consoles.sock``):
+
+=============  ==========================================  ===================================
+``record``     machine, path: where its serial port
+               connects to, log: of what it prints
+``forget``     machine                                     who is attached is hung up
+``console``    machine, lines: of what was printed last    a socket that is attached;
+                                                           is_connected: the machine is there;
+                                                           others: how many are attached, too
+=============  ==========================================  ===================================
 """
 
 from __future__ import annotations

@@ -60,9 +60,11 @@ _FIELDS: Mapping[str, Mapping[str, Shape]] = {
     "tunnel": {"interface": str},
     "disturb": {"number": int},
     "status": {"machines": dict, "networks": [str]},
+    # of a recorder of consoles
+    "console": {"is_connected": bool, "others": int},
 }
 #: operations whose reply comes with one descriptor
-_WITH_DESCRIPTOR = frozenset({"connect", "open", "socket", "station", "tap", "underlay"})
+_WITH_DESCRIPTOR = frozenset({"connect", "console", "open", "socket", "station", "tap", "underlay"})
 
 
 def check(op: str, fields: Mapping[str, Any], reply: frames.Message, fds: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from pytest_carthage.errors import FabricError, UnsupportedError
@@ -10,9 +10,9 @@ from pytest_carthage.handles.capability import CAPABILITIES, OPERATIONS, Capabil
 from pytest_carthage.handles.channel import Channel
 from pytest_carthage.planning.plan import Plan, PlannedMachine
 from pytest_carthage.planning.refusal import refusal
-from pytest_carthage.provider import Freezes, Means, Powered
+from pytest_carthage.provider import Console, Differs, Freezes, Means, Powered, Screen
 
-__all__ = ["Asked", "lacks"]
+__all__ = ["Asked", "lacked", "lacks"]
 
 
 def lacks(planned: PlannedMachine, means: Means) -> frozenset[Capability]:
@@ -24,9 +24,18 @@ def lacks(planned: PlannedMachine, means: Means) -> frozenset[Capability]:
         missing |= lacking(operations)
     if not isinstance(means, Powered):
         missing.add("power")
+    if not isinstance(means, Console):
+        missing.add("console")
+    if not isinstance(means, Screen):
+        missing.add("screen")
     if traits.outside and not isinstance(means, Freezes):  # else the fabric does it
         missing.add("freeze")
-    return frozenset(missing)
+    return frozenset(missing | set(lacked(means)))
+
+
+def lacked(means: Means) -> Mapping[Capability, str]:
+    """What a machine lacks that others of its target have, and how an author gets that."""
+    return means.lacks if isinstance(means, Differs) else {}
 
 
 class Asked:

@@ -13,7 +13,9 @@ from pytest_carthage.errors import CarthageError, FabricError
 from pytest_carthage.live.machines import units
 from pytest_carthage.live.machines.circumstances import CircumstanceOperations
 from pytest_carthage.live.machines.logs import LogOperations
+from pytest_carthage.live.machines.screens import ScreenOperations
 from pytest_carthage.provider import Ends, Logs
+from pytest_carthage.screens import recognition
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +26,8 @@ __all__ = ["ConditionOperations", "Look"]
 
 #: what must be brought about by something that runs in the machine
 _OF_PROCESSES = ("port", "file", "log")
+#: lines of a screen, its last ones, that an error shows
+_SCREEN_LINES = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +43,7 @@ class Look:
     hopeless: str = ""
 
 
-class ConditionOperations(LogOperations, CircumstanceOperations):
+class ConditionOperations(LogOperations, CircumstanceOperations, ScreenOperations):
     """Looking at conditions."""
 
     def _search(self, condition: Condition) -> Search | None:
@@ -103,6 +107,8 @@ class ConditionOperations(LogOperations, CircumstanceOperations):
                         return Look(held=value in await self.logs(), last="not in its log")
                     held = await asyncio.to_thread(search.is_there)
                     return Look(held=held, last="not in its log")
+                case "screen":
+                    return await self._look_at_screen(value)
                 case "unit":
                     return await self._look_at_unit(value)
                 case "command":
@@ -114,6 +120,12 @@ class ConditionOperations(LogOperations, CircumstanceOperations):
         reply, _ = await self.channel.request("listening")
         ports = sorted({row["port"] for row in reply["listening"] if row["protocol"][:3] == "tcp"})
         return Look(held=port in ports, last=f"listening on {ports or 'nothing'}")
+
+    async def _look_at_screen(self, wanted: str) -> Look:
+        text = await self.screen_text()
+        lines = [line for line in text.splitlines() if line.strip()][-_SCREEN_LINES:]
+        last = f"the screen ends with {' | '.join(lines)!r}" if lines else "no text on the screen"
+        return Look(held=recognition.shows(text, wanted), last=last)
 
     def _look_at_reboots(self) -> Look:
         if self._reboots == self._reboots_seen:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from pytest_carthage.channels.log import Log
 from pytest_carthage.errors import FabricError
 from pytest_carthage.fabric.wire.channel import AsyncChannel
-from pytest_carthage.live.machines.abilities import Asked, lacks
+from pytest_carthage.live.machines.abilities import Asked, lacked, lacks
 from pytest_carthage.planning.refusal import refusal
 from pytest_carthage.provider import Channel, End, Ends, Means, PrintsLogs
 from pytest_carthage.work.files.filesystem import FilesystemOperations
@@ -105,6 +106,8 @@ class MachineCore(FilesystemOperations):
         self._reboots_seen = 0
         #: "frozen" or "crashed" while a fault has it so
         self.out_of_order: Literal["frozen", "crashed"] | None = None
+        #: pictures of its screen that were looked at last, and the text on them
+        self._screen_texts: OrderedDict[bytes, str] = OrderedDict()
         #: DHCP clients, once there are any
         self._leases: Leases | None = None
 
@@ -173,7 +176,8 @@ class MachineCore(FilesystemOperations):
         if not self.can(capability):
             where = place() if place is not None else None
             plan = self.surroundings.plan
-            raise refusal(plan, self.name, capability, f"{self.name}.{use}", where)
+            remedy = lacked(self._means).get(capability, "")
+            raise refusal(plan, self.name, capability, f"{self.name}.{use}", where, remedy)
 
     @property
     def is_off(self) -> bool:

@@ -31,11 +31,14 @@ class ReadinessOperations(ConditionOperations):
 
         It is looked at again and again; one look may take half of the time that is left.
 
+        :raises HostError: it is about a screen, and tesseract is not installed here.
         :raises TimeLimitError: it did not hold in time, with what was seen last; or at once, where
             it cannot hold any more: there is no such unit, or it is masked or has failed; the
             machine is off; its main process has failed, and nothing else runs in it.
         """
         self.require(ASKS[condition.kind], f"wait_for({condition.kind}({condition.value!r}))")
+        if condition.kind == "screen":
+            self._refuse_to_recognise()
         deadline, begin_s = clock.monotonic_s() + timeout_s, clock.unix_s()
         pause_s = 0.005
         search = self._search(condition)

@@ -110,7 +110,13 @@ class NetnsProvider:
 
     kind = "netns"
     traits = Traits(
-        root="host", init=True, outside=False, needs="folders", restarts=True, is_default=True
+        root="host",
+        init=True,
+        outside=False,
+        needs="folders",
+        restarts=True,
+        is_default=True,
+        lacks=frozenset({"console", "screen"}),
     )
 
     def __init__(self) -> None:

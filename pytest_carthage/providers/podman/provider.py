@@ -38,7 +38,13 @@ class PodmanProvider:
 
     kind = "podman"
     traits = Traits(
-        root="image", init=True, outside=False, needs="folders", privileges=True, restarts=True
+        root="image",
+        init=True,
+        outside=False,
+        needs="folders",
+        privileges=True,
+        restarts=True,
+        lacks=frozenset({"console", "screen"}),
     )
 
     def __init__(self) -> None:

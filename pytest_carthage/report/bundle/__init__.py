@@ -17,7 +17,9 @@
             ansible-*.log       what Ansible printed
             fabric.log  supervisor.log      where those who hold it had something to say
             <machine>/
-                log.txt         the main process's output during the test
+                log.txt         the main process's output during the test, or what the serial
+                                console printed, where it has one
+                screen.png      what its screen showed, where it has one
                 journal.txt     where systemd is the init
                 addresses.txt  routes.txt  listening.txt  processes.txt  observed.json
                 commands.txt  commands.json     what the test ran here, with output and times

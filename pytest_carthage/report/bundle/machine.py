@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Written", "write_machine"]
 
 _JOURNAL_S = 10.0
+_SCREEN_S = 10.0
 _JOURNAL = ["journalctl", "--no-pager", "--output=short-iso-precise", "--boot", "--lines=5000"]
 _TABLES = ("addresses", "routes", "listening", "processes")
 #: bytes of a log that nobody decodes
@@ -81,6 +83,8 @@ async def write_machine(
         write_log(await machine.printed(since))
     except (CarthageError, OSError) as error:
         pages.lacks("log.txt", error)
+    if machine.can("screen"):
+        await _write_screen(pages, machine)
     if has_journal:
         await _write_journal(written, machine, since_s)
     try:
@@ -108,6 +112,16 @@ def _write_commands(written: Written, machine: ObservableMachine, since_s: float
         written.last_command = headline(last)
         if last.started_at < since_s:
             written.last_command += " (before the test)"
+
+
+async def _write_screen(pages: Pages, machine: ObservableMachine) -> None:
+    try:
+        async with asyncio.timeout(_SCREEN_S):
+            pages.picture("screen.png", await machine.screenshot())
+    except TimeoutError:
+        pages.missing["screen.png"] = f"no picture within {_SCREEN_S:g} s"
+    except (CarthageError, OSError) as error:
+        pages.lacks("screen.png", error)
 
 
 async def _write_journal(written: Written, machine: ObservableMachine, since_s: float) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from pytest_carthage.handles.capability import Capability
     from pytest_carthage.handles.gates import GateRecord
     from pytest_carthage.handles.kept import Kept
     from pytest_carthage.handles.printed import Printed
@@ -37,6 +38,14 @@ class ObservableMachine(Protocol):
 
     async def printed(self, since: int = 0) -> Printed:
         """What its main process has printed from a byte of its log on."""
+        ...
+
+    def can(self, capability: Capability) -> bool:
+        """Whether it can be asked for this."""
+        ...
+
+    async def screenshot(self) -> bytes:
+        """What is on its screen: a PNG file."""
         ...
 
     async def observe(self) -> Mapping[str, Any]:

@@ -33,6 +33,17 @@ class Pages:
         else:
             self.files.append(name)
 
+    def picture(self, name: str, data: bytes) -> None:
+        """Write bytes as they are."""
+        try:
+            self.folder.mkdir(mode=0o700, exist_ok=True)
+            with open(self.folder / name, "wb", opener=_private) as file:
+                file.write(data)
+        except OSError as error:
+            self.lacks(name, error)
+        else:
+            self.files.append(name)
+
     def json(self, name: str, make: Callable[[], object]) -> None:
         """Write what a function gives as JSON."""
         self.text(name, lambda: json.dumps(make(), indent=1) + "\n")
@@ -44,8 +55,12 @@ class Pages:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file that is its owner's: logs and output are not for everybody."""
-    with open(path, "w", errors="replace", opener=lambda p, f: os.open(p, f, 0o600)) as file:
+    with open(path, "w", errors="replace", opener=_private) as file:
         file.write(text)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def reason(error: BaseException) -> str:

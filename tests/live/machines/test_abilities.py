@@ -115,6 +115,7 @@ def test_endpoint_that_says_nothing_of_itself_is_asked(bench: Bench) -> None:
 
 CALLS: dict[str, Callable[[Any, Path], Any]] = {
     "connect": lambda web, path: web.connect(80),
+    "console": lambda web, path: web.console(),
     "crash": lambda web, path: web.crash(),
     "freeze": lambda web, path: web.freeze(),
     "get": lambda web, path: web.get("/etc/hosts", path / "hosts"),
@@ -125,6 +126,9 @@ CALLS: dict[str, Callable[[Any, Path], Any]] = {
     "read_text": lambda web, path: web.read_text("/etc/hosts"),
     "restart": lambda web, path: web.restart(),
     "run": lambda web, path: web.run("true"),
+    "screen_text": lambda web, path: web.screen_text(),
+    "screenshot": lambda web, path: web.screenshot(),
+    "send_keys": lambda web, path: web.send_keys("x"),
     "socket": lambda web, path: web.socket(),
     "stop": lambda web, path: web.stop(),
     "write_text": lambda web, path: web.write_text("/srv/here", "x"),

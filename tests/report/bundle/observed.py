@@ -9,6 +9,7 @@ from typing import Any
 
 from pytest_carthage import Layout, Machine, Network
 from pytest_carthage.errors import FabricError
+from pytest_carthage.handles.capability import Capability
 from pytest_carthage.handles.kept import Kept
 from pytest_carthage.handles.printed import Printed
 from pytest_carthage.handles.result import Result
@@ -39,11 +40,22 @@ class ObservedMachine:
     #: raised by whatever is asked of it
     error: Exception | None = None
     channel: Channel = field(default_factory=Channel)
+    #: a picture of its screen; None: it has none
+    screen: bytes | None = None
 
     async def printed(self, since: int = 0) -> Printed:
         if self.error is not None:
             raise self.error
         return Printed(text=self.log[since:], before=since)
+
+    def can(self, capability: Capability) -> bool:
+        return capability != "screen" or self.screen is not None
+
+    async def screenshot(self) -> bytes:
+        assert self.screen is not None
+        if self.error is not None:
+            raise self.error
+        return self.screen
 
     async def observe(self) -> Mapping[str, Any]:
         if self.error is not None:

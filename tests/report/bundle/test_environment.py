@@ -14,6 +14,7 @@ import pytest
 from pytest_carthage.errors import FabricError
 from pytest_carthage.handles.kept import Kept
 from pytest_carthage.handles.result import Result
+from pytest_carthage.report.bundle import machine as machine_pages
 from pytest_carthage.report.bundle import whole as whole_logs
 from pytest_carthage.report.bundle.environment import write_environment
 from pytest_carthage.report.bundle.machine import write_machine
@@ -213,6 +214,39 @@ def test_journal_that_cannot_be_asked_for_is_missing(logs: Path, folder: Path) -
         )
     )
     assert own.pages.missing == {"journal.txt": "FabricError: no run here"}
+
+
+def test_screen_of_a_machine_that_has_one_is_there_and_its_owners_alone(
+    logs: Path, folder: Path
+) -> None:
+    part = written(Observed(logs, ObservedMachine("web", screen=b"a picture")), folder)
+    path = folder / "run-shop/web/screen.png"
+    assert "screen.png" in part["machines"]["web"]["files"]
+    assert path.read_bytes() == b"a picture"
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_screen_that_cannot_be_had_is_missing_and_costs_nothing_else(
+    logs: Path, folder: Path
+) -> None:
+    dead = ObservedMachine("web", screen=b"", error=FabricError("it is off"))
+    part = written(Observed(logs, dead), folder)["machines"]["web"]
+    assert part["missing"]["screen.png"] == "FabricError: it is off"
+    assert "commands.txt" in part["files"]
+
+
+def test_screen_that_takes_too_long_is_missing(
+    logs: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(ObservedMachine):
+        async def screenshot(self) -> bytes:
+            await asyncio.sleep(60)
+            return b""
+
+    monkeypatch.setattr(machine_pages, "_SCREEN_S", 0.01)
+    part = written(Observed(logs, Slow("web", screen=b"")), folder)["machines"]["web"]
+    assert part["missing"]["screen.png"] == "no picture within 0.01 s"
+    assert "commands.txt" in part["files"]
 
 
 def test_faults_and_gates_are_written_where_there_were_any(logs: Path, folder: Path) -> None:

@@ -1,0 +1,1 @@
+"""The screens of machines: their pictures, the text on them, and keys to type at them."""
