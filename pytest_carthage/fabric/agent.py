@@ -13,13 +13,16 @@ import socket
 import struct
 import subprocess
 import termios
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_carthage.fabric import accounts, descent, inheritance, observe, plain_file
 from pytest_carthage.fabric.container import modules, settings
 from pytest_carthage.fabric.endpoint import Endpoint
+from pytest_carthage.fabric.holding import holders
 from pytest_carthage.fabric.jobs import Jobs
 from pytest_carthage.fabric.limits import Admission
+from pytest_carthage.fabric.named_files import FILE_WORK
 from pytest_carthage.fabric.sftp import process as file_server
 from pytest_carthage.fabric.wire import frames
 from pytest_carthage.fabric.wire.server import Connection, Reply
@@ -28,6 +31,7 @@ from pytest_carthage.handles.lines import lines_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pytest_carthage.fabric.named_files import FileWork
     from pytest_carthage.fabric.wire.server import Handler
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -69,18 +73,11 @@ class Agent(Endpoint):
             "sftp": self._sftp,
             **self.jobs.handlers,
             "open": self._open,
-            "stat": self._stat,
-            "listdir": lambda c, m, f: Reply(names=sorted(os.listdir(m["path"]))),
-            "mkdirs": self._mkdirs,
-            "symlink": self._symlink,
-            "link": self._link,
-            "settle": self._settle,
-            "chmod": self._chmod,
-            "chown": self._chown,
+            **{name: partial(_by_name, work) for name, work in FILE_WORK.items()},
             "socket": self._socket,
             "lookup": lambda c, m, f: Reply(address=_here(address_of(m["host"]))),
             "listening": lambda c, m, f: Reply(listening=observe.listening()),
-            "holders": lambda c, m, f: Reply(holders=observe.holders(m["inodes"])),
+            "holders": lambda c, m, f: Reply(holders=holders(m["inodes"])),
             "observe": lambda c, m, f: Reply(**observe.everything()),
             "settings": lambda c, m, f: Reply(
                 changed=settings.changed() | dict.fromkeys(modules.changed(), "")
@@ -202,77 +199,23 @@ class Agent(Endpoint):
             raise
         return Reply((fd,))
 
-    def _stat(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
-        info = os.stat(message["path"])
-        return Reply(
-            mode=info.st_mode,
-            uid=info.st_uid,
-            gid=info.st_gid,
-            size=info.st_size,
-            mtime=info.st_mtime,
-            mtime_ns=info.st_mtime_ns,
-        )
-
-    def _mkdirs(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
-        path = message["path"]
-        if os.path.isdir(path):
-            return Reply(made=False)
-        os.makedirs(path, exist_ok=True)
-        if message.get("user"):  # first: a new owner takes the set-group-ID bit away
-            account = accounts.find(message["user"])
-            os.chown(path, account.uid, account.gid)
-        os.chmod(path, message.get("mode") or 0o755)
-        return Reply(made=True)
-
-    def _symlink(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
-        path = message["path"]
-        if os.path.islink(path):
-            os.unlink(path)
-        os.symlink(message["target"], path)
-        if message.get("user"):
-            account = accounts.find(message["user"])
-            os.chown(path, account.uid, account.gid, follow_symlinks=False)
-        if message.get("mtime_ns") is not None:
-            when = message["mtime_ns"]
-            os.utime(path, ns=(when, when), follow_symlinks=False)
-        return Reply()
-
-    def _link(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
-        """One more name of a file, in place of another file's."""
-        path, target = message["path"], message["target"]
-        if os.path.lexists(path) and not os.path.isdir(path):
-            if os.path.samestat(os.lstat(path), os.lstat(target)):
-                return Reply()
-            os.unlink(path)
-        os.link(target, path, follow_symlinks=False)
-        return Reply()
-
-    def _settle(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
-        """What a file or folder is given when its content is there; times last."""
-        path = message["path"]
-        if message.get("mode") is not None:
-            os.chmod(path, message["mode"])
-        for name, value in message.get("attributes", {}).items():
-            os.setxattr(path, name, bytes.fromhex(value))
-        if message.get("mtime_ns") is not None:
-            os.utime(path, ns=(message["mtime_ns"], message["mtime_ns"]))
-        return Reply()
-
-    def _chmod(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
-        os.chmod(message["path"], message["mode"])
-        return Reply()
-
-    def _chown(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
-        account = accounts.find(message["user"])
-        os.chown(message["path"], account.uid, account.gid)
-        return Reply()
-
     def _socket(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
         if message.get("host") is None:
             return Reply((new_socket(message),))
         address = _here(address_of(message["host"]))
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         return Reply((new_socket({**message, "family": family}),), address=address)
+
+
+def _by_name(
+    work: FileWork, connection: Connection, message: frames.Message, fds: list[int]
+) -> Reply:
+    return Reply(**work(message, _owner))
+
+
+def _owner(user: str) -> tuple[int, int]:
+    account = accounts.find(user)
+    return account.uid, account.gid
 
 
 def _here(address: str) -> str:

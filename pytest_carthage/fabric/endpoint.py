@@ -32,6 +32,8 @@ class Endpoint:
         self.on_other_child: Callable[[int, int], None] = lambda pid, status: None
         self.server = server or Server()
         self.server.on_child = self._ended
+        #: clients that are there
+        self.connections: set[Connection] = set()
 
     def offer(self, handlers: Mapping[str, Handler]) -> None:
         """Answer operations, in addition to those that are answered already."""
@@ -66,11 +68,13 @@ class Endpoint:
 
     def _welcome(self, sock: socket.socket, request: int | None) -> None:
         connection = self.server.adopt(sock)
+        self.connections.add(connection)
         connection.on_close.append(lambda: self._hang_up(connection))
         if request is not None:  # else the fabric has answered for us
             connection.answer(request, self.greeting())
 
     def _hang_up(self, connection: Connection) -> None:
+        self.connections.discard(connection)
         self.jobs.hang_up(connection)
 
     def _ended(self, pid: int, status: int) -> None:

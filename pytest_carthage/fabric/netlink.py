@@ -17,7 +17,10 @@ from ipaddress import ip_address, ip_interface, ip_network
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    #: kind and body of a question to what the kernel answers
+    Dump = Callable[[int, bytes], Iterator[bytes]]
 
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
 _RTM_NEWADDR, _RTM_GETADDR = 20, 22
@@ -535,8 +538,7 @@ def _split(data: bytes) -> Iterator[tuple[int, int, bytes]]:
 
 def _dump(kind: int, body: bytes) -> Iterator[bytes]:
     with _open() as sock:
-        header = _HEADER.pack(_HEADER.size + len(body), kind, _REQUEST | _DUMP, 1, 0)
-        sock.send(header + body)
+        sock.send(_question(kind, body))
         while True:
             for answer, _, content in _split(sock.recv(1 << 17)):
                 if answer == 3:  # NLMSG_DONE
@@ -556,19 +558,50 @@ def _named(dump: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
         raise
 
 
-def addresses() -> list[dict[str, Any]]:
-    """Addresses of the caller's network namespace: interface, address, up, mac."""
+def _question(kind: int, body: bytes) -> bytes:
+    return _HEADER.pack(_HEADER.size + len(body), kind, _REQUEST | _DUMP, 1, 0) + body
+
+
+#: what to ask the kernel of another machine, for :func:`given`
+QUESTIONS = (
+    _question(_RTM_GETLINK, _LINK.pack(0, 0, 0, 0, 0)),
+    _question(_RTM_GETADDR, _ADDR.pack(0, 0, 0, 0, 0)),
+    _question(_RTM_GETROUTE, _ROUTE.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)),
+)
+
+
+def given(answers: Sequence[bytes]) -> Dump:
+    """What another machine's kernel has answered to :data:`QUESTIONS`, for those that read it.
+
+    :raises ValueError: there are fewer answers than questions.
+    """
+    kinds = (_RTM_GETLINK, _RTM_GETADDR, _RTM_GETROUTE)
+    by_kind = dict(zip(kinds, answers, strict=True))
+    return lambda kind, body: (content for _, _, content in _split(by_kind[kind]))
+
+
+def _links(dump: Dump) -> dict[int, tuple[str, bool, str]]:
+    """Index of an interface to its name, whether it is up, its hardware address."""
+    links: dict[int, tuple[str, bool, str]] = {}
+    for body in dump(_RTM_GETLINK, _LINK.pack(0, 0, 0, 0, 0)):
+        _, _, index, flags, _ = _LINK.unpack_from(body)
+        values = dict(_attributes(body[_LINK.size :]))
+        name = values.get(_IFLA_IFNAME, b"?\0")[:-1].decode()
+        links[index] = (name, bool(flags & _IFF_UP), values.get(_IFLA_ADDRESS, b"").hex(":"))
+    return links
+
+
+def addresses(ask: Dump = _dump) -> list[dict[str, Any]]:
+    """Addresses of the caller's network namespace: interface, address, up, mac.
+
+    :param ask: gives what the kernel answers; that of another machine: :func:`given`.
+    """
 
     def dump() -> list[dict[str, Any]]:
-        links: dict[int, tuple[str, bool, str]] = {}
-        for body in _dump(_RTM_GETLINK, _LINK.pack(0, 0, 0, 0, 0)):
-            _, _, index, flags, _ = _LINK.unpack_from(body)
-            values = dict(_attributes(body[_LINK.size :]))
-            name = values.get(_IFLA_IFNAME, b"?\0")[:-1].decode()
-            links[index] = (name, bool(flags & _IFF_UP), values.get(_IFLA_ADDRESS, b"").hex(":"))
+        links = _links(ask)
         found: list[dict[str, Any]] = []
         seen: set[int] = set()
-        for body in _dump(_RTM_GETADDR, _ADDR.pack(0, 0, 0, 0, 0)):
+        for body in ask(_RTM_GETADDR, _ADDR.pack(0, 0, 0, 0, 0)):
             _, prefix, _, _, index = _ADDR.unpack_from(body)
             values = dict(_attributes(body[_ADDR.size :]))
             raw = values.get(_IFA_LOCAL, values.get(_IFA_ADDRESS, b""))
@@ -590,12 +623,16 @@ def addresses() -> list[dict[str, Any]]:
     return _named(dump)
 
 
-def routes() -> list[dict[str, Any]]:
-    """Routes of the main table of the caller's network namespace: destination, via, interface."""
+def routes(ask: Dump = _dump) -> list[dict[str, Any]]:
+    """Routes of the main table of the caller's network namespace: destination, via, interface.
+
+    :param ask: as in :func:`addresses`.
+    """
 
     def dump() -> list[dict[str, Any]]:
         found = []
-        for body in _dump(_RTM_GETROUTE, _ROUTE.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)):
+        links = _links(ask)
+        for body in ask(_RTM_GETROUTE, _ROUTE.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)):
             _, prefix, _, _, table, _, _, _, _ = _ROUTE.unpack_from(body)
             values = dict(_attributes(body[_ROUTE.size :]))
             if table != 254:
@@ -603,7 +640,7 @@ def routes() -> list[dict[str, Any]]:
             destination, via, out = (values.get(k) for k in (_RTA_DST, _RTA_GATEWAY, _RTA_OIF))
             interface = None
             if out is not None:
-                interface = socket.if_indextoname(struct.unpack("=I", out)[0])
+                interface = links.get(struct.unpack("=I", out)[0], ("?",))[0]
             found.append(
                 {
                     "destination": f"{ip_address(destination)}/{prefix}"

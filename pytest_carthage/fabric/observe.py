@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Collection
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
@@ -90,35 +89,3 @@ def everything() -> dict[str, Any]:
         "addresses": netlink.addresses(),
         "routes": netlink.routes(),
     }
-
-
-def holders(inodes: Collection[int]) -> list[dict[str, Any]]:
-    """Processes that can write to any of these pipes: pid, args, is_piped, is_ending.
-
-    Whether they read from a pipe themselves, and whether they read from nothing any more.
-    """
-    pipes = {f"pipe:[{inode}]" for inode in inodes}
-    found = []
-    for name in os.listdir("/proc"):
-        if not name.isdecimal() or int(name) == os.getpid():
-            continue
-        try:
-            links = {
-                fd: os.readlink(f"/proc/{name}/fd/{fd}") for fd in os.listdir(f"/proc/{name}/fd")
-            }
-            if pipes.isdisjoint(links.values()):
-                continue
-            with open(f"/proc/{name}/cmdline", "rb") as file:
-                args = file.read().rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue  # it has ended, or is not to be looked into
-        found.append(
-            {
-                "pid": int(name),
-                "args": args or "?",
-                "is_piped": links.get("0", "").startswith("pipe:"),
-                # cat(1) and others close their input first
-                "is_ending": "0" not in links,
-            }
-        )
-    return found

@@ -16,6 +16,7 @@ import pytest
 
 from pytest_carthage.channels.agent import execute
 from pytest_carthage.channels.deputy import CONTROL, deputy_by_command, deputy_command
+from pytest_carthage.channels.far.deputy import deputy_by_stream
 from pytest_carthage.fabric.wire import frames
 from pytest_carthage.fabric.wire.channel import AsyncChannel
 from pytest_carthage.fabric.wire.control import Control
@@ -37,6 +38,8 @@ class Bench:
         self.process = process
         #: how many descriptors it has open when nobody but :meth:`ask` is there
         self.at_rest = 0
+        #: processes that it has all the time
+        self.own: list[int] = []
 
     async def channel(self) -> AsyncChannel:
         ours, theirs = socket.socketpair()
@@ -108,9 +111,11 @@ class Bench:
 
     @property
     def children(self) -> list[int]:
-        """Processes that it has started, and that live."""
-        path = Path(f"/proc/{self.process}/task/{self.process}/children")
-        return [int(pid) for pid in path.read_text().split()]
+        """Processes that it has started for somebody, and that live."""
+        there = [self.process, *self.own]
+        paths = [Path(f"/proc/{pid}/task/{pid}/children") for pid in there]
+        pids = [int(pid) for path in paths for pid in path.read_text().split()]
+        return [pid for pid in pids if pid not in self.own]
 
     @property
     def descriptors(self) -> int:
@@ -144,6 +149,7 @@ def serving(command: Sequence[str], *, status: int = 0) -> Iterator[Bench]:
         made.ask("ping")
         with made.raw():
             made.at_rest = made.descriptors - 1
+        made.own = made.children
         try:
             yield made
         finally:
@@ -155,6 +161,7 @@ def serving(command: Sequence[str], *, status: int = 0) -> Iterator[Bench]:
 COMMANDS = {
     "agent": deputy_command("tests.channels.alone:agent"),
     "deputy": deputy_by_command(["env", "A_PREFIX=yes"], env={"SHOP": "1"}),
+    "far": deputy_by_stream(command=["env"], env={"SHOP": "1"}),
 }
 
 
@@ -173,14 +180,22 @@ def endpoints() -> Iterator[Callable[[str], Bench]]:
 
 
 @pytest.fixture
-def bench(endpoints: Callable[[str], Bench]) -> Iterator[Bench]:
-    """A deputy, behind a prefix that does nothing; no test leaves anything in it."""
+def by_command(endpoints: Callable[[str], Bench]) -> Iterator[Bench]:
+    """A deputy that has commands alone; no test leaves anything in it."""
     made = endpoints("deputy")
     yield made
     made.check_rest()
 
 
-@pytest.fixture(params=["agent", "deputy"])
+@pytest.fixture(params=["deputy", "far"])
+def bench(request: pytest.FixtureRequest, endpoints: Callable[[str], Bench]) -> Iterator[Bench]:
+    """A deputy, behind a prefix that does nothing; no test leaves anything in it."""
+    made = endpoints(request.param)
+    yield made
+    made.check_rest()
+
+
+@pytest.fixture(params=["agent", "deputy", "far"])
 def either(request: pytest.FixtureRequest, endpoints: Callable[[str], Bench]) -> Iterator[Bench]:
     """An agent, and a deputy; no test leaves anything in them."""
     made = endpoints(request.param)

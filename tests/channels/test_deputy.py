@@ -25,9 +25,9 @@ from tests.channels.alone import ME
 from tests.channels.conftest import Bench, settled
 
 
-def test_command_gets_input_environment_and_folder(bench: Bench, tmp_path: Path) -> None:
+def test_command_gets_input_environment_and_folder(by_command: Bench, tmp_path: Path) -> None:
     script = 'cat; echo "$SHOP $A_PREFIX $MORE $USER"; pwd; echo oops >&2; exit 3'
-    status, out, err = bench.run(
+    status, out, err = by_command.run(
         "sh", "-c", script, cwd=str(tmp_path), env={"MORE": "a b"}, input=b"in\n"
     )
     assert status == 3
@@ -43,17 +43,17 @@ def test_command_takes_its_arguments_as_they_are(bench: Bench) -> None:
     assert bench.run("printf", "%s|", "a b", "$HOME", "'")[1] == b"a b|$HOME|'|"
 
 
-def test_command_of_nobody_and_missing_program_are_told(bench: Bench) -> None:
+def test_command_of_nobody_and_missing_program_are_told(by_command: Bench) -> None:
     with pytest.raises(FabricError, match="machine 'web': no user 'nobody-here' in this machine"):
-        bench.run("true", user="nobody-here")
-    status, _, err = bench.run("no-such-program")
+        by_command.run("true", user="nobody-here")
+    status, _, err = by_command.run("no-such-program")
     assert (status, b"no-such-program" in err) == (127, True)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
-def test_command_is_run_as_another_user(bench: Bench) -> None:
-    assert bench.run("id", "-un", user="nobody")[1] == b"nobody\n"
-    assert bench.run("sh", "-c", "echo $USER", user="65534")[1] == b"65534\n"
+def test_command_is_run_as_another_user(by_command: Bench) -> None:
+    assert by_command.run("id", "-un", user="nobody")[1] == b"nobody\n"
+    assert by_command.run("sh", "-c", "echo $USER", user="65534")[1] == b"65534\n"
 
 
 def test_command_beyond_its_time_is_killed_with_all_that_it_started(
@@ -319,18 +319,18 @@ def test_name_is_looked_up_in_the_machine(bench: Bench) -> None:
     assert bench.ask("lookup", host="localhost")[0]["address"] in ("127.0.0.1", "::1")
 
 
-def test_deputy_says_what_it_can_be_asked_for(bench: Bench) -> None:
+def test_deputy_says_what_it_can_be_asked_for(by_command: Bench) -> None:
     async def go() -> frozenset[str] | None:
-        opened = await bench.channel()
+        opened = await by_command.channel()
         opened.close()
         return opened.operations
 
-    operations = bench.portal.call(go) or frozenset()
+    operations = by_command.portal.call(go) or frozenset()
     assert {"run", "wait", "kill", "cancel", "open", "commit", "connect"} <= operations
     assert operations.isdisjoint({"socket", "observe", "channel"})
     with pytest.raises(FabricError, match="unknown operation 'socket'"):
-        bench.ask("socket")
+        by_command.ask("socket")
     with pytest.raises(FabricError, match=r"gives no terminal, .*; try: the command without one"):
-        bench.ask("run", argv=["sh"], tty=True)
+        by_command.ask("run", argv=["sh"], tty=True)
     with pytest.raises(FabricError, match=r"protocol 'udp': .* streams alone; try: protocol='tcp'"):
-        bench.ask("connect", host="127.0.0.1", port=9, protocol="udp")
+        by_command.ask("connect", host="127.0.0.1", port=9, protocol="udp")

@@ -62,6 +62,8 @@ class AsyncChannel:
         self._feeling: asyncio.Task[None] | None = None
         #: operations that the other end says it has; None: it was not asked
         self.operations: frozenset[str] | None = None
+        #: what a deputy says by which way it reaches its machine
+        self.way: str | None = None
         self._loop.add_reader(sock.fileno(), self._readable)
         _open.add(self)
 
@@ -145,6 +147,8 @@ class AsyncChannel:
         """
         reply, _ = await self.request("channel", machine=machine)
         self.operations = frozenset(reply["operations"])
+        way = reply.get("way")
+        self.way = way if isinstance(way, str) else None
         self.pulse = "ping" if "ping" in self.operations else None
 
     async def request(
