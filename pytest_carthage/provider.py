@@ -160,13 +160,25 @@ class End:
     #: it is started again by itself; it has switched itself off; its first process ended with a
     #: status, or by a signal; it could not be started again; or it goes on without what ended: its
     #: main process, which may run again later, or its agent, which has a successor. Or its main
-    #: process ended, which was the first one
-    how: Literal["reboot", "off", "exit", "killed", "lost", "main", "again", "agent", "over"]
+    #: process ended, which was the first one; its own kernel gave up; or what it ran in was killed
+    how: Literal[
+        "reboot",
+        "off",
+        "exit",
+        "killed",
+        "lost",
+        "main",
+        "again",
+        "agent",
+        "over",
+        "panic",
+        "emulator",
+    ]
     #: its status, or the number of the signal
     status: int
     #: seconds since the epoch
     at_s: float
-    #: what it printed last
+    #: what it printed last: of a kernel that gave up some lines, else one
     last: str
     #: seconds after which the main process is started again; None: it is not
     again_s: float | None = None
@@ -187,11 +199,16 @@ class End:
             "over": f"its main process ended at {at} with status {self.status}",
             "again": f"its main process runs again since {at}",
             "agent": f"something in it has ended the agent at {at}, and another one answers",
+            "panic": f"its kernel panicked at {at}",
+            "emulator": f"its emulator ended at {at}, which it had not been asked to",
         }[self.how]
         if self.is_oom:
             text += ": the kernel has killed a process of it for want of memory"
         if self.again_s is not None:
             text += f", and is started again in {self.again_s:g} s"
+        if "\n" in self.last:
+            lines = "".join(f"\n  {line}" for line in self.last.splitlines())
+            return f"{text}; it printed last:{lines}"
         return f"{text} (last line: {self.last})" if self.last else text
 
 

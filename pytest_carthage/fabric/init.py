@@ -311,7 +311,11 @@ class Fabric:
     def _status(self, connection: Connection, message: frames.Message, fds: list[int]) -> Reply:
         return Reply(
             machines={
-                machine.name: {"pid": machine.pid, "asleep": machine.is_asleep}
+                machine.name: {
+                    "pid": machine.pid,
+                    "asleep": machine.is_asleep,
+                    "deputy": machine.has_deputy,
+                }
                 for machine in self._population
             },
             networks=self._bridges.names,

@@ -322,6 +322,7 @@ class Machine:
     def let_go(self) -> None:
         """Let go of what was the first process's, which has ended."""
         self._contact.close()
+        self.has_deputy = False
         self._voice.close()
         if self._shares is not None:
             self._shares.close()

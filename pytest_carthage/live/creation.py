@@ -337,7 +337,7 @@ class Creation:
 
 def _runs(state: Mapping[str, Any]) -> bool:
     """Whether a machine runs, by what the fabric says of it."""
-    return state["pid"] is not None or bool(state["asleep"])
+    return state["pid"] is not None or bool(state["asleep"] or state["deputy"])
 
 
 def first_cause(errors: BaseExceptionGroup[BaseException]) -> BaseException:

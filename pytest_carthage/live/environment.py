@@ -395,7 +395,7 @@ class AsyncLayout(LayoutOperations):
         living = [
             name
             for name, machine in reply["machines"].items()
-            if machine["pid"] is not None or machine["asleep"]
+            if machine["pid"] is not None or machine["asleep"] or machine["deputy"]
         ]
         if living:
             self._announcements.hand_over()

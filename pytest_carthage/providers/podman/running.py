@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_carthage import clock
-from pytest_carthage.channels.agent import Interrupted, execute
 from pytest_carthage.channels.log import Log
 from pytest_carthage.errors import CreationError, FabricError
 from pytest_carthage.placing import systemd
 from pytest_carthage.providers.podman.printed import printed
 from pytest_carthage.providers.podman.service import Refused, Requests, Service
 from pytest_carthage.state.places import state_root
+from pytest_carthage.work.booted import STARTED, state_of_systemd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,10 +37,6 @@ __all__ = [
 ]
 
 _LAST_LINES = 10
-#: what systemctl(1) says of a systemd that has started all that it should
-_STARTED = ("running", "degraded")
-#: what systemd may take to say what it is doing
-_ASK_S = 5.0
 #: between two healthchecks of a machine that is not healthy yet
 _CHECK_S = 0.1
 #: what a healthcheck may take at least, however late it begins
@@ -191,59 +187,15 @@ async def _wait_for_systemd(
     """Wait until systemd has started all that it should; units that failed are not our case."""
     try:
         with systemd.explained(printed):
-            state = _state_of_systemd(planned.ready_timeout_s, channel)
+            state = state_of_systemd(planned.ready_timeout_s, channel)
             seen = await systemd.booted(state, printed)
     except FabricError as error:
         raise CreationError(f"{who}: {error}; {_last_lines(log)}") from error
-    if seen not in _STARTED:
+    if seen not in STARTED:
         raise CreationError(
             f"{who}: systemd did not start in {planned.ready_timeout_s:g} s (last: {seen}); "
             f"{_last_lines(log)}"
         )
-
-
-async def _state_of_systemd(limit_s: float, channel: Channel) -> str:
-    """What systemd says of itself when it has started, or after so much time.
-
-    :raises FabricError: the machine is gone.
-    """
-    deadline = asyncio.get_running_loop().time() + limit_s
-    while True:
-        try:
-            _, out, err = await execute(
-                channel,
-                ["systemctl", "is-system-running", "--wait"],
-                user=None,
-                cwd=None,
-                env={},
-                input=None,
-                timeout_s=max(0.1, deadline - asyncio.get_running_loop().time()),
-            )
-            seen = (out.strip() or err.strip()).decode(errors="replace")
-        except Interrupted:
-            return await _unfinished(channel)
-        except FabricError as error:
-            if error.errno is None:  # not a refusal
-                raise
-            seen = str(error)
-        if seen in _STARTED or asyncio.get_running_loop().time() > deadline:
-            return seen
-        # its bus is not there at once, and nothing tells when
-        await asyncio.sleep(0.01)
-
-
-async def _unfinished(channel: Channel) -> str:
-    """What systemd is still starting, for a message.
-
-    :raises FabricError: the machine is gone.
-    """
-    try:
-        _, out, _ = await execute(
-            channel, systemd.JOBS, user=None, cwd=None, env={}, input=None, timeout_s=_ASK_S
-        )
-    except Interrupted:
-        return "still starting"
-    return f"still starting: {systemd.unfinished(out.decode(errors='replace'))}"
 
 
 async def _wait_for_health(

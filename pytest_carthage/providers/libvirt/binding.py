@@ -1,0 +1,158 @@
+"""libvirt-python: loaded when it is needed, called in threads, its events heard in one of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pytest_carthage.errors import CarthageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Connection", "Refused", "in_thread"]
+
+T = TypeVar("T")
+
+#: requests under way at once, in all environments of this process
+_THREADS = 16
+_threads: list[ThreadPoolExecutor] = []
+_events: list[threading.Thread] = []
+_loading = threading.Lock()
+
+
+class Refused(CarthageError):
+    """libvirt refused a request, or did not answer."""
+
+    def __init__(self, message: str, code: int, *, is_gone: bool = False) -> None:
+        super().__init__(message)
+        #: of ``virErrorNumber``
+        self.code = code
+        #: whether nobody answers any more: the daemon has ended, or the way to it is cut
+        self.is_gone = is_gone
+
+
+async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
+    """Call what blocks in a thread; that cannot be cancelled, so that cancellation takes effect
+    when it is done."""
+    if not _threads:
+        _threads.append(ThreadPoolExecutor(_THREADS, thread_name_prefix="libvirt"))
+    work = asyncio.get_running_loop().run_in_executor(_threads[0], function, *arguments)
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        with contextlib.suppress(Exception):
+            await work
+        raise
+
+
+def _load() -> Any:
+    """The module, whose events are heard from now on: it must be told so before it connects."""
+    with _loading:
+        libvirt = importlib.import_module("libvirt")
+        if not _events:
+            # it would print each error, beside raising it
+            libvirt.registerErrorHandler(lambda context, error: None, None)
+            libvirt.virEventRegisterDefaultImpl()
+            _events.append(threading.Thread(target=_hear, args=[libvirt], daemon=True))
+            _events[0].name = "libvirt-events"
+            _events[0].start()
+    return libvirt
+
+
+def _hear(libvirt: Any) -> None:
+    while True:
+        try:
+            libvirt.virEventRunDefaultImpl()
+        except libvirt.libvirtError:
+            return  # nothing can be heard; whoever asks still gets an answer
+
+
+class Connection:
+    """A connection to a libvirtd; what happens to its domains is told to who listens.
+
+    :param uri: see https://libvirt.org/uri.html.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self._libvirt: Any = None
+        self._connection: Any = None
+        self._opening = asyncio.Lock()
+        #: name of a domain to who is told of its events
+        self._listeners: dict[str, Callable[[int, int], None]] = {}
+        self._loop = asyncio.get_running_loop()
+
+    async def call(self, function: Callable[[Any, Any], T]) -> T:
+        """Call ``function(libvirt, connection)`` in a thread, with the module and a virConnect.
+
+        :raises Refused: with libvirt's own words.
+        """
+        async with self._opening:
+            if self._connection is None:
+                await in_thread(self._open)
+        return await in_thread(self._mapped, function)
+
+    def listen(self, domain: str, listener: Callable[[int, int], None]) -> None:
+        """Have the events of a domain told to ``listener(event, detail)``, on this event loop.
+
+        They are those of ``virDomainEventType``, and -1 for a reset.
+        """
+        self._listeners[domain] = listener
+
+    def forget(self, domain: str) -> None:
+        """Tell nobody of this domain any more."""
+        self._listeners.pop(domain, None)
+
+    async def close(self) -> None:
+        """Let go of it."""
+        async with self._opening:
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(Exception):
+                await in_thread(connection.close)
+
+    def _open(self) -> None:
+        libvirt = self._libvirt = _load()
+
+        def steps(_: Any, __: Any) -> None:
+            connection = libvirt.open(self.uri)
+            register = connection.domainEventRegisterAny
+            register(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._lifecycle, None)
+            register(None, libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, self._rebooted, None)
+            self._connection = connection
+
+        self._mapped(steps)
+
+    def _mapped(self, function: Callable[[Any, Any], T]) -> T:
+        libvirt = self._libvirt
+        try:
+            return function(libvirt, self._connection)
+        except libvirt.libvirtError as error:
+            domain, code = error.get_error_domain(), error.get_error_code()
+            is_gone = domain == libvirt.VIR_FROM_RPC or code == libvirt.VIR_ERR_NO_CONNECT
+            text = str(error).strip()
+            if is_gone:
+                self._connection = None  # the next one who asks connects anew
+            raise Refused(text, code, is_gone=is_gone) from error
+
+    # called in the thread of the events
+
+    def _lifecycle(self, connection: Any, domain: Any, event: int, detail: int, _: Any) -> None:
+        self._tell(domain.name(), event, detail)
+
+    def _rebooted(self, connection: Any, domain: Any, _: Any) -> None:
+        self._tell(domain.name(), -1, 0)
+
+    def _tell(self, name: str, event: int, detail: int) -> None:
+        def tell() -> None:
+            listener = self._listeners.get(name)
+            if listener is not None:
+                listener(event, detail)
+
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(tell)

@@ -1,0 +1,69 @@
+"""The disks of one machine: what it writes above its image, what it is told, and empty ones."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from typing import TYPE_CHECKING
+
+from pytest_carthage.fabric.host.programs import PATH
+from pytest_carthage.providers.libvirt.domain import Booting
+from pytest_carthage.store import disk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pytest_carthage.model.vm import Vm
+    from pytest_carthage.planning.plan import Plan, PlannedMachine
+    from pytest_carthage.providers.libvirt.domain import Places
+    from pytest_carthage.store.built import Built
+
+__all__ = ["make", "new_disk"]
+
+#: what qemu-img may take, which writes a few hundred KiB
+_IMAGE_S = 60.0
+
+
+async def make(
+    built: Built,
+    planned: PlannedMachine,
+    vm: Vm,
+    places: Places,
+    *,
+    plan: Plan,
+    note: Callable[[str], None],
+) -> Booting:
+    """Make the disks of a machine anew; returns what it boots.
+
+    :raises CarthageError: its image gives no disk.
+    :raises OSError: there is no room for them.
+    """
+    await asyncio.to_thread(disk.delete, places.folder)  # of a machine of this name
+    await asyncio.to_thread(places.folder.mkdir, mode=0o700)
+    from pytest_carthage.images.exports.disk import save_disk
+
+    base = await save_disk(built, places.folder / "base.qcow2", note=note)
+    await asyncio.to_thread(new_disk, places.disk, above=base.path)
+    places.seed.write_bytes(bytes(1 << 20))
+    for each in vm.disks:
+        await asyncio.to_thread(new_disk, places.further(each.name), size_mib=each.size_mib)
+    return Booting(kernel=base.kernel, initrd=base.initrd, append=base.append)
+
+
+def new_disk(path: Path, *, above: Path | None = None, size_mib: int | None = None) -> None:
+    """Make a disk: empty, or one that begins as another one is, which is only read.
+
+    :raises OSError: it cannot be made, with what qemu-img printed.
+    """
+    argv = ["qemu-img", "create", "-q", "-f", "qcow2"]
+    if above is not None:
+        argv += ["-b", str(above), "-F", "qcow2"]
+    argv.append(str(path))
+    if size_mib is not None:
+        argv.append(f"{size_mib}M")
+    done = subprocess.run(
+        argv, env={"PATH": PATH}, capture_output=True, text=True, timeout=_IMAGE_S, check=False
+    )
+    if done.returncode:
+        raise OSError(f"{path.name}: {done.stderr.strip()}")

@@ -1,0 +1,135 @@
+"""What this host offers for virtual machines, found out by looking: nothing is started."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_carthage.errors import Problem
+from pytest_carthage.fabric.host.programs import PATH
+from pytest_carthage.providers.libvirt import packages
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "Acceleration",
+    "acceleration",
+    "available_mib",
+    "check",
+    "emulator",
+    "find_libvirtd",
+    "lack_of_memory",
+    "problem",
+]
+
+#: what QEMU takes beside a machine's own memory
+_OVERHEAD_MIB = 100
+_TUN = Path("/dev/net/tun")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acceleration:
+    """Who carries out what a virtual machine's processors do."""
+
+    #: "kvm", or "qemu" where all is emulated (TCG)
+    kind: str
+    #: why it is emulated; empty: it is not
+    why: str = ""
+
+
+def acceleration(
+    device: Path = Path("/dev/kvm"), processors: Path = Path("/proc/cpuinfo")
+) -> Acceleration:
+    """Whether the kernel's KVM can be trusted with machines.
+
+    A device that opens is not enough: where a host of clouds passes it on to a guest whose
+    processors have neither VMX nor SVM, that emulates guest kernels, which do not survive it.
+    """
+    if not device.exists():
+        return Acceleration(kind="qemu", why=f"there is no {device}")
+    if not os.access(device, os.R_OK | os.W_OK):
+        return Acceleration(kind="qemu", why=f"{device} is not writable for this user")
+    if platform.machine() in ("x86_64", "i686"):
+        try:
+            flags = re.search(r"^flags\s*:(.*)$", processors.read_text(), re.MULTILINE)
+        except OSError:
+            flags = None
+        if flags is None or not {"vmx", "svm"} & set(flags[1].split()):
+            return Acceleration(
+                kind="qemu",
+                why=f"{device} is there, but the processors have neither vmx nor svm",
+            )
+    return Acceleration(kind="kvm")
+
+
+def emulator() -> str | None:
+    """Path of the emulator of this host's own kind of machine; None: there is none."""
+    named = shutil.which(packages.qemu(), path=PATH)
+    return named or shutil.which("qemu-kvm", path=f"{PATH}:/usr/libexec")
+
+
+def find_libvirtd() -> str | None:
+    """Path of the one daemon that serves all; None: there is none."""
+    return shutil.which("libvirtd", path=PATH)
+
+
+def available_mib(meminfo: Path = Path("/proc/meminfo")) -> int:
+    """Memory that can be had without swapping, by proc_meminfo(5), in MiB."""
+    match = re.search(r"^MemAvailable:\s+(\d+) kB$", meminfo.read_text(), re.MULTILINE)
+    return int(match[1]) // 1024 if match else 0
+
+
+def problem(what: str, remedy: str) -> Problem:
+    """Something that the libvirt target lacks here."""
+    return Problem(who="libvirt", what=what, remedy=remedy)
+
+
+def check(*, tpm: bool = False, uefi: bool = False) -> list[Problem]:
+    """List what this host lacks for virtual machines.
+
+    :param tpm: some of them have one.
+    :param uefi: some of them boot by it.
+    """
+    problems = packages.missing("libvirt", tpm=tpm, uefi=uefi, screens=False)
+    if not _TUN.exists():
+        problems.append(problem(f"no {_TUN}", "modprobe tun"))
+    accelerated = acceleration()
+    if accelerated.kind != "kvm":
+        problems.append(
+            Problem(
+                who="libvirt",
+                what=f"virtual machines are emulated, about ten times slower: {accelerated.why}",
+                remedy="a host with KVM, or time",
+                is_guess=True,
+                is_partial=True,
+            )
+        )
+    return problems
+
+
+def lack_of_memory(wanted: Mapping[str, int], available: int | None = None) -> list[Problem]:
+    """List what this host's memory lacks for machines that are about to start.
+
+    :param wanted: name of each to its MiB.
+    :param available: MiB; by default what there is now.
+    """
+    if not wanted:
+        return []
+    needed = sum(wanted.values()) + len(wanted) * _OVERHEAD_MIB
+    available = available_mib() if available is None else available
+    if needed <= available:
+        return []
+    each = ", ".join(f"{name} {size} MiB" for name, size in wanted.items())
+    return [
+        problem(
+            f"{needed} MiB of memory are needed ({each}, and {_OVERHEAD_MIB} MiB beside each),"
+            f" and {available} MiB are available",
+            "on=Vm(memory_mib=...) with less, or fewer machines at a time",
+        )
+    ]

@@ -1,0 +1,263 @@
+"""A machine that is a virtual machine: switched, frozen, and followed in what it does by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pytest_carthage import clock
+from pytest_carthage.channels.agent import Interrupted, execute
+from pytest_carthage.channels.log import Log
+from pytest_carthage.errors import CreationError, FabricError
+from pytest_carthage.placing import systemd
+from pytest_carthage.provider import Channel, Context, End, Identity
+from pytest_carthage.providers.libvirt import lives
+from pytest_carthage.providers.libvirt.binding import Refused
+from pytest_carthage.work.booted import STARTED, state_of_systemd
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from pytest_carthage.planning.plan import PlannedMachine
+    from pytest_carthage.providers.libvirt.domain import Places
+    from pytest_carthage.providers.libvirt.service import Service
+
+__all__ = ["LibvirtMachine", "subject"]
+
+T = TypeVar("T")
+
+_POLL_S = 0.1
+#: what one answer of an agent that is there may take
+_ANSWER_S = 30.0
+#: what one may take that may not be there yet
+_ASK_S = 5.0
+_LAST_LINES = 15
+#: what libvirt and QEMU may take to have a machine off
+_OFF_S = 30.0
+#: an emulated machine has so many times as long to go off in good order
+_EMULATED = 4
+_POWER_OFF = ("/bin/sh", "-c", "systemctl --no-block poweroff 2> /dev/null || poweroff")
+_BOOT_ID = ("cat", "/proc/sys/kernel/random/boot_id")
+
+
+def subject(planned: PlannedMachine, context: Context) -> str:
+    """What an error is about."""
+    return f"machine {planned.name!r} of layout {context.plan.layout!r}"
+
+
+class LibvirtMachine:
+    """A domain, with the deputy that answers for it.
+
+    :param way: gives the command of a deputy that reaches it.
+    :param is_emulated: whether its processors are.
+    """
+
+    channel: Channel
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        planned: PlannedMachine,
+        context: Context,
+        service: Service,
+        places: Places,
+        way: Callable[[], Sequence[str]],
+        is_emulated: bool,
+    ) -> None:
+        self.identity = identity
+        self._planned = planned
+        self._context = context
+        self._service = service
+        self._places = places
+        self._way = way
+        self._is_emulated = is_emulated
+        self._who = subject(planned, context)
+        #: one at a time starts and stops it
+        self._switching = asyncio.Lock()
+        self._life = lives.Life(Log(places.log))
+        #: of its present boot
+        self._boot_id = ""
+        # of one that is off nobody asks anything before it is started
+        self.channel = context.fabric
+        service.connection.listen(planned.name, self._life.hear)
+
+    async def call(self, function: Callable[[Any, Any], T]) -> T:
+        """Call ``function(libvirt, domain)`` in a thread, with the module and its virDomain.
+
+        :raises Refused: with libvirt's own words.
+        """
+        name = self._planned.name
+
+        def steps(libvirt: Any, connection: Any) -> T:
+            return function(libvirt, connection.lookupByName(name))
+
+        return await self._service.call(steps)
+
+    async def runs(self) -> bool:
+        """Whether it is on."""
+        return bool(await self.call(lambda libvirt, domain: domain.isActive()))
+
+    # power
+
+    async def start(self) -> None:
+        """Switch it on; return when its agent answers, and its init has started what it should.
+
+        :raises CreationError: it does not start, with the last lines of its console.
+        """
+        async with self._switched():
+            await self._context.fabric.request("plug", machine=self._planned.name, up=True)
+            self._life.begin()
+            try:
+                await self.call(lambda libvirt, domain: domain.create())
+                await self.wait_until_it_answers()
+            except BaseException as error:
+                with contextlib.suppress(Exception):
+                    await asyncio.shield(self._switch_off())
+                if not isinstance(error, (Refused, FabricError)):
+                    raise
+                raise CreationError(f"{self._who}: {error}{self._last_words()}") from error
+
+    async def stop(self, *, timeout_s: float = 10.0) -> None:
+        """Ask its init to switch it off, or pull its plug after the time; 0: at once.
+
+        A machine whose processors are emulated has four times as long.
+        """
+        async with self._switched():
+            if timeout_s > 0 and not self._life.off.is_set():
+                limit_s = timeout_s * (_EMULATED if self._is_emulated else 1)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(limit_s):
+                        await self._ask_to_go_off()
+                        await self._life.off.wait()
+            await self._switch_off()
+
+    async def _ask_to_go_off(self) -> None:
+        # a button of ACPI's is for whoever listens to it, which not every system does
+        with contextlib.suppress(FabricError, Interrupted):
+            await self._execute(_POWER_OFF)
+            return
+        with contextlib.suppress(Refused):
+            await self.call(lambda libvirt, domain: domain.shutdown())
+
+    async def _switch_off(self) -> None:
+        """Pull its plug, if it is on; its deputy ends, and its links are out of service."""
+
+        def destroy(libvirt: Any, domain: Any) -> None:
+            if domain.isActive():
+                try:
+                    domain.destroy()
+                except libvirt.libvirtError:
+                    if domain.isActive():
+                        raise
+
+        await self.call(destroy)
+        self._life.off.set()
+        await self._context.fabric.request("stop", machine=self._planned.name)
+        await self._context.fabric.request("plug", machine=self._planned.name, up=False)
+
+    @contextlib.asynccontextmanager
+    async def _switched(self) -> AsyncIterator[None]:
+        async with self._switching:
+            self._life.is_switched = True
+            try:
+                yield
+            finally:
+                self._life.is_switched = False
+
+    async def freeze(self) -> None:
+        """Stop its processors, until :meth:`thaw`: it answers nothing, pings neither."""
+        await self.call(lambda libvirt, domain: domain.suspend())
+
+    async def thaw(self) -> None:
+        """Have them go on."""
+        await self.call(lambda libvirt, domain: domain.resume())
+
+    # by itself
+
+    async def ended(self) -> End:
+        """Return when it has ended by itself.
+
+        :raises FabricError: it was removed.
+        """
+        end = await self._life.next()
+        if end.how != "reboot":
+            async with self._switched():
+                with contextlib.suppress(Refused, FabricError):
+                    await self._switch_off()
+        return end
+
+    async def back(self) -> None:
+        """Return when it has come back after a reboot: its agent answers in another boot.
+
+        :raises FabricError: it has not in time.
+        """
+        async with self._switching:
+            try:
+                await self.wait_until_it_answers()
+            except FabricError as error:
+                raise FabricError(f"{error}{self._last_words()}") from error
+
+    # the way in
+
+    async def wait_until_it_answers(self) -> None:
+        """Have a deputy answer for it, from a boot that is another one than the last.
+
+        :raises FabricError: it does not in time, or the machine ends meanwhile.
+        """
+        answers = asyncio.ensure_future(self._until_it_answers())
+        ends = asyncio.ensure_future(self._life.off.wait())
+        try:
+            await asyncio.wait((answers, ends), return_when=asyncio.FIRST_COMPLETED)
+            if answers.done():
+                return await answers
+            raise FabricError("it went off while it started")
+        finally:
+            for task in (answers, ends):
+                task.cancel()
+            await asyncio.gather(answers, ends, return_exceptions=True)
+
+    async def _until_it_answers(self) -> None:
+        deadline = clock.monotonic_s() + self._planned.ready_timeout_s
+        self.channel = await self._context.deputy(self._planned.name, self._way())
+        seen = "nothing"
+        while True:
+            left_s = deadline - clock.monotonic_s()
+            if left_s <= 0:
+                limit_s = self._planned.ready_timeout_s
+                raise FabricError(f"its agent did not answer in {limit_s:g} s (last: {seen})")
+            try:
+                boot_id = (await self._execute(_BOOT_ID, limit_s=min(left_s, _ASK_S))).strip()
+            except (FabricError, Interrupted) as error:
+                seen = str(error) or "no answer"
+            else:
+                if boot_id != self._boot_id:
+                    break
+                seen = "it has not rebooted yet"
+            # it begins to answer when it does: nothing tells
+            await asyncio.sleep(_POLL_S)
+        self._boot_id = boot_id
+        await self._wait_for_systemd(max(0.1, deadline - clock.monotonic_s()))
+
+    async def _wait_for_systemd(self, limit_s: float) -> None:
+        """Wait until systemd has started all that it should; units that failed are not our case."""
+        if self._planned.init != "systemd":
+            return
+        printed = self._life.printed
+        state = state_of_systemd(limit_s, self.channel)
+        seen = await systemd.booted(state, printed)
+        if seen not in STARTED:
+            raise FabricError(f"systemd did not start in {limit_s:.3g} s (last: {seen})")
+
+    async def _execute(self, argv: Sequence[str], *, limit_s: float = _ANSWER_S) -> str:
+        """What a command in it prints."""
+        _, out, _ = await execute(
+            self.channel, argv, user=None, cwd=None, env={}, input=None, timeout_s=limit_s
+        )
+        return out.decode(errors="replace")
+
+    def _last_words(self) -> str:
+        lines = self._life.last_lines(_LAST_LINES)
+        said = "".join(f"\n  {line}" for line in lines)
+        return f"; console: {self._places.log}" + (f", which ends:{said}" if said else "")

@@ -1,0 +1,221 @@
+"""The ``libvirt`` target: a machine is a virtual machine, on taps of the fabric."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from pytest_carthage.errors import CreationError, FabricError, HostError, Problem
+from pytest_carthage.provider import Channel, Context, Identity, Traits
+from pytest_carthage.providers.libvirt import disks, host
+from pytest_carthage.providers.libvirt.apart import MACHINES
+from pytest_carthage.providers.libvirt.binding import Refused
+from pytest_carthage.providers.libvirt.domain import Hardware, Places, domain_xml
+from pytest_carthage.providers.libvirt.machine import LibvirtMachine, subject
+from pytest_carthage.providers.libvirt.service import Service
+from pytest_carthage.store import disk
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_carthage.model.vm import Vm
+    from pytest_carthage.planning.plan import Plan, PlannedMachine
+    from pytest_carthage.store.built import Built
+
+__all__ = ["LibvirtProvider"]
+
+
+class LibvirtProvider:
+    """Machines from images, as virtual machines."""
+
+    kind = "libvirt"
+    traits = Traits(
+        root="image",
+        init=True,
+        outside=False,
+        needs="disk",
+        lacks=frozenset({"limits", "command"}),
+    )
+
+    def __init__(self) -> None:
+        #: by the fabric that a libvirtd lives in: names of environments come again
+        self._services: dict[Channel, Service] = {}
+        #: images to start machines from, by the keys of their declarations
+        self._built: dict[str, Built] = {}
+
+    def check(self, plan: Plan | None = None) -> Sequence[Problem]:
+        """List what this host lacks, memory for the machines of a plan included."""
+        if plan is None:
+            return host.check(tpm=True, uefi=True)
+        machines = {
+            machine.name: vm_of(machine)
+            for machine in plan.machines.values()
+            if machine.target == self.kind
+        }
+        problems = host.check(
+            tpm=any(vm.tpm for vm in machines.values()),
+            uefi=any(vm.firmware == "uefi" for vm in machines.values()),
+        )
+        problems += host.lack_of_memory({name: vm.memory_mib for name, vm in machines.items()})
+        return problems
+
+    async def take_image(self, built: Built) -> None:
+        """Take an image to start machines from."""
+        self._built[built.image.key] = built
+
+    async def prepare(self, context: Context) -> None:
+        """Start the libvirtd of an environment, in its fabric.
+
+        :raises HostError: it does not start here.
+        """
+        service = Service(context.folder, context.fabric)
+        if not service.was_begun:  # else by who has built the environment
+            await service.start()
+        self._services[context.fabric] = service
+
+    async def end(self, context: Context) -> None:
+        """Let go of the libvirtd, which ends with the fabric."""
+        service = self._services.pop(context.fabric, None)
+        if service is not None:
+            await service.close()
+
+    async def create(self, planned: PlannedMachine, context: Context) -> LibvirtMachine:
+        """Define and start a domain, and wait until its agent answers.
+
+        :raises CreationError: with libvirt's words, or the last lines of its console.
+        """
+        who = subject(planned, context)
+        if planned.image is None:
+            raise CreationError(f"{who}: no image; try: image=Image.debian(...)")
+        identity = context.identity.with_detail(folder=str(context.folder))
+        await context.intend(identity)
+        service = self._services[context.fabric]
+        vm, places = vm_of(planned), places_of(planned, context)
+        if lacking := host.lack_of_memory({planned.name: vm.memory_mib}):
+            raise CreationError(f"{who}: {lacking[0].what}; try: {lacking[0].remedy}")
+        try:
+            booting = await disks.make(
+                self._built[planned.image.key],
+                planned,
+                vm,
+                places,
+                plan=context.plan,
+                note=lambda text: context.note(planned.name, text),
+            )
+            await context.place(planned, "tap")
+            hardware = Hardware(
+                acceleration=host.acceleration(), emulator=host.emulator() or "qemu"
+            )
+            xml = domain_xml(
+                planned,
+                vm,
+                identity=identity,
+                places=places,
+                booting=booting,
+                hardware=hardware,
+            )
+            await service.call(
+                lambda libvirt, connection: connection.defineXMLFlags(
+                    xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE
+                )
+            )
+        except (OSError, ValueError, FabricError, Refused, HostError) as error:
+            raise CreationError(f"{who}: {error}") from error
+        machine = self._machine(planned, context, service, identity, places)
+        await machine.start()
+        await service.keep_probes()
+        return machine
+
+    async def take_up(
+        self, planned: PlannedMachine, context: Context, *, runs: bool
+    ) -> LibvirtMachine:
+        """Connect to a machine that stands."""
+        service = self._services.get(context.fabric)
+        if service is None:
+            service = self._services[context.fabric] = Service(context.folder, context.fabric)
+        identity = context.identity.with_detail(folder=str(context.folder))
+        places = places_of(planned, context)
+        machine = self._machine(planned, context, service, identity, places)
+        if runs:
+            await machine.take_up()
+        return machine
+
+    def _machine(
+        self,
+        planned: PlannedMachine,
+        context: Context,
+        service: Service,
+        identity: Identity,
+        places: Places,
+    ) -> LibvirtMachine:
+        from pytest_carthage.channels.far.deputy import deputy_by_stream
+
+        return LibvirtMachine(
+            identity=identity,
+            planned=planned,
+            context=context,
+            service=service,
+            places=places,
+            way=lambda: deputy_by_stream(unix=str(places.agent), env=dict(planned.env)),
+            is_emulated=host.acceleration().kind != "kvm",
+        )
+
+    async def destroy(self, identity: Identity) -> None:
+        """Remove the domain through its environment's libvirtd, where there still is one."""
+        folder = dict(identity.detail).get("folder")
+        if folder is None:  # it was not begun
+            return
+        service = next(
+            (one for one in self._services.values() if one.environment == Path(folder)), None
+        )
+        is_ours = service is None
+        if service is None:
+            service = Service(Path(folder))
+        try:
+            if service.was_begun and not (is_ours and service.has_ended):
+                await service.call(lambda libvirt, connection: _remove(libvirt, connection, identity))
+        except Refused as refused:
+            if not refused.is_gone:  # else all have ended with it, and with the fabric
+                raise
+        finally:
+            if is_ours:
+                await service.close()
+        await asyncio.to_thread(disk.delete, Path(folder) / "vm" / identity.name)
+
+    async def leftovers(self, run: str) -> Sequence[Identity]:
+        """None: nothing of it outlives its fabric."""
+        return ()
+
+
+def vm_of(planned: PlannedMachine) -> Vm:
+    """What a machine tells this target."""
+    from pytest_carthage.model.vm import Vm
+
+    return cast("Vm", planned.on) if planned.on is not None else Vm()
+
+
+def places_of(planned: PlannedMachine, context: Context) -> Places:
+    """Where the files of a machine are."""
+    return Places(
+        folder=context.folder / "vm" / planned.name,
+        short=f"{MACHINES}/{planned.name}",
+        log=context.logs / f"{planned.name}.log",
+    )
+
+
+def _remove(libvirt: Any, connection: Any, identity: Identity) -> None:
+    """Have a machine's domain be gone; one that is not there is no error."""
+    try:
+        domain = connection.lookupByName(identity.name)
+        if domain.isActive():
+            domain.destroy()
+        domain.undefineFlags(
+            libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+            | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+            | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+            | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
+        )
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+            raise

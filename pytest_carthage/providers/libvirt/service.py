@@ -1,0 +1,172 @@
+"""The libvirtd of one environment: it lives in the fabric with its machines, and ends with it.
+
+All its files are in the environment's folder. The host's own libvirtd, and whoever uses that, is
+not touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pytest_carthage import clock
+from pytest_carthage.errors import HostError
+from pytest_carthage.fabric.host.programs import PATH
+from pytest_carthage.fabric.wire import frames
+from pytest_carthage.providers.libvirt import apart, host, probes
+from pytest_carthage.providers.libvirt.binding import Connection, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pytest_carthage.errors import Problem
+    from pytest_carthage.handles.channel import Channel
+
+__all__ = ["Service"]
+
+T = TypeVar("T")
+
+_START_S = 30.0
+_POLL_S = 0.01
+_SOCKET = "libvirt-sock"
+
+
+class Service:
+    """The libvirtd of the environment with this folder, running or not."""
+
+    def __init__(self, environment: Path, fabric: Channel | None = None) -> None:
+        self.environment = environment
+        #: what it has; see :mod:`.apart`
+        self.folder = environment / "libvirt"
+        #: one folder for each machine
+        self.machines = environment / "vm"
+        #: where it can be started; None: it can only be asked
+        self._fabric = fabric
+        self._connection: Connection | None = None
+        self._reviving = asyncio.Lock()
+        #: of its folder: the path of a socket may be too long for the kernel
+        self._fd = -1
+
+    @property
+    def was_begun(self) -> bool:
+        """Whether somebody has started it, be it another process."""
+        return self.folder.exists()
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / "libvirtd.log"
+
+    async def start(self) -> None:
+        """Start it in the fabric; return when it listens.
+
+        :raises HostError: it does not start, with what it printed.
+        """
+        self.folder.mkdir(mode=0o700)
+        self.machines.mkdir(mode=0o700, exist_ok=True)
+        apart.write_configuration(self.folder)
+        await asyncio.to_thread(probes.recall, self.folder)
+        await self._spawn()
+
+    async def _spawn(self) -> None:
+        libvirtd = host.find_libvirtd()
+        if libvirtd is None or self._fabric is None:
+            raise HostError(host.check() or [_failure("cannot be started here", self._log)])
+        (self.folder / "ended").unlink(missing_ok=True)
+        script = apart.script(self.folder, self.machines, libvirtd)
+        await self._fabric.request(
+            "spawn",
+            name="libvirt",
+            argv=["unshare", "--mount", "--propagation", "private", "sh", "-c", script],
+            env={"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8"},
+            log=str(self._log),
+            cwd=str(self.folder),
+        )
+        await self._wait_until_it_answers()
+
+    async def _wait_until_it_answers(self) -> None:
+        deadline = clock.monotonic_s() + _START_S
+        while True:
+            try:
+                frames.connect(str(self.folder / "run" / _SOCKET)).close()
+                # it listens before it knows whether it can do anything
+                await self.connection.call(lambda libvirt, connection: connection.getLibVersion())
+            except OSError as error:
+                seen = error.strerror
+            except Refused as refused:
+                seen = str(refused)
+            else:
+                return
+            if self.has_ended:
+                raise HostError([_failure("ended", self._log)])
+            if clock.monotonic_s() > deadline:
+                raise HostError(
+                    [_failure(f"does not answer after {_START_S:g} s ({seen})", self._log)]
+                )
+            # a socket tells nobody that it begins to listen
+            await asyncio.sleep(_POLL_S)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has ended, with its environment or before."""
+        return (self.folder / "ended").exists() or not self.folder.exists()
+
+    # requests
+
+    @property
+    def connection(self) -> Connection:
+        """The connection to it, which is opened by the first request.
+
+        :raises Refused: its folder is gone.
+        """
+        if self._connection is None:
+            path = self.folder / "run"
+            try:
+                self._fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            except OSError as error:
+                raise Refused(f"no libvirtd in {path}: {error.strerror}", 0, is_gone=True) from None
+            socket = f"/proc/self/fd/{self._fd}/{_SOCKET}"
+            self._connection = Connection(f"qemu+unix:///system?socket={socket}")
+        return self._connection
+
+    async def call(self, function: Callable[[Any, Any], T]) -> T:
+        """Call ``function(libvirt, connection)`` in a thread, with the module and a virConnect.
+
+        A libvirtd that was killed is started again: its machines have gone on without it.
+
+        :raises Refused: with libvirt's own words.
+        """
+        try:
+            return await self.connection.call(function)
+        except Refused as refused:
+            if not refused.is_gone or self._fabric is None or not self.folder.exists():
+                raise
+        async with self._reviving:
+            if self.has_ended:
+                await self._spawn()
+        return await self.connection.call(function)
+
+    async def close(self) -> None:
+        """Let go of it; it goes on as long as its fabric."""
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            await connection.close()
+            with contextlib.suppress(OSError):
+                os.close(self._fd)
+
+    async def keep_probes(self) -> None:
+        """Have what it has found out of this host's QEMU be known to those who come later."""
+        await asyncio.to_thread(probes.keep, self.folder)
+
+
+def _failure(what: str, log: Path) -> Problem:
+    try:
+        lines = log.read_text(errors="replace").strip().splitlines()[-5:]
+    except OSError:
+        lines = []
+    return host.problem(
+        f"the environment's libvirtd {what}; it printed: {' / '.join(lines) or 'nothing'}",
+        "libvirtd --version, qemu-system-x86_64 --version, which tell what is wrong on this host",
+    )
