@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
 
 __all__ = ["FOLDERS", "MACHINES", "script", "write_configuration"]
 
@@ -50,8 +46,8 @@ _QEMU = {
     "swtpm_group": "root",
 }
 
-#: libvirt does not start where the user is not known that it was built for, be it that qemu.conf has
-#: another one; with Debian another package makes him than libvirtd's
+#: libvirt does not start where the user is not known that it was built for, also if qemu.conf names
+#: another one; with Debian another package than libvirtd's makes him
 _USERS = ("root", "libvirt-qemu", "qemu", "nobody")
 
 # $1: a folder of the host that is shown anew, with one more in it: $2
@@ -96,9 +92,11 @@ def script(own: Path, machines: Path, libvirtd: str) -> str:
         parent, _, name = path.rpartition("/")
         if parent == "/run":  # the fabric's own
             lines.append(f"mkdir -p {path}")
-        elif not os.path.isdir(path):
+        elif not Path(path).is_dir():
             lines.append(f"show_anew {parent} {name}")
-    lines += [f"mount --bind {shlex.quote(str(own / name))} {path}" for path, name in FOLDERS.items()]
+    lines += [
+        f"mount --bind {shlex.quote(str(own / name))} {path}" for path, name in FOLDERS.items()
+    ]
     lines += [
         f"mount --bind {shlex.quote(str(own / name))} /etc/{name}" for name in ("passwd", "group")
     ]

@@ -7,7 +7,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from xml.etree import ElementTree as XML
+from xml.etree import ElementTree
 
 from pytest_carthage.placing.cards import Card, cards
 
@@ -29,7 +29,7 @@ _QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
 #: 350 MiB more
 _TRANSLATED_MIB = 96
 
-XML.register_namespace("qemu", _QEMU)
+ElementTree.register_namespace("qemu", _QEMU)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,32 +94,32 @@ def domain_xml(
     """
     machine = platform.machine()
     is_x86 = machine == "x86_64"
-    root = XML.Element("domain", type=hardware.acceleration.kind)
+    root = ElementTree.Element("domain", type=hardware.acceleration.kind)
     _text(root, "name", planned.name)
     _text(root, "uuid", uuid_of(identity, planned.name))
     _text(root, "genid", str(uuid.uuid4()))
     _text(root, "memory", str(vm.memory_mib), unit="MiB")
     _text(root, "vcpu", str(vm.cpus))
     root.append(_os(vm, booting, machine))
-    features = XML.SubElement(root, "features")
-    XML.SubElement(features, "acpi")
+    features = ElementTree.SubElement(root, "features")
+    ElementTree.SubElement(features, "acpi")
     if is_x86:
-        XML.SubElement(features, "apic")
+        ElementTree.SubElement(features, "apic")
     if hardware.acceleration.kind == "kvm":
-        XML.SubElement(root, "cpu", mode="host-passthrough", check="none", migratable="on")
+        ElementTree.SubElement(root, "cpu", mode="host-passthrough", check="none", migratable="on")
     else:
-        tcg = XML.SubElement(features, "tcg")
+        tcg = ElementTree.SubElement(features, "tcg")
         _text(tcg, "tb-cache", str(_TRANSLATED_MIB), unit="MiB")
-        cpu = XML.SubElement(root, "cpu", mode="custom", match="exact", check="none")
+        cpu = ElementTree.SubElement(root, "cpu", mode="custom", match="exact", check="none")
         _text(cpu, "model", "qemu64" if is_x86 else "cortex-a57", fallback="forbid")
-    XML.SubElement(root, "clock", offset="utc")
+    ElementTree.SubElement(root, "clock", offset="utc")
     for name, what in (("poweroff", "destroy"), ("reboot", "restart"), ("crash", "destroy")):
         _text(root, f"on_{name}", what)
     root.append(_devices(planned, vm, places, hardware, is_x86=is_x86))
     if vm.xml is not None:
         _merge(root, vm.xml)
-    XML.indent(root)
-    return XML.tostring(root, encoding="unicode")
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode")
 
 
 def uuid_of(identity: Identity, name: str) -> str:
@@ -127,20 +127,22 @@ def uuid_of(identity: Identity, name: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{identity.run}/{identity.environment}/{name}"))
 
 
-def _text(parent: XML.Element, tag: str, text: str, **attributes: str) -> XML.Element:
-    element = XML.SubElement(parent, tag, attributes)
+def _text(
+    parent: ElementTree.Element, tag: str, text: str, **attributes: str
+) -> ElementTree.Element:
+    element = ElementTree.SubElement(parent, tag, attributes)
     element.text = text
     return element
 
 
-def _os(vm: Vm, booting: Booting, machine: str) -> XML.Element:
+def _os(vm: Vm, booting: Booting, machine: str) -> ElementTree.Element:
     attributes = {"firmware": "efi"} if vm.firmware == "uefi" else {}
-    os = XML.Element("os", attributes)
+    os = ElementTree.Element("os", attributes)
     kind = vm.machine or ("pc" if machine == "x86_64" else "virt")
     _text(os, "type", "hvm", arch=machine, machine=kind)
     if vm.firmware == "uefi":
-        firmware = XML.SubElement(os, "firmware")
-        XML.SubElement(firmware, "feature", enabled="no", name="secure-boot")
+        firmware = ElementTree.SubElement(os, "firmware")
+        ElementTree.SubElement(firmware, "feature", enabled="no", name="secure-boot")
     if booting.kernel is not None:
         _text(os, "kernel", str(booting.kernel))
         if booting.initrd is not None:
@@ -148,14 +150,14 @@ def _os(vm: Vm, booting: Booting, machine: str) -> XML.Element:
         # a kernel that panics must not stand there: it is seen that it has
         _text(os, "cmdline", f"{booting.append} panic=-1".strip())
     else:
-        XML.SubElement(os, "boot", dev="hd")
+        ElementTree.SubElement(os, "boot", dev="hd")
     return os
 
 
 def _devices(
     planned: PlannedMachine, vm: Vm, places: Places, hardware: Hardware, *, is_x86: bool
-) -> XML.Element:
-    devices = XML.Element("devices")
+) -> ElementTree.Element:
+    devices = ElementTree.Element("devices")
     _text(devices, "emulator", hardware.emulator)
     devices.append(_disk(places.disk, "vda"))
     devices.append(_disk(places.seed, "vdb", kind="raw", serial="carthage-seed", read_only=True))
@@ -165,70 +167,70 @@ def _devices(
     devices.extend(_interface(card) for card in cards(planned))
     devices.extend(_consoles(places))
     for name, socket in ((AGENT, "agent"), (_GUEST_AGENT, "qga")):
-        channel = XML.SubElement(devices, "channel", type="unix")
-        XML.SubElement(channel, "source", mode="bind", path=f"{places.short}/{socket}.sock")
-        XML.SubElement(channel, "target", type="virtio", name=name)
-    rng = XML.SubElement(devices, "rng", model="virtio")
+        channel = ElementTree.SubElement(devices, "channel", type="unix")
+        ElementTree.SubElement(channel, "source", mode="bind", path=f"{places.short}/{socket}.sock")
+        ElementTree.SubElement(channel, "target", type="virtio", name=name)
+    rng = ElementTree.SubElement(devices, "rng", model="virtio")
     _text(rng, "backend", "/dev/urandom", model="random")
     if is_x86:
-        XML.SubElement(devices, "panic", model="isa")
-    XML.SubElement(devices, "memballoon", model="none")
-    XML.SubElement(devices, "controller", type="usb", model="none")
+        ElementTree.SubElement(devices, "panic", model="isa")
+    ElementTree.SubElement(devices, "memballoon", model="none")
+    ElementTree.SubElement(devices, "controller", type="usb", model="none")
     if vm.tpm:
-        tpm = XML.SubElement(devices, "tpm", model="tpm-crb" if is_x86 else "tpm-tis")
-        XML.SubElement(tpm, "backend", type="emulator", version="2.0")
+        tpm = ElementTree.SubElement(devices, "tpm", model="tpm-crb" if is_x86 else "tpm-tis")
+        ElementTree.SubElement(tpm, "backend", type="emulator", version="2.0")
     if vm.graphics:
-        XML.SubElement(devices, "graphics", type="vnc", socket=f"{places.short}/vnc.sock")
-        video = XML.SubElement(devices, "video")
-        XML.SubElement(video, "model", type="vga" if is_x86 else "virtio")
+        ElementTree.SubElement(devices, "graphics", type="vnc", socket=f"{places.short}/vnc.sock")
+        video = ElementTree.SubElement(devices, "video")
+        ElementTree.SubElement(video, "model", type="vga" if is_x86 else "virtio")
     return devices
 
 
-def _consoles(places: Places) -> Sequence[XML.Element]:
-    serial = XML.Element("serial", type="unix")
-    XML.SubElement(serial, "source", mode="bind", path=f"{places.short}/serial.sock")
-    XML.SubElement(serial, "log", file=str(places.log), append="on")
-    XML.SubElement(serial, "target", port="0")
+def _consoles(places: Places) -> Sequence[ElementTree.Element]:
+    serial = ElementTree.Element("serial", type="unix")
+    ElementTree.SubElement(serial, "source", mode="bind", path=f"{places.short}/serial.sock")
+    ElementTree.SubElement(serial, "log", file=str(places.log), append="on")
+    ElementTree.SubElement(serial, "target", port="0")
     return [serial]
 
 
 def _disk(
     path: Path, target: str, *, kind: str = "qcow2", serial: str = "", read_only: bool = False
-) -> XML.Element:
-    disk = XML.Element("disk", type="file", device="disk")
+) -> ElementTree.Element:
+    disk = ElementTree.Element("disk", type="file", device="disk")
     # all of it is thrown away: what the machine has flushed need not be on the host's disk
-    XML.SubElement(disk, "driver", name="qemu", type=kind, cache="unsafe", discard="unmap")
-    XML.SubElement(disk, "source", file=str(path))
-    XML.SubElement(disk, "target", dev=target, bus="virtio")
+    ElementTree.SubElement(disk, "driver", name="qemu", type=kind, cache="unsafe", discard="unmap")
+    ElementTree.SubElement(disk, "source", file=str(path))
+    ElementTree.SubElement(disk, "target", dev=target, bus="virtio")
     if serial:
         _text(disk, "serial", serial)
     if read_only:
-        XML.SubElement(disk, "readonly")
+        ElementTree.SubElement(disk, "readonly")
     return disk
 
 
 def disk_xml(path: Path, target: str, serial: str) -> str:
     """Describe a disk that is plugged into a machine that runs."""
-    return XML.tostring(_disk(path, target, serial=serial), encoding="unicode")
+    return ElementTree.tostring(_disk(path, target, serial=serial), encoding="unicode")
 
 
-def _interface(card: Card) -> XML.Element:
-    interface = XML.Element("interface", type="ethernet")
-    XML.SubElement(interface, "mac", address=card.mac)
+def _interface(card: Card) -> ElementTree.Element:
+    interface = ElementTree.Element("interface", type="ethernet")
+    ElementTree.SubElement(interface, "mac", address=card.mac)
     # the fabric has made it, on the network's bridge, and removes it
-    XML.SubElement(interface, "target", dev=card.port, managed="no")
-    XML.SubElement(interface, "model", type="virtio")
+    ElementTree.SubElement(interface, "target", dev=card.port, managed="no")
+    ElementTree.SubElement(interface, "model", type="virtio")
     if card.mtu is not None:
-        XML.SubElement(interface, "mtu", size=str(card.mtu))
+        ElementTree.SubElement(interface, "mtu", size=str(card.mtu))
     return interface
 
 
 def interface_xml(card: Card) -> str:
     """Describe an interface that is plugged into a machine that runs, or out of it."""
-    return XML.tostring(_interface(card), encoding="unicode")
+    return ElementTree.tostring(_interface(card), encoding="unicode")
 
 
-def _merge(root: XML.Element, text: str) -> None:
+def _merge(root: ElementTree.Element, text: str) -> None:
     """Take in an author's own XML: devices are added, and other elements replace ours."""
     from pytest_carthage.model.vm import xml_elements
 

@@ -99,17 +99,6 @@ def check(*, tpm: bool = False, uefi: bool = False) -> list[Problem]:
     problems = packages.missing("libvirt", tpm=tpm, uefi=uefi, screens=False)
     if not _TUN.exists():
         problems.append(problem(f"no {_TUN}", "modprobe tun"))
-    accelerated = acceleration()
-    if accelerated.kind != "kvm":
-        problems.append(
-            Problem(
-                who="libvirt",
-                what=f"virtual machines are emulated, about ten times slower: {accelerated.why}",
-                remedy="a host with KVM, or time",
-                is_guess=True,
-                is_partial=True,
-            )
-        )
     return problems
 
 

@@ -57,6 +57,11 @@ class Life:
         self._untold.clear()
         self.born = self._log.size
 
+    def is_found_off(self) -> None:
+        """It has gone off when nobody listened."""
+        self.off.set()
+        self._tell("off")
+
     def hear(self, event: int, detail: int) -> None:
         """Take in an event."""
         if event == RESET:

@@ -95,6 +95,20 @@ class LibvirtMachine:
 
         return await self._service.call(steps)
 
+    async def take_up(self) -> None:
+        """Connect to it, as it stands; one that has gone off tells of that as its end.
+
+        :raises FabricError: it does not answer.
+        """
+        if not await self.runs():
+            self._life.is_found_off()
+            return
+        try:
+            self.channel = await self._context.channel(self._planned.name)
+            self._boot_id = (await self._execute(_BOOT_ID)).strip()
+        except (FabricError, Interrupted):
+            await self.wait_until_it_answers()
+
     async def runs(self) -> bool:
         """Whether it is on."""
         return bool(await self.call(lambda libvirt, domain: domain.isActive()))

@@ -1,4 +1,4 @@
-"""What libvirt has found out of this host's QEMU, kept between environments: that takes it 5 to 8 s.
+"""What libvirt has found out of this host's QEMU, kept between environments: it takes 5 to 8 s.
 
 libvirt looks itself whether what it finds there is still true, by the times of QEMU's file and its
 own.

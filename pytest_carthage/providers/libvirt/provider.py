@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from pytest_carthage.errors import CreationError, FabricError, HostError, Problem
+from pytest_carthage.model.vm import Vm
 from pytest_carthage.provider import Channel, Context, Identity, Traits
 from pytest_carthage.providers.libvirt import disks, host
 from pytest_carthage.providers.libvirt.apart import MACHINES
@@ -19,7 +22,6 @@ from pytest_carthage.store import disk
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_carthage.model.vm import Vm
     from pytest_carthage.planning.plan import Plan, PlannedMachine
     from pytest_carthage.store.built import Built
 
@@ -35,6 +37,7 @@ class LibvirtProvider:
         init=True,
         outside=False,
         needs="disk",
+        settings=Vm,
         lacks=frozenset({"limits", "command"}),
     )
 
@@ -73,6 +76,10 @@ class LibvirtProvider:
         if not service.was_begun:  # else by who has built the environment
             await service.start()
         self._services[context.fabric] = service
+        accelerated = host.acceleration()
+        if accelerated.kind != "kvm":
+            why = accelerated.why
+            context.note("", f"virtual machines are emulated, about ten times slower: {why}")
 
     async def end(self, context: Context) -> None:
         """Let go of the libvirtd, which ends with the fabric."""
@@ -149,15 +156,14 @@ class LibvirtProvider:
         identity: Identity,
         places: Places,
     ) -> LibvirtMachine:
-        from pytest_carthage.channels.far.deputy import deputy_by_stream
-
+        far: Any = import_module("pytest_carthage.channels.far.deputy")
         return LibvirtMachine(
             identity=identity,
             planned=planned,
             context=context,
             service=service,
             places=places,
-            way=lambda: deputy_by_stream(unix=str(places.agent), env=dict(planned.env)),
+            way=lambda: far.deputy_by_stream(unix=str(places.agent), env=dict(planned.env)),
             is_emulated=host.acceleration().kind != "kvm",
         )
 
@@ -174,7 +180,7 @@ class LibvirtProvider:
             service = Service(Path(folder))
         try:
             if service.was_begun and not (is_ours and service.has_ended):
-                await service.call(lambda libvirt, connection: _remove(libvirt, connection, identity))
+                await service.call(partial(_remove, name=identity.name))
         except Refused as refused:
             if not refused.is_gone:  # else all have ended with it, and with the fabric
                 raise
@@ -190,8 +196,6 @@ class LibvirtProvider:
 
 def vm_of(planned: PlannedMachine) -> Vm:
     """What a machine tells this target."""
-    from pytest_carthage.model.vm import Vm
-
     return cast("Vm", planned.on) if planned.on is not None else Vm()
 
 
@@ -204,10 +208,10 @@ def places_of(planned: PlannedMachine, context: Context) -> Places:
     )
 
 
-def _remove(libvirt: Any, connection: Any, identity: Identity) -> None:
+def _remove(libvirt: Any, connection: Any, *, name: str) -> None:
     """Have a machine's domain be gone; one that is not there is no error."""
     try:
-        domain = connection.lookupByName(identity.name)
+        domain = connection.lookupByName(name)
         if domain.isActive():
             domain.destroy()
         domain.undefineFlags(

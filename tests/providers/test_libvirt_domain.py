@@ -1,0 +1,228 @@
+"""What libvirt is told of a machine, and what it is to believe of this host: no machine starts."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from pytest_carthage import Disk, Image, Layout, Machine, Network, Vm
+from pytest_carthage.planning import make_plan
+from pytest_carthage.planning.plan import PlannedMachine
+from pytest_carthage.provider import Identity
+from pytest_carthage.providers.libvirt import host
+from pytest_carthage.providers.libvirt.domain import Booting, Hardware, Places, domain_xml
+from pytest_carthage.providers.libvirt.host import Acceleration
+
+LAN, DMZ = Network("10.0.0.0/24", mtu=1400), Network("192.0.2.0/24")
+IDENTITY = Identity(kind="libvirt", run="4711", environment="shop", name="db")
+TCG, KVM = Acceleration(kind="qemu", why="for the test"), Acceleration(kind="kvm")
+DIRECT = Booting(kernel=Path("/k"), initrd=Path("/i"), append="root=/dev/vda rw")
+x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="is about machines of x86_64")
+
+
+def planned(vm: Vm | None = None) -> PlannedMachine:
+    machine = Machine(
+        Image.debian("bookworm"),
+        on=vm or "libvirt",
+        links={"eth0": LAN.at(".10"), "dmz0": DMZ.at(".10")},
+    )
+    return make_plan(Layout.of("Shop", {"lan": LAN, "dmz": DMZ, "db": machine})).machines["db"]
+
+
+def domain(
+    vm: Vm = Vm(),  # noqa: B008  a value
+    *,
+    acceleration: Acceleration = TCG,
+    booting: Booting = DIRECT,
+    machine: PlannedMachine | None = None,
+) -> ElementTree.Element:
+    return ElementTree.fromstring(
+        domain_xml(
+            machine or planned(vm),
+            vm,
+            identity=IDENTITY,
+            places=Places(folder=Path("/env/vm/db"), short="/run/vm/db", log=Path("/env/db.log")),
+            booting=booting,
+            hardware=Hardware(acceleration=acceleration, emulator="/usr/bin/qemu"),
+        )
+    )
+
+
+def values(element: ElementTree.Element, path: str, attribute: str) -> list[str | None]:
+    return [each.get(attribute) for each in element.findall(path)]
+
+
+def test_domain_has_the_memory_and_processors_that_were_asked_for() -> None:
+    root = domain(Vm(memory_mib=768, cpus=3))
+    memory = root.find("memory")
+    assert memory is not None
+    assert (memory.text, memory.get("unit"), root.findtext("vcpu")) == ("768", "MiB", "3")
+
+
+def test_domain_boots_the_kernel_directly_and_does_not_stand_after_a_panic() -> None:
+    root = domain()
+    assert root.findtext("os/kernel") == "/k"
+    assert root.findtext("os/initrd") == "/i"
+    assert root.findtext("os/cmdline") == "root=/dev/vda rw panic=-1"
+
+
+def test_domain_without_a_kernel_boots_its_disk() -> None:
+    root = domain(booting=Booting())
+    assert (root.find("os/kernel"), values(root, "os/boot", "dev")) == (None, ["hd"])
+
+
+@x86
+def test_domain_with_uefi_has_it_chosen_by_libvirt() -> None:
+    os_element = domain(Vm(firmware="uefi", machine="q35")).find("os")
+    assert os_element is not None
+    assert os_element.get("firmware") == "efi"
+    assert values(os_element, "type", "machine") == ["q35"]
+
+
+def test_domain_ends_on_the_taps_that_the_fabric_has_made() -> None:
+    machine = planned()
+    interfaces = domain(machine=machine).findall("devices/interface")
+    assert [each.get("type") for each in interfaces] == ["ethernet", "ethernet"]
+    for interface, link in zip(interfaces, machine.links, strict=True):
+        assert values(interface, "mac", "address") == [link.mac]
+        assert values(interface, "target", "dev") == [link.port]
+        assert values(interface, "target", "managed") == ["no"]
+    assert values(interfaces[0], "mtu", "size") == ["1400"]
+
+
+def test_domain_has_its_own_disk_its_seed_and_those_asked_for() -> None:
+    root = domain(Vm(disks=(Disk(name="data", size_mib=64), Disk(name="more", size_mib=64))))
+    assert values(root, "devices/disk/source", "file") == [
+        "/env/vm/db/disk.qcow2",
+        "/env/vm/db/seed.img",
+        "/env/vm/db/disk-data.qcow2",
+        "/env/vm/db/disk-more.qcow2",
+    ]
+    assert values(root, "devices/disk/target", "dev") == ["vda", "vdb", "vdc", "vdd"]
+    serials = [each.findtext("serial") for each in root.findall("devices/disk")]
+    assert serials == [None, "carthage-seed", "data", "more"]
+    assert [each.find("readonly") is not None for each in root.findall("devices/disk")] == [
+        False,
+        True,
+        False,
+        False,
+    ]
+
+
+def test_domain_has_sockets_whose_paths_the_kernel_takes() -> None:
+    root = domain(Vm(graphics=True))
+    paths = values(root, "devices/channel/source", "path")
+    assert paths == ["/run/vm/db/agent.sock", "/run/vm/db/qga.sock"]
+    assert values(root, "devices/channel/target", "name") == [
+        "org.pytest-carthage.agent",
+        "org.qemu.guest_agent.0",
+    ]
+    assert values(root, "devices/graphics", "socket") == ["/run/vm/db/vnc.sock"]
+    assert values(root, "devices/graphics", "port") == [None]
+
+
+def test_emulated_domain_keeps_little_of_what_it_has_translated() -> None:
+    root = domain()
+    assert (root.get("type"), root.findtext("features/tcg/tb-cache")) == ("qemu", "96")
+
+
+def test_domain_on_kvm_has_the_processors_of_the_host() -> None:
+    root = domain(acceleration=KVM)
+    assert root.get("type") == "kvm"
+    assert values(root, "cpu", "mode") == ["host-passthrough"]
+    assert root.find("features/tcg") is None
+
+
+def test_domain_has_a_tpm_and_graphics_only_where_they_are_asked_for() -> None:
+    plain, full = domain(), domain(Vm(tpm=True, graphics=True))
+    for name in ("tpm", "graphics", "video"):
+        assert plain.find(f"devices/{name}") is None
+        assert full.find(f"devices/{name}") is not None
+    assert values(full, "devices/tpm/backend", "version") == ["2.0"]
+
+
+def test_own_xml_adds_devices_and_replaces_other_elements() -> None:
+    root = domain(
+        Vm(
+            xml="<clock offset='localtime'/>"
+            "<devices><watchdog model='i6300esb' action='reset'/></devices>"
+        )
+    )
+    assert values(root, "clock", "offset") == ["localtime"]
+    assert values(root, "devices/watchdog", "model") == ["i6300esb"]
+    assert len(root.findall("devices")) == 1
+
+
+def test_own_xml_of_qemu_keeps_its_name_space() -> None:
+    root = domain(Vm(xml="<qemu:commandline><qemu:arg value='-s'/></qemu:commandline>"))
+    name = "{http://libvirt.org/schemas/domain/qemu/1.0}commandline"
+    assert root.find(name) is not None
+
+
+def test_domain_is_called_by_the_same_uuid_again_and_another_one_elsewhere() -> None:
+    def uuid_in(identity: Identity) -> str | None:
+        text = domain_xml(
+            planned(),
+            Vm(),
+            identity=identity,
+            places=Places(folder=Path("/f"), short="/s", log=Path("/l")),
+            booting=DIRECT,
+            hardware=Hardware(acceleration=TCG, emulator="/usr/bin/qemu"),
+        )
+        return ElementTree.fromstring(text).findtext("uuid")
+
+    assert uuid_in(IDENTITY) == uuid_in(IDENTITY)
+    assert uuid_in(IDENTITY) != uuid_in(replace(IDENTITY, run="4712"))
+
+
+# the host
+
+
+@pytest.fixture
+def processors(tmp_path: Path) -> Path:
+    return tmp_path / "cpuinfo"
+
+
+@x86
+@pytest.mark.parametrize("flag", ["vmx", "svm"])
+def test_kvm_is_trusted_where_processors_have_it(processors: Path, flag: str) -> None:
+    processors.write_text(f"processor\t: 0\nflags\t\t: fpu {flag} sse\n")
+    assert host.acceleration(Path(os.devnull), processors).kind == "kvm"
+
+
+@x86
+def test_kvm_that_processors_do_not_have_is_not_trusted(processors: Path) -> None:
+    processors.write_text("processor\t: 0\nflags\t\t: fpu sse\nvmx flags\t: x\n")
+    found = host.acceleration(Path(os.devnull), processors)
+    assert found.kind == "qemu"
+    assert "the processors have neither vmx nor svm" in found.why
+
+
+def test_kvm_that_is_not_there_is_told(tmp_path: Path) -> None:
+    found = host.acceleration(tmp_path / "kvm")
+    assert (found.kind, found.why) == ("qemu", f"there is no {tmp_path / 'kvm'}")
+
+
+def test_memory_that_is_there_is_no_problem() -> None:
+    assert host.lack_of_memory({"a": 512, "b": 512}, 1224) == []
+    assert host.lack_of_memory({}, 0) == []
+
+
+def test_memory_that_lacks_is_told_with_numbers() -> None:
+    (problem,) = host.lack_of_memory({"a": 512, "b": 1024}, 1000)
+    assert str(problem) == (
+        "libvirt: 1736 MiB of memory are needed (a 512 MiB, b 1024 MiB, and 100 MiB beside each), "
+        "and 1000 MiB are available; try: on=Vm(memory_mib=...) with less, or fewer machines at a "
+        "time"
+    )
+
+
+def test_memory_is_read_as_the_kernel_tells_it(tmp_path: Path) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal: 9 kB\nMemAvailable:    2097152 kB\n")
+    assert host.available_mib(meminfo) == 2048

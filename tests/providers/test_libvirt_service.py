@@ -1,0 +1,128 @@
+"""The libvirtd of an environment, of which no machine is started."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from pytest_carthage.errors import HostError
+from pytest_carthage.fabric.host import privilege
+from pytest_carthage.portal import Portal
+from pytest_carthage.providers.libvirt import host
+from pytest_carthage.providers.libvirt.binding import Refused
+from pytest_carthage.providers.libvirt.service import Service
+from pytest_carthage.state.run import Run, new_name
+
+T = TypeVar("T")
+pytestmark = pytest.mark.real
+
+DOMAIN = (
+    "<domain type='qemu'><name>a</name><memory>65536</memory><os><type>hvm</type></os></domain>"
+)
+
+
+class Bench:
+    """A fabric with a libvirtd in it."""
+
+    def __init__(self, portal: Portal, service: Service) -> None:
+        self.service = service
+        self._portal = portal
+
+    def call(self, function: Callable[[Any, Any], T]) -> T:
+        return self._portal.call(lambda: self.service.call(function))
+
+    def pids(self) -> list[int]:
+        """Its process, as the host counts."""
+        return [pid for pid in pids("libvirtd") if self._is_its(pid)]
+
+    def _is_its(self, pid: int) -> bool:
+        cwd = Path(f"/proc/{pid}/cwd").readlink()
+        return str(cwd).endswith(str(self.service.folder))
+
+
+def pids(program: str) -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/comm"):
+        with contextlib.suppress(OSError):
+            if path.read_text().strip() == program:
+                found.append(int(path.parent.name))
+    return found
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    if problems := host.check():
+        pytest.skip("; ".join(map(str, problems)))
+    with pytest.MonkeyPatch.context() as patch, contextlib.closing(Portal()) as portal:
+        patch.setenv("CARTHAGE_STATE", str(tmp_path_factory.mktemp("libvirt") / "state"))
+
+        async def go() -> tuple[Run, Service]:
+            run = await Run.join(new_name())
+            folder, fabric = await run.environment(
+                f"{run.name}-bench", {}, unprivileged=not privilege.is_privileged()
+            )
+            service = Service(folder, fabric)
+            await service.start()
+            return run, service
+
+        async def leave() -> None:
+            await service.close()
+            await run.destroy(f"{run.name}-bench")
+            run.close()
+
+        run, service = portal.call(go)
+        try:
+            yield Bench(portal, service)
+        finally:
+            portal.call(leave)
+
+
+def test_libvirtd_of_an_environment_has_no_machines_of_the_host(bench: Bench) -> None:
+    assert bench.call(lambda libvirt, connection: connection.listAllDomains()) == []
+    assert bench.call(lambda libvirt, connection: connection.listAllNetworks()) == []
+
+
+def test_libvirtd_shows_nothing_of_itself_to_the_host(bench: Bench) -> None:
+    (pid,) = bench.pids()
+    for folder in ("/run/libvirt", "/var/lib/libvirt", "/var/cache/libvirt"):
+        there, here = Path(f"/proc/{pid}/root{folder}"), Path(folder)
+        assert there.is_dir()
+        assert not here.exists() or not here.samefile(there)
+    assert not Path(f"/proc/{pid}/ns/net").samefile("/proc/self/ns/net")
+    # whoever may enter the environment's folder can ask it, as with virsh
+    assert (bench.service.folder / "run" / "libvirt-sock").is_socket()
+
+
+def test_what_libvirt_refuses_is_told_in_its_words(bench: Bench) -> None:
+    with pytest.raises(Refused, match="no domain with matching name 'nobody'") as refused:
+        bench.call(lambda libvirt, connection: connection.lookupByName("nobody"))
+    assert not refused.value.is_gone
+
+
+def test_libvirtd_that_was_killed_is_started_again(bench: Bench) -> None:
+    bench.call(lambda libvirt, connection: connection.defineXML(DOMAIN).name())
+    (pid,) = bench.pids()
+    os.kill(pid, signal.SIGKILL)
+    names = bench.call(
+        lambda libvirt, connection: [one.name() for one in connection.listAllDomains()]
+    )
+    assert names == ["a"]
+    assert bench.pids() != [pid]
+
+
+def test_libvirtd_that_does_not_start_is_told_with_what_it_printed(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "libvirtd"
+    program.write_text("#!/bin/sh\necho no room for it >&2\nexit 3\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(host, "find_libvirtd", lambda: str(program))
+    other = Service(tmp_path, bench.service._fabric)
+    with pytest.raises(HostError, match=r"libvirtd ended; it printed: no room for it; try: "):
+        bench._portal.call(other.start)
