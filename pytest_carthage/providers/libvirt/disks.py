@@ -7,6 +7,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from pytest_carthage.fabric.host.programs import PATH
+from pytest_carthage.images.exports.disks.ensuring import ensure_disk
 from pytest_carthage.providers.libvirt.domain import Booting
 from pytest_carthage.store import disk
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from pytest_carthage.images.exports.disks.values import BootDisk
     from pytest_carthage.model.vm import Vm
     from pytest_carthage.planning.plan import Plan, PlannedMachine
     from pytest_carthage.providers.libvirt.domain import Places
@@ -41,24 +43,22 @@ async def make(
     """
     await asyncio.to_thread(disk.delete, places.folder)  # of a machine of this name
     await asyncio.to_thread(places.folder.mkdir, mode=0o700)
-    from pytest_carthage.images.exports.disk import save_disk
-
-    base = await save_disk(built, places.folder / "base.qcow2", note=note)
-    await asyncio.to_thread(new_disk, places.disk, above=base.path)
+    base = await ensure_disk(built, boot=vm.boot or "kernel", firmware=vm.firmware, note=note)
+    await asyncio.to_thread(new_disk, places.disk, above=base)
     places.seed.write_bytes(bytes(1 << 20))
     for each in vm.disks:
         await asyncio.to_thread(new_disk, places.further(each.name), size_mib=each.size_mib)
     return Booting(kernel=base.kernel, initrd=base.initrd, append=base.append)
 
 
-def new_disk(path: Path, *, above: Path | None = None, size_mib: int | None = None) -> None:
+def new_disk(path: Path, *, above: BootDisk | None = None, size_mib: int | None = None) -> None:
     """Make a disk: empty, or one that begins as another one is, which is only read.
 
     :raises OSError: it cannot be made, with what qemu-img printed.
     """
     argv = ["qemu-img", "create", "-q", "-f", "qcow2"]
     if above is not None:
-        argv += ["-b", str(above), "-F", "qcow2"]
+        argv += ["-b", str(above.path), "-F", above.format]
     argv.append(str(path))
     if size_mib is not None:
         argv.append(f"{size_mib}M")
