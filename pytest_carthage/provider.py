@@ -48,6 +48,7 @@ __all__ = [
     "Reads",
     "Screen",
     "Shows",
+    "Snapshots",
     "StartsFromImages",
     "TakesUp",
     "Traits",
@@ -241,6 +242,31 @@ class Freezes(Protocol):
 
     async def thaw(self) -> None:
         """Have it go on."""
+        ...
+
+
+@runtime_checkable
+class Snapshots(Protocol):
+    """Can be put back to what it was: its disks, its memory, and what runs in it."""
+
+    async def snapshot(self, name: str) -> None:
+        """Keep what it is now under a new name; it goes on.
+
+        :raises FabricError: it cannot be kept; nothing is, and the machine is as it was.
+        """
+        ...
+
+    async def revert(self, name: str) -> None:
+        """Put it back, also one that is off; return when its agent answers.
+
+        Its clock says what time it is now, and its random numbers are others than the last time.
+
+        :raises FabricError: there is no such snapshot, or it cannot be put back.
+        """
+        ...
+
+    async def snapshots(self) -> Sequence[str]:
+        """Names of what is kept, the oldest first."""
         ...
 
 

@@ -23,6 +23,7 @@ Capability = Literal[
     "command",
     "console",
     "screen",
+    "snapshots",
 ]
 
 #: capability to words that follow "cannot"
@@ -42,6 +43,7 @@ CAPABILITIES: Mapping[Capability, str] = MappingProxyType(
         "command": "start a command as a machine's main process",
         "console": "attach to consoles of machines",
         "screen": "show screens of machines, or type at them",
+        "snapshots": "take snapshots of machines, or go back to them",
     }
 )
 

@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from types import MappingProxyType
@@ -51,6 +52,16 @@ class _File:
         """A descriptor of its own, with an offset of its own."""
         kept = flags & (os.O_ACCMODE | os.O_TRUNC | os.O_APPEND | os.O_NONBLOCK)
         return os.open(f"/proc/self/fd/{self.fd}", kept | os.O_CLOEXEC)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> _File:
+        copy = _File()
+        copy.names = self.names
+        offset, size = 0, os.fstat(self.fd).st_size
+        while offset < size:
+            offset += os.sendfile(copy.fd, self.fd, offset, size - offset)
+        os.lseek(copy.fd, 0, os.SEEK_SET)
+        memo[id(self)] = copy
+        return copy
 
     def close(self) -> None:
         """One name less; without any, it is gone."""
@@ -322,6 +333,12 @@ class Tree:
         """Let go of all content; the tree is empty."""
         _close(self._root)
         self._root = _Node({}, 0o755)
+
+    def become(self, other: Tree) -> None:
+        """Have what another one has, and nothing else."""
+        copy = deepcopy(other._root)
+        self.close()
+        self._root = copy
 
     def paths(self) -> Iterator[str]:
         """Paths of all files, folders and links but the root."""

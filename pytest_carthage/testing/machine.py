@@ -38,6 +38,8 @@ class FakeMachine:
         self.addresses = list(addresses)
         #: its files; ``machine.files["/etc/hosts"]`` is a text
         self.files = Tree()
+        #: what its files were, by the names of its snapshots
+        self.snapshots: dict[str, Tree] = {}
         #: every command that it was asked to run, in order
         self.calls: list[Call] = []
         #: what it printed, for ``logs()``

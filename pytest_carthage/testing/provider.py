@@ -13,6 +13,7 @@ from pytest_carthage.provider import Channel, Context, Identity, Traits
 from pytest_carthage.screens.keys import KEYS, Chord
 from pytest_carthage.screens.picture import png
 from pytest_carthage.testing.endpoint import FakeEndpoint
+from pytest_carthage.testing.files import Tree
 from pytest_carthage.testing.machine import FakeMachine
 from pytest_carthage.testing.world import World
 
@@ -42,6 +43,21 @@ class FakeMeans:
         """Switch off; what runs is ended."""
         self.machine.power = "off"
         self._endpoint.hang_up()
+
+    async def snapshot(self, name: str) -> None:
+        """Keep its files."""
+        kept = self.machine.snapshots[name] = Tree()
+        kept.become(self.machine.files)
+
+    async def revert(self, name: str) -> None:
+        """Put its files back; what runs is ended."""
+        self._endpoint.hang_up()
+        self.machine.files.become(self.machine.snapshots[name])
+        self.machine.power = "on"
+
+    async def snapshots(self) -> Sequence[str]:
+        """What is kept."""
+        return list(self.machine.snapshots)
 
     async def logs(self) -> str:
         """What it printed."""

@@ -74,6 +74,8 @@ class World(Mapping[str, FakeMachine]):
         if machine is not None:
             machine.power = "off"
             machine.files.close()
+            for files in machine.snapshots.values():
+                files.close()
 
     def close(self) -> None:
         """Forget all machines."""

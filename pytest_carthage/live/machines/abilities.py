@@ -10,7 +10,7 @@ from pytest_carthage.handles.capability import CAPABILITIES, OPERATIONS, Capabil
 from pytest_carthage.handles.channel import Channel
 from pytest_carthage.planning.plan import Plan, PlannedMachine
 from pytest_carthage.planning.refusal import refusal
-from pytest_carthage.provider import Console, Differs, Freezes, Means, Powered, Screen
+from pytest_carthage.provider import Console, Differs, Freezes, Means, Powered, Screen, Snapshots
 
 __all__ = ["Asked", "lacked", "lacks"]
 
@@ -28,6 +28,8 @@ def lacks(planned: PlannedMachine, means: Means) -> frozenset[Capability]:
         missing.add("console")
     if not isinstance(means, Screen):
         missing.add("screen")
+    if not isinstance(means, Snapshots):
+        missing.add("snapshots")
     if traits.outside and not isinstance(means, Freezes):  # else the fabric does it
         missing.add("freeze")
     return frozenset(missing | set(lacked(means)))

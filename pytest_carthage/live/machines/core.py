@@ -84,6 +84,8 @@ class MachineCore(FilesystemOperations):
         #: what the layout says of names, and what of that and of the aliases is written
         self._hosts = surroundings.plan.hosts_file(planned.networks).splitlines()
         self._names = self._hosts
+        #: what was written when a snapshot was taken, by the snapshot's name
+        self._names_then: dict[str, list[str]] = {}
         self._means = means
         # looked up once: it takes longer than the rest of a request's way
         self._goes_off = isinstance(means, Ends)

@@ -12,6 +12,7 @@ from pytest_carthage.live.machines.iproute import async_iproute, iproute, librar
 from pytest_carthage.live.machines.link import AsyncLink, LinkHandle
 from pytest_carthage.live.machines.network import AsyncNetworkView, NetworkView
 from pytest_carthage.live.machines.power import PowerOperations
+from pytest_carthage.live.machines.snapshots import SnapshotOperations
 from pytest_carthage.work.files.filesystem import AsyncFilesystem, Filesystem
 from pytest_carthage.work.files.scope import Scope
 
@@ -27,7 +28,7 @@ __all__ = ["AsyncMachine", "MachineHandle"]
 _RTNETLINK = (int(sockets.AF_NETLINK), int(sockets.SOCK_DGRAM), 0)
 
 
-class MachineOperations(PowerOperations, ConnectionOperations):
+class MachineOperations(SnapshotOperations, PowerOperations, ConnectionOperations):
     """What can be done with a live machine."""
 
 
