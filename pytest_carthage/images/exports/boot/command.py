@@ -16,7 +16,7 @@ from pytest_carthage.images.exports.boot.merged import locate
 if TYPE_CHECKING:
     from pytest_carthage.model.image import ImageConfig
 
-__all__ = ["command_script"]
+__all__ = ["command_of_user", "command_script"]
 
 _SCRIPT = """#!/run/carthage/sh
 b=/run/carthage/busybox
@@ -37,12 +37,7 @@ def command_script(config: ImageConfig, trees: Sequence[Path]) -> str:
     :param trees: the image's, the top first: who its users are.
     :raises BuildError: the command's user is unknown.
     """
-    program, *arguments = config.command or ("/bin/sh",)
-    owner, home = _user(config.user, trees)
-    command = shlex.join([program, *arguments])
-    if owner:
-        command = f"$b start-stop-daemon -S -c {owner} -x {shlex.quote(program)} -- "
-        command += shlex.join(arguments)
+    command, home = command_of_user(config.command or ("/bin/sh",), config.user, trees)
     env = [f"export {name}={shlex.quote(value)}" for name, value in config.env]
     parts = {
         "@HOME@": shlex.quote(home),
@@ -51,6 +46,19 @@ def command_script(config: ImageConfig, trees: Sequence[Path]) -> str:
         "@COMMAND@": command,
     }
     return re.sub("|".join(parts), lambda match: parts[match[0]], _SCRIPT)
+
+
+def command_of_user(argv: Sequence[str], user: str, trees: Sequence[Path]) -> tuple[str, str]:
+    """A command as a shell runs it for a user, and the user's home; ``$b`` is busybox.
+
+    :raises BuildError: the user is unknown.
+    """
+    program, *arguments = argv
+    owner, home = _user(user, trees)
+    if not owner:
+        return shlex.join(argv), home
+    command = f"$b start-stop-daemon -S -c {owner} -x {shlex.quote(program)} -- "
+    return command + shlex.join(arguments), home
 
 
 def _user(user: str, trees: Sequence[Path]) -> tuple[str, str]:
