@@ -239,7 +239,8 @@ def main() -> None:
     os.umask(0o022)
     os.chdir("/")
     if len(sys.argv) > 1:
-        reading = writing = _open_port(sys.argv[1])
+        reading = _open_port(sys.argv[1])
+        writing = os.dup(reading)  # each is waited for by itself
     else:
         reading, writing = (fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in (0, 1))
     null = os.open("/dev/null", os.O_RDWR)
@@ -248,12 +249,24 @@ def main() -> None:
     FarAgent(reading, writing, len(sys.argv) > 1).serve()
 
 
-def _open_port(path: str) -> int:
-    """Open the port, which may come a moment after this program."""
+def _open_port(name: str) -> int:
+    """Open a port by its name or its path; it may come a moment after this program."""
     while True:
-        try:
-            fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
-        except OSError:
-            time.sleep(0.05)
-        else:
+        for path in [name] if "/" in name else _ports(name):
+            try:
+                fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+            except OSError:
+                continue
             return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10)
+        time.sleep(0.05)
+
+
+def _ports(name: str) -> list[str]:
+    """Where a port may be, also where nobody makes links to devices."""
+    folder = "/sys/class/virtio-ports"
+    try:
+        ports = os.listdir(folder)
+    except OSError:
+        return []
+    contents = look({"paths": [folder + "/" + port + "/name" for port in ports]})["contents"]
+    return ["/dev/" + ports[at] for at, text in enumerate(contents) if (text or "").strip() == name]
