@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pytest_carthage import clock
 from pytest_carthage.bridge import on_core
-from pytest_carthage.errors import CarthageError
+from pytest_carthage.errors import CarthageError, brief
 from pytest_carthage.events import Event, Kind, Reporter, Silent
 from pytest_carthage.images.policy import Policy
 from pytest_carthage.live import ground
@@ -416,6 +416,8 @@ class AsyncLayout(LayoutOperations):
             for identity, failure in left.items():
                 error.add_note(f"{identity}: {type(failure).__name__}: {failure}")
             raise
+        for identity, failure in left.items():  # a host that could not be restored, say
+            self.tell(identity.name, "failed", brief(str(failure)))
 
     @on_core
     async def close(self) -> None:

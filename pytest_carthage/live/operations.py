@@ -201,7 +201,8 @@ class LayoutOperations:
 
         The gate listens inside the machine, and relays: no route leads out.
 
-        :param to: ``"host:port"``, resolved where the test runs.
+        :param to: ``"host:port"``, resolved where the test runs; or, where either is on no network
+            of the layout, as an ssh host, another machine's name in place of the host.
         :param for_s: the gate closes by itself after this time.
         :raises UnsupportedError: the machine is outside of the fabric, on no network of it.
         :raises GateError: the name does not resolve, or the machine cannot listen.

@@ -18,7 +18,10 @@ from typing import Any
 
 from pytest_carthage import Ssh
 
-__all__ = ["Rack", "rack"]
+__all__ = ["LEASE", "Rack", "rack"]
+
+#: where a lease lies
+LEASE = "/run/lock/pytest-carthage.lease"
 
 _START = """\
 set -e
@@ -76,6 +79,16 @@ class Rack:
         return " ".join((self.folder / "host_key.pub").read_text().split()[:2])
 
     @property
+    def fingerprint(self) -> str:
+        """That of its key."""
+        return subprocess.run(
+            ["ssh-keygen", "-lf", str(self.folder / "host_key.pub")],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.split()[1]
+
+    @property
     def reach(self) -> Sequence[str]:
         """What runs a command of this host inside of it, beside ssh."""
         return [
@@ -129,6 +142,21 @@ class Rack:
             [*outside, *find], env=_ENV, check=True, capture_output=True, text=True
         ).stdout
         return sorted(line.removeprefix(str(self.folder)) for line in found.splitlines())
+
+    def write(self, path: str, text: str) -> None:
+        """Write a program into it."""
+        subprocess.run(
+            [*self.reach, "sh", "-c", f"cat > {path}; chmod 755 {path}"],
+            env=_ENV,
+            input=text,
+            text=True,
+            check=True,
+        )
+
+    def hide(self, *programs: str) -> None:
+        """Take programs away, wherever they are."""
+        for program in programs:
+            self.run(f'while path=$(command -v {program}); do rm -f "$path"; hash -r; done')
 
     def vanish(self) -> None:
         """Pull its plug."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shlex
+import select
 import socket
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_carthage.channels.scripts import last_line
 from pytest_carthage.channels.ssh.way import Secrets, Way
 from pytest_carthage.errors import FabricError
 
@@ -22,6 +23,8 @@ __all__ = ["connect", "connected"]
 
 #: a host that says nothing for three times as long is gone
 _ALIVE_S = 5.0
+#: the longest that is waited for the last words of a command that was to lead to a host
+_LAST_WORDS_S = 1.0
 #: what a host is asked for, where its pinned fingerprint does not tell of which kind its key is
 _KINDS = (
     ("ssh-ed25519",),
@@ -30,8 +33,9 @@ _KINDS = (
 )
 
 
-#: commands that lead to hosts; they end when nobody holds the other end of their streams
-_proxies: set[subprocess.Popen[bytes]] = set()
+#: descriptor of what it says to a command that is to lead to a host; it ends when nobody holds the
+#: other end of its streams
+_proxies: dict[int, subprocess.Popen[bytes]] = {}
 
 
 class _Keys:
@@ -120,9 +124,18 @@ async def connect(way: Way, secrets: Secrets) -> asyncssh.SSHClientConnection:
 
     :raises FabricError: it is not there, or shows another key, or lets nobody in; with the remedy.
     """
-    import asyncssh
+    heard = os.memfd_create("proxy", os.MFD_CLOEXEC)
+    try:
+        return await _connect(way, secrets, _Keys(way), heard)
+    finally:
+        _proxies.pop(heard, None)
+        os.close(heard)
 
-    keys = _Keys(way)
+
+async def _connect(
+    way: Way, secrets: Secrets, keys: _Keys, heard: int
+) -> asyncssh.SSHClientConnection:
+    import asyncssh
 
     class Client(asyncssh.SSHClient):
         def validate_host_public_key(
@@ -142,13 +155,14 @@ async def connect(way: Way, secrets: Secrets) -> asyncssh.SSHClientConnection:
     for kinds in keys.kinds:
         try:
             async with asyncio.timeout(way.connect_timeout_s):
-                return await _open(way, secrets, keys, kinds, Client)
+                return await _open(way, secrets, keys, kinds, Client, heard)
         except asyncssh.HostKeyNotVerifiable as error:
             last = keys.refusal(error)
         except (asyncssh.KeyExchangeFailed, asyncssh.ConnectionLost) as error:
             if last is None:
                 last = FabricError(
-                    f"ssh {way}: it cannot be reached: {_words(error)}; try: ssh -v {way.host}"
+                    f"ssh {way}: it cannot be reached: {_words(error)}{await _said(heard)}; try: "
+                    f"ssh -v {way.host}"
                 )
             if kinds is None:
                 break
@@ -171,14 +185,20 @@ async def connect(way: Way, secrets: Secrets) -> asyncssh.SSHClientConnection:
             if last is not None:  # it has no key of another kind
                 break
             raise FabricError(
-                f"ssh {way}: it cannot be reached: {_words(error)}; try: ssh -v {way.host}"
+                f"ssh {way}: it cannot be reached: {_words(error)}{await _said(heard)}; try: "
+                f"ssh -v {way.host}"
             ) from None
     assert last is not None
     raise last
 
 
 async def _open(
-    way: Way, secrets: Secrets, keys: _Keys, kinds: tuple[str, ...] | None, client: Any
+    way: Way,
+    secrets: Secrets,
+    keys: _Keys,
+    kinds: tuple[str, ...] | None,
+    client: Any,
+    heard: int,
 ) -> asyncssh.SSHClientConnection:
     import asyncssh
 
@@ -203,7 +223,7 @@ async def _open(
     if way.proxy_command is not None:
         values["proxy_command"] = way.proxy_command
     options = asyncssh.SSHClientConnectionOptions(host=way.host, client_factory=client, **values)
-    sock = await _socket(way, options)
+    sock = await _socket(way, options, heard)
     try:
         return await asyncssh.connect(options.host, options.port, sock=sock, options=options)
     except BaseException:
@@ -212,8 +232,13 @@ async def _open(
         raise
 
 
-async def _socket(way: Way, options: asyncssh.SSHClientConnectionOptions) -> socket.socket | None:
-    """A way to a host that is no connection to its address; None: there is none but that."""
+async def _socket(
+    way: Way, options: asyncssh.SSHClientConnectionOptions, heard: int
+) -> socket.socket | None:
+    """A way to a host that is no connection to its address; None: there is none but that.
+
+    :param heard: descriptor of a file for what a command says that leads there.
+    """
     if way.socket is not None:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -226,8 +251,9 @@ async def _socket(way: Way, options: asyncssh.SSHClientConnectionOptions) -> soc
     # text is a host to go through, which asyncssh does
     if not options.proxy_command or isinstance(options.tunnel, str):
         return None
-    words = options.proxy_command
-    command = words if isinstance(words, str) else shlex.join(words)
+    # as it is written: what asyncssh has made of it is for no shell
+    words = way.proxy_command or options.config.get("ProxyCommand")
+    command = str(words)
     for letter, value in (
         ("%h", options.host),
         ("%n", way.host),
@@ -244,9 +270,11 @@ async def _socket(way: Way, options: asyncssh.SSHClientConnectionOptions) -> soc
             ["/bin/sh", "-c", f"exec {command}"],
             stdin=theirs.fileno(),
             stdout=theirs.fileno(),
+            stderr=heard,
             start_new_session=True,
         )
-    _proxies.add(process)
+    process.returncode = 0 if process.returncode is None else process.returncode
+    _proxies[heard] = process
     return ours
 
 
@@ -259,6 +287,19 @@ def _denied(way: Way, secrets: Secrets, error: Exception) -> str:
         f"ssh {way}: it lets {user} not in by {by}: {_words(error)}; try: ssh {way}, another "
         "user=, identity= or password_env="
     )
+
+
+async def _said(heard: int) -> str:
+    """What a command has said that was to lead there."""
+    if (process := _proxies.get(heard)) is not None:
+        with contextlib.suppress(OSError):
+            fd = os.pidfd_open(process.pid)
+            try:
+                await asyncio.to_thread(select.select, [fd], [], [], _LAST_WORDS_S)
+            finally:
+                os.close(fd)
+    words = last_line(os.pread(heard, 1 << 16, 0))
+    return f"; its proxy_command says: {words}" if words else ""
 
 
 def _path(path: str) -> str:

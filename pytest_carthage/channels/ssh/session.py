@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from typing import TYPE_CHECKING, Any, cast
@@ -57,7 +58,7 @@ class Session:
         """The host has begun it."""
         assert self._channel is not None
         if self._first:
-            self._channel.write(self._first)
+            self.write(self._first)
         if self._stdin is not None:
             self._feed = Feed(self._stdin, self._give)
             self._stdin = None
@@ -157,7 +158,8 @@ class Session:
     def write(self, data: bytes) -> None:
         """Write to its standard input, beside what is read from there."""
         if self._channel is not None:
-            self._channel.write(data)
+            with contextlib.suppress(OSError):  # it reads nothing any more
+                self._channel.write(data)
 
     def resize(self, columns: int, rows: int) -> None:
         """Have its terminal be of another size."""

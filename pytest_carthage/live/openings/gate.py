@@ -15,7 +15,7 @@ import re
 import socket
 import struct
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from pytest_carthage import clock
 from pytest_carthage.bridge import Opening, on_core
@@ -27,6 +27,7 @@ from pytest_carthage.handles.gates import (
     GateRecord,
     GateTotals,
 )
+from pytest_carthage.live.openings.listening import Listening, listen_there
 from pytest_carthage.live.openings.redirect import Redirect, listening
 from pytest_carthage.model.mistakes.place import Place
 from pytest_carthage.planning.refusal import refusal
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from pytest_carthage.handles.channel import Channel
     from pytest_carthage.live.surroundings import Knows, Reaches, Tells
+    from pytest_carthage.planning.plan import Plan
 
 __all__ = ["LOCAL_NAMES", "AsyncGate", "Gate", "Gates", "destination"]
 
@@ -175,6 +177,17 @@ class GatedMachine(Protocol):
         ...
 
 
+class Reachable(Protocol):
+    """A live machine that connects to itself, for others."""
+
+    async def connect(self, port: int) -> socket.socket:
+        """Connect to a port of its own.
+
+        :raises OSError: nobody answers there.
+        """
+        ...
+
+
 class Gates:
     """Opens the gates of one live layout, and keeps their record."""
 
@@ -197,11 +210,14 @@ class Gates:
     def open(self, machine: str, *, to: str, for_s: float) -> Opening[AsyncGate, Gate]:
         """Open a gate; it closes by ``aclose()``, after ``for_s``, and with the environment.
 
-        :raises UnsupportedError: the machine has no network of the layout, since its target cannot.
+        :raises UnsupportedError: the machine has no network of the layout, since its target cannot,
+            and who answers for it cannot listen there either.
         """
         plan = self.knows.plan
         if machine in plan.machines and not plan.machines[machine].traits.can("links"):
-            raise refusal(plan, machine, "links", "gate()", Place.of_author())
+            operations = getattr(self.handle(machine).channel, "operations", None) or ()
+            if "listen" not in operations:
+                raise refusal(plan, machine, "links", "gate()", Place.of_author())
 
         async def begin() -> AsyncGate:
             gate = AsyncGate(self, machine, to=to, for_s=for_s)
@@ -247,6 +263,10 @@ class AsyncGate:
         self._lock = asyncio.Lock()
         self._server: asyncio.Server | None = None
         self._redirect: Redirect | None = None
+        #: where it listens in a machine that is none of this kernel
+        self._there: Listening | None = None
+        #: the machine of the layout that it leads to, where no network does; None: a host outside
+        self._far: Reachable | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._targets: list[tuple[int, Any]] = []
         #: connections that go on, with the last that have ended; and before them, those that have
@@ -335,7 +355,8 @@ class AsyncGate:
         except KeyError:
             having = ", ".join(plan.machines) or "none"
             raise LookupError(f"{self._who}: no such machine; there are: {having}") from None
-        if self._has_name:
+        self._far = self._machine_apart(plan)
+        if self._has_name and self._far is None:
             own = {name.lower() for names in plan.hosts.values() for name in names}
             if self.host in own:
                 raise GateError(
@@ -348,12 +369,29 @@ class AsyncGate:
             raise GateError(f"{self._who}: {error}") from None
         return machine
 
+    def _machine_apart(self, plan: Plan) -> Reachable | None:
+        """The machine that it leads to, if one of both is on no network of the layout."""
+        if self.host not in plan.machines or self.host == self.machine:
+            return None
+        ends = (plan.machines.get(self.machine), plan.machines[self.host])
+        if all(end is None or end.traits.can("links") for end in ends):
+            return None
+        return cast("Reachable", self._gates.handle(self.host))
+
+    @property
+    def _is_apart(self) -> bool:
+        """Whether its machine is on no network of the layout, and answers for itself."""
+        planned = self._gates.knows.plan.machines.get(self.machine)
+        return planned is not None and not planned.traits.can("links")
+
     @property
     def _has_name(self) -> bool:
         """Whether the far end has a name that can lead to this gate within the machine."""
-        return not _is_address(self.host) and self.host not in LOCAL_NAMES
+        return not self._is_apart and not _is_address(self.host) and self.host not in LOCAL_NAMES
 
     async def _resolve(self) -> list[tuple[int, Any]]:
+        if self._far is not None:
+            return []
         loop = asyncio.get_running_loop()
         try:
             addresses = await loop.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
@@ -378,6 +416,17 @@ class AsyncGate:
         others.append(self)
 
     async def _listen(self, machine: GatedMachine) -> socket.socket:
+        if self._is_apart:
+            if self._is_double:
+                raise GateError(self._taken)
+            try:
+                self._there = await listen_there(
+                    machine.channel, self._gates.reaches.folder, self.port, _BACKLOG
+                )
+            except FabricError as error:
+                raise GateError(f"{self._who}: {error}") from error
+            self.address = self._there.address
+            return self._there.sock
         if not self._at:
             if self._is_double:
                 raise GateError(self._taken)
@@ -502,6 +551,10 @@ class AsyncGate:
 
     async def _reach(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect to the far end, by the first of its addresses that answers."""
+        if self._far is not None:
+            sock = await self._far.connect(self.port)
+            sock.setblocking(False)
+            return await asyncio.open_connection(sock=sock)
         loop = asyncio.get_running_loop()
         failed: OSError | None = None
         for family, address in self._targets:
@@ -559,6 +612,9 @@ class AsyncGate:
             self._gates.tells.tell(self._subject, "done", _summary(self.record), self._begin)
 
     async def _lead_nowhere(self) -> None:
+        there, self._there = self._there, None
+        if there is not None:
+            await there.end()
         redirect, self._redirect = self._redirect, None
         if redirect is not None:
             await redirect.end()

@@ -94,7 +94,8 @@ class SshProvider:
             self._reserved[reserved.lease] = identity
             await self._lease(reserved, planned, context, channel)
         except FabricError as error:
-            raise CreationError(f"{who}: {error}") from error
+            text = str(error)
+            raise CreationError(text if text.startswith(who) else f"{who}: {text}") from error
         # what can be asked for is known only now
         channel = await context.channel(planned.name)
         return SshMachine(identity, channel, facts, began_s=clock.unix_s())
