@@ -45,10 +45,13 @@ __all__ = [
     "trunk",
 ]
 
-#: what a network is made of: a bridge; a wire between two machines; a tunnel over other networks
-NetworkKind: TypeAlias = Literal["bridged", "point-to-point", "vxlan", "gre"]
+#: what a network is made of: a bridge; a wire between two machines; a tunnel over other networks;
+#: or something that is there already
+NetworkKind: TypeAlias = Literal["bridged", "point-to-point", "vxlan", "gre", "external"]
 #: what an interface is
-LinkKind: TypeAlias = Literal["bridged", "macvlan", "bond", "trunk", "vlan", "gre", "vxlan"]
+LinkKind: TypeAlias = Literal[
+    "bridged", "macvlan", "bond", "trunk", "vlan", "gre", "vxlan", "external"
+]
 
 _NETWORK_KINDS = ("bridged", "point-to-point", "vxlan", "gre")
 _LARGEST_MTU = 65535  # the kernel's limit for veth
@@ -84,6 +87,25 @@ def _ipv6_mistake(ipv6: object, config: V6Config | None) -> WrongValue | None:
     return WrongValue(f"ipv6=False beside {said}", "leave one of them out")
 
 
+def _external_mistakes(external: object, made: Mapping[str, object]) -> Iterator[WrongValue]:
+    """What is wrong with a network that exists.
+
+    :param made: arguments by which the others are made.
+    """
+    if not (isinstance(external, str) and external.strip() and external.isprintable()):
+        yield WrongValue(
+            f"external={shown(external)} is no text of one line that says where it is",
+            'external="rack 4, VLAN 12"',
+        )
+    usual = {"kind": "bridged", "ipv6": True}
+    for name, value in made.items():
+        if value != usual.get(name):
+            yield WrongValue(
+                f"{name}={shown(value)} beside external=: a network that exists is as it is",
+                "leave one of them out",
+            )
+
+
 @dataclass(frozen=True, slots=True, eq=False, init=False, repr=False)
 class Network(Member):
     """One network of a layout: machines with a link to it reach each other, nobody else does.
@@ -100,6 +122,9 @@ class Network(Member):
     :param mtu: bytes, of all its links.
     :param ipv6: False: its interfaces speak no IPv6 at all (``disable_ipv6`` of ip-sysctl). Else
         each has a link-local address, also where there is no subnet of IPv6.
+    :param external: where a network is that exists, as in ``"rack 4, VLAN 12"``: nothing is made
+        of it, and nobody of the layout reaches it. Links to it say which addresses hosts have that
+        exist, too (:class:`Ssh`); it may have addresses that other networks of the layout have.
     """
 
     #: the member's name in its layout; empty as long as it is in none
@@ -110,6 +135,8 @@ class Network(Member):
     vni: int | None
     #: whether its interfaces speak IPv6, be it by link-local addresses alone
     ipv6: bool
+    #: where it is, of one that exists
+    external: str | None
     #: what its links inherit
     v4: V4Config | None
     v6: V6Config | None
@@ -128,9 +155,14 @@ class Network(Member):
         vni: int | None = None,
         mtu: int | None = None,
         ipv6: bool = True,
+        external: str | None = None,
     ) -> None:
         place = Place.of_author()
         wrong_values: list[WrongValue] = []
+        if external is not None:
+            made = {"v4": v4, "v6": v6, "kind": kind, "vlan_id": vlan_id, "vni": vni, "mtu": mtu}
+            wrong_values += _external_mistakes(external, {**made, "ipv6": ipv6})
+            kind = "external"
         configs: dict[int, Any] = {4: v4, 6: v6}
         for version, kind_of in ((4, V4Config), (6, V6Config)):
             if not isinstance(configs[version], kind_of | None):
@@ -160,7 +192,7 @@ class Network(Member):
                 resolved[-1] = resolve_subnet(configs[version])
             except WrongValue as mistake:
                 wrong_values.append(mistake)
-        if kind not in _NETWORK_KINDS:
+        if kind not in _NETWORK_KINDS and external is None:
             wrong_values.append(
                 WrongValue(f"kind {kind!r} is unknown", f"one of {', '.join(_NETWORK_KINDS)}")
             )
@@ -182,6 +214,7 @@ class Network(Member):
             "vlan_id": vlan_id,
             "vni": vni,
             "ipv6": ipv6,
+            "external": external,
             "v4": configs[4],
             "v6": configs[6],
             "place": place,
@@ -381,7 +414,9 @@ class Network(Member):
         if self.mistakes:
             return "Network(faulty)"
         shown = [repr(str(one.network)) for one in self._resolved if one is not None]
-        if self.kind != "bridged":
+        if self.external is not None:
+            shown.append(f"external={self.external!r}")
+        elif self.kind != "bridged":
             shown.append(f"kind={self.kind!r}")
         if not self.ipv6:
             shown.append("ipv6=False")
@@ -462,8 +497,8 @@ def _kind_of(
 ) -> LinkKind:
     if kind is not None:
         return kind
-    if network.kind in ("vxlan", "gre"):
-        return "vxlan" if network.kind == "vxlan" else "gre"
+    if network.kind in ("vxlan", "gre", "external"):
+        return network.kind
     if bond:
         return "bond"
     return "vlan" if over else "bridged"
@@ -541,6 +576,9 @@ class NetworkLink:
 
     def _kind_mistakes(self) -> Iterator[WrongValue]:
         network = self.network
+        if network is not None and network.kind == "external":
+            yield from self._external_mistakes(network)
+            return
         kinds = ("bridged", "macvlan", "bond", "trunk", "vlan", "gre", "vxlan")
         if self.kind not in kinds:
             yield WrongValue(f"kind {self.kind!r} is unknown", 'kind="macvlan", or leave it out')
@@ -592,6 +630,34 @@ class NetworkLink:
                 f"kind {self.kind!r} is not possible on a point-to-point network",
                 "leave it out",
             )
+
+    def _external_mistakes(self, network: Network) -> Iterator[WrongValue]:
+        """What a link says beside the addresses that a host has."""
+        said = {
+            "kind": self.kind if self.kind not in ("bridged", "external") else None,
+            "expects": "..." if self.sets_itself else None,
+            **{name: getattr(self, name) for name in ("mac", "mtu", "over", "bond", "dns_name")},
+            "required": None if self.required else False,
+            "admin_up": None if self.admin_up else False,
+        }
+        for version in (4, 6):
+            config = self.config(version)
+            for each in fields(config) if config is not None else ():
+                if each.name not in ("place", "network", "address", "secondary_addresses"):
+                    said.setdefault(each.name, getattr(config, each.name))
+            if config is not None and config.address == "auto":
+                yield WrongValue(
+                    f"an address is to be chosen on {_called(network)}, which is external:"
+                    " hosts have theirs already",
+                    'at(".10"), the address that the host has, or at(None)',
+                )
+        for name, value in said.items():
+            if value is not None and value != ():
+                yield WrongValue(
+                    f"{name}={shown(value)} on {_called(network)}, which is external:"
+                    " nothing is set there",
+                    "leave it out",
+                )
 
 
 def _called(network: Network) -> str:

@@ -168,18 +168,19 @@ def waves(plan: Plan) -> list[list[str]]:
 def _plan_networks(networks: Mapping[str, Network]) -> Mapping[str, PlannedNetwork]:
     planned: dict[str, PlannedNetwork] = {}
     for name, network in networks.items():
-        taken = {other.bridge for other in planned.values()}
+        taken = {other.bridge for other in planned.values() if other.bridge}
         v4, v6 = network.subnets
         planned[name] = PlannedNetwork(
             name=name,
             kind=network.kind,
-            bridge=bridge_name(name, taken),
+            bridge=bridge_name(name, taken) if network.external is None else "",
             v4=v4,
             v6=v6,
             mtu=network.mtu,
             vlan_id=network.vlan_id,
             vni=(network.vni or _vni(name)) if network.kind == "vxlan" else network.vni,
             ipv6=network.ipv6,
+            external=network.external,
         )
     return MappingProxyType(planned)
 
@@ -227,7 +228,8 @@ def _neighbourhood(plan: Plan) -> Neighbourhood:
         around.after[name] = machine.after
         around.loopbacks.update(dict.fromkeys(machine.loopback, name))
         for link in machine.links:
-            around.macs.setdefault(link.network, {})[link.mac] = name
+            if link.mac:
+                around.macs.setdefault(link.network, {})[link.mac] = name
             if link.dns_name:
                 around.dns_names[link.dns_name.lower()] = name, link.interface
             for address in link.addresses:
@@ -259,6 +261,11 @@ def _with_machines(
             wanted=plan.target,
             targets=plan.targets,
             boots=_init(machine) == "systemd",
+            networks={
+                interface: plan.networks[link.network]
+                for interface, link in decided[name].links.items()
+                if link.network
+            },
         )
         traits = plan.targets[target].of(has_image=machine.image is not None)
         image = _image(machine, traits)
@@ -315,7 +322,8 @@ def _port_names(plan: Plan) -> set[str]:
     """Names that are taken in the fabric."""
     links = [link for machine in plan.machines.values() for link in machine.links]
     ports = {port for link in (*links, *plan.stations.values()) for port in _ports(link)}
-    return ports | {network.bridge for network in plan.networks.values()}
+    bridges = {network.bridge for network in plan.networks.values()}
+    return {name for name in ports | bridges if name}
 
 
 def _ports(link: PlannedLink) -> list[str]:
@@ -343,7 +351,7 @@ def _plan_links(
                 network=decided_link.network,
                 kind=link.kind,
                 bridge=network.bridge if network is not None else "",
-                port=port(interface),
+                port="" if link.kind == "external" else port(interface),
                 mac=decided_link.mac,
                 mtu=decided_link.mtu,
                 v4=decided_link.v4,

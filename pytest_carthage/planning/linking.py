@@ -152,24 +152,28 @@ def _begin(name: str, interface: str, link: NetworkLink, around: Neighbourhood) 
 
 
 def _claim_macs(works: list[_Work], around: Neighbourhood) -> None:
+    places: dict[tuple[str, str], Place] = {}
     for work in works:
         mac = work.link.mac
         if mac is None:
             continue
         taken = around.macs.setdefault(work.network, {})
         if mac in taken:
+            first = places.get((work.network, mac))
             raise around.error(
                 work.machine,
                 f"mac '{mac}' of interface {work.interface!r} is taken by machine"
-                f" {taken[mac]!r} in network {work.network!r}",
+                f" {taken[mac]!r} in network {work.network!r}"
+                + (f" (declared at {first})" if first is not None else ""),
                 "another one, or leave it out",
                 work.link.place,
             )
         taken[mac] = work.machine
+        places[work.network, mac] = work.link.place
         work.mac = mac
     everywhere = {mac for taken in around.macs.values() for mac in taken}
     for work in works:
-        if not work.mac:
+        if not work.mac and work.link.kind != "external":
             work.mac = mac_address(around.layout, work.machine, work.interface, everywhere)
             everywhere.add(work.mac)
             around.macs.setdefault(work.network, {})[work.mac] = work.machine

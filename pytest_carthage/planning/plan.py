@@ -55,7 +55,7 @@ class PlannedNetwork:
     """One network: a bridge in the fabric."""
 
     name: str
-    #: name of the bridge in the fabric, at most 15 bytes
+    #: name of the bridge in the fabric, at most 15 bytes; empty: it is external
     bridge: str
     kind: NetworkKind = "bridged"
     v4: PlannedSubnet | None = None
@@ -67,6 +67,8 @@ class PlannedNetwork:
     vni: int | None = None
     #: whether its interfaces speak IPv6, be it by link-local addresses alone
     ipv6: bool = True
+    #: where it is, of one of kind "external": it exists, and has no bridge
+    external: str | None = None
 
     @property
     def subnets(self) -> tuple[PlannedSubnet, ...]:
@@ -107,7 +109,8 @@ class PlannedLink:
     interface: str
     network: str
     bridge: str
-    #: name of the fabric's end of the veth, unique in the fabric, at most 15 bytes
+    #: name of the fabric's end of the veth, unique in the fabric, at most 15 bytes; empty: it is on
+    #: an external network, and its hardware address is not known
     port: str
     mac: str
     kind: LinkKind = "bridged"
@@ -259,7 +262,7 @@ class Plan:
         """Address to the host names that stand for it, in every machine's ``/etc/hosts``."""
         table: dict[str, tuple[str, ...]] = {}
         for machine in self.machines.values():
-            for link in machine.links:
+            for link in _inner(machine):
                 for address in link.addresses:
                     table[str(address.ip)] = _names_of(machine, link)
             for loopback in machine.loopback:
@@ -288,7 +291,12 @@ class Plan:
     @property
     def has_twins(self) -> bool:
         """Whether one address may mean two machines, since networks overlap."""
-        subnets = [one.network for network in self.networks.values() for one in network.subnets]
+        subnets = [
+            one.network
+            for network in self.networks.values()
+            if network.external is None
+            for one in network.subnets
+        ]
         return any(
             one.version == other.version and one.overlaps(other)
             for one, other in combinations(subnets, 2)
@@ -305,7 +313,7 @@ class Plan:
         own = [one.network for name in networks for one in self.networks[name].subnets]
         meanings: dict[str, dict[str, tuple[str, ...]]] = {}
         for machine in self.machines.values():
-            for link in machine.links:
+            for link in _inner(machine):
                 for address in link.addresses:
                     names = meanings.setdefault(str(address.ip), {})
                     names[link.network] = _names_of(machine, link)
@@ -326,6 +334,11 @@ class Plan:
         table = self.hosts_in(networks)
         lines += [f"{address} {' '.join(names)}" for address, names in table.items()]
         return "\n".join(lines) + "\n"
+
+
+def _inner(machine: PlannedMachine) -> list[PlannedLink]:
+    """Its links to networks on which machines of the layout could reach it."""
+    return [link for link in machine.links if link.kind != "external"]
 
 
 def _names_of(machine: PlannedMachine, link: PlannedLink | None = None) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 from types import MappingProxyType
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from pytest_carthage.errors import LayoutError
 from pytest_carthage.model.addresses.addressing import locate
@@ -25,6 +25,9 @@ from pytest_carthage.model.network import Address, AnyNetwork, Network
 from pytest_carthage.model.role import several
 from pytest_carthage.planning.linking import DecidedLink, Pools, decide_links, refuse_nobody
 from pytest_carthage.planning.order import cycle
+
+if TYPE_CHECKING:
+    from pytest_carthage.planning.plan import PlannedNetwork
 
 __all__ = [
     "Decided",
@@ -77,7 +80,7 @@ class Neighbourhood:
 
     layout: str
     #: names of the networks
-    networks: Mapping[str, object]
+    networks: Mapping[str, Network | PlannedNetwork]
     #: which member a declaration leads to, by name and as it is declared now; None: it is none
     network_of: Callable[[Network], tuple[str, Network] | None]
     #: which members a machine object is
@@ -105,6 +108,15 @@ class Neighbourhood:
     dns_names: dict[str, tuple[str, str]] = field(default_factory=dict)
     #: machine to the machines that it waits for
     after: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def reachable(self) -> Mapping[str, Mapping[Address, str]]:
+        """:attr:`addresses` of the networks that are not external."""
+        return {
+            network: taken
+            for network, taken in self.addresses.items()
+            if network not in self.networks or self.networks[network].external is None
+        }
 
     def error(self, machine: str, what: str, remedy: str, place: Place) -> LayoutError:
         """The error about one machine of this layout."""
@@ -155,7 +167,7 @@ def _claim_loopbacks(machines: Mapping[str, Machine], around: Neighbourhood) -> 
                     "another one",
                     machine.place,
                 )
-    for network, taken in around.addresses.items():
+    for network, taken in around.reachable.items():
         for address in around.loopbacks.keys() & taken.keys():
             owner, other = around.loopbacks[address], taken[address]
             name = owner if owner in machines else other
@@ -472,7 +484,7 @@ def _forwarded_to(
     own_networks = [link.network for link in links.values()]
     back = links[forward.interface].network  # the last resort: where it came from
     order = sorted(
-        around.addresses, key=lambda network: (network not in own_networks, network == back)
+        around.reachable, key=lambda network: (network not in own_networks, network == back)
     )
     by_version: dict[int, Address] = {}
     for network in order:
@@ -483,7 +495,7 @@ def _forwarded_to(
         return [by_version[version] for version in sorted(by_version)]
     having = {
         owner
-        for taken in around.addresses.values()
+        for taken in around.reachable.values()
         for address, owner in taken.items()
         if owner != name and address.version in versions
     }

@@ -38,6 +38,7 @@ def sketch(plan: Plan) -> dict[str, Any]:
                 "kind": network.kind,
                 "vlan_id": network.vlan_id,
                 "mtu": network.mtu,
+                "external": network.external,
             }
             for network in plan.networks.values()
         },
@@ -77,7 +78,7 @@ def _sketch_machine(machine: PlannedMachine) -> dict[str, Any]:
                     for one in link.addressings
                     if one.asks
                 ],
-                "mac": link.mac,
+                "mac": link.mac or None,
                 "masquerade": link.masquerade,
             }
             for link in machine.links
@@ -130,6 +131,7 @@ def _recall_network(name: str, description: Mapping[str, Any]) -> PlannedNetwork
         v4=subnets.get(4),
         v6=subnets.get(6),
         mtu=description["mtu"],
+        external=description.get("external"),
         vlan_id=description["vlan_id"],
     )
 
@@ -176,7 +178,7 @@ def _recall_link(
         v6=families.get(6),
         over=tuple(description["over"]),
         members=tuple((interface, "") for interface in description.get("members", ())),
-        mac=description["mac"],
+        mac=description["mac"] or "",
     )
 
 

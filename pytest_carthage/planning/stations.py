@@ -59,6 +59,11 @@ def link_to(
             f"layout {plan.layout!r} has no network {network!r}; its networks are: {having}"
         )
     planned = plan.networks[network]
+    if planned.external is not None:
+        raise LookupError(
+            f"network {network!r} of layout {plan.layout!r} is external ({planned.external}), and "
+            "nothing of the layout is on it; try: machine.connect() of a host that is"
+        )
     if planned.kind not in ("bridged", "point-to-point"):
         raise LookupError(
             f"network {network!r} of layout {plan.layout!r} is a tunnel of kind {planned.kind!r}, "
@@ -108,14 +113,16 @@ def with_links(plan: Plan, links: Mapping[str, PlannedLink]) -> Plan:
 def control(plan: Plan, around: Neighbourhood, ports: set[str]) -> Control:
     """Plan the place that Ansible works from: on every network that lets somebody in.
 
-    It is not on wires, which are their two ends' own; nor on a network whose addresses it has met
-    on another one. Its default route is the first gateway that there is.
+    It is not on wires, which are their two ends' own, and on nothing external; nor on a network
+    whose addresses it has met on another one. Its default route is the first gateway that there is.
     """
     links: dict[str, PlannedLink] = {}
     left_out: dict[str, str] = {}
     met: dict[AnyNetwork, str] = {}
     routed: set[int] = set()
     for name, network in plan.networks.items():
+        if network.external is not None:
+            continue
         twin = next(
             (
                 other

@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import inspect
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from importlib.metadata import entry_points
 from types import MappingProxyType
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from pytest_carthage.errors import LayoutError
 from pytest_carthage.handles.capability import CAPABILITIES, Capability
@@ -19,6 +19,9 @@ from pytest_carthage.model.on import On
 from pytest_carthage.model.role import several
 from pytest_carthage.planning.traits import Root, Traits, traits_of
 from pytest_carthage.planning.uses import OF_MACHINE, is_ruled_out, uses_of_machine
+
+if TYPE_CHECKING:
+    from pytest_carthage.planning.plan import PlannedNetwork
 
 __all__ = ["ASKS", "GROUP", "Targets", "choose", "default", "installed", "others"]
 
@@ -88,11 +91,13 @@ def choose(
     wanted: str | None,
     targets: Targets,
     boots: bool = False,
+    networks: Mapping[str, PlannedNetwork] = MappingProxyType({}),
 ) -> str:
     """The target that realises a machine.
 
     :param wanted: realises machines that do not choose.
     :param boots: its image boots an init.
+    :param networks: interface to network.
     :raises LayoutError: it is unknown, or lacks something that the machine is declared with.
     """
     subject = f"machine {name!r} of layout {layout!r}"
@@ -110,15 +115,24 @@ def choose(
             remedy=f"one of {', '.join(sorted(targets))}",
             place=machine.place,
         ).error(subject)
-    for mistake in _faults(target, machine, targets, boots=boots):
+    for mistake in _faults(target, machine, targets, networks, boots=boots):
         raise mistake.error(subject)
     return target
 
 
-def _faults(target: str, machine: Machine, targets: Targets, *, boots: bool) -> Iterator[Mistake]:
+def _faults(
+    target: str,
+    machine: Machine,
+    targets: Targets,
+    networks: Mapping[str, PlannedNetwork],
+    *,
+    boots: bool,
+) -> Iterator[Mistake]:
     """What the traits of a target do not allow a machine to have."""
     traits = targets[target].of(has_image=machine.image is not None)
     yield from _faults_of_settings(target, machine, traits)
+    if traits.root == "image" and traits.needs == "disk":
+        yield from _faults_of_own_kernel(target, machine)
     boots = machine.init == "systemd" or (boots and traits.root == "image")
     if boots and not traits.init:
         why = ": its machines share the host's file system" if traits.root == "host" else ""
@@ -155,9 +169,25 @@ def _faults(target: str, machine: Machine, targets: Targets, *, boots: bool) -> 
                     " or @machine_task for what can be done there",
                     place=machine.place,
                 )
-    for capability, use, place in (*_uses(machine), *_calls(machine, traits)):
+    external = {
+        interface: f"network {one.name!r}, which is external ({one.external})"
+        for interface, one in networks.items()
+        if one.external is not None
+    }
+    if external and traits.root != "existing":
+        interface, network = next(iter(external.items()))
+        yield Mistake(
+            what=f"interface {interface!r} is on {network}: machines of target {target!r} are made"
+            " here, and cannot be there",
+            remedy='on=Ssh("db1.lab") for a host that exists, or a link to another network, and'
+            " a gate to the hosts outside",
+            place=machine.links[interface].place,
+        )
+    for capability, use, place in (*_uses(machine, external), *_calls(machine, traits)):
         if not traits.can(capability):
             elsewhere = others(targets, capability, has_image=machine.image is not None)
+            if traits.outside and capability == "links":
+                elsewhere += ', or a link to a Network(..., external="where it is")'
             instead = traits.settings.instead.get(capability) if traits.settings else None
             yield Mistake(
                 what=f"target {target!r} cannot {CAPABILITIES[capability]}, and {use}",
@@ -185,6 +215,32 @@ def _faults_of_settings(target: str, machine: Machine, traits: Traits) -> Iterat
         )
 
 
+def _faults_of_own_kernel(target: str, machine: Machine) -> Iterator[Mistake]:
+    """What a machine with a kernel of its own cannot have of links.
+
+    Its cables are plugged in from outside, and it knows them by their hardware addresses.
+    """
+    macs: dict[str, str] = {}
+    for interface, link in machine.links.items():
+        if link.kind == "macvlan":
+            yield Mistake(
+                what=f"target {target!r} cannot give a machine the interface {interface!r} of kind"
+                " 'macvlan': its cables end at its own kernel",
+                remedy="leave kind= out",
+                place=link.place,
+            )
+        if link.mac is None or link.kind not in ("bridged", "trunk", "bond"):
+            continue
+        other = macs.setdefault(link.mac, interface)
+        if other != interface:
+            yield Mistake(
+                what=f"interfaces {other!r} and {interface!r} have the mac '{link.mac}' both, and"
+                f" a machine of target {target!r} tells its cables apart by that",
+                remedy="another one, or leave it out",
+                place=link.place,
+            )
+
+
 def _faults_of_restart(
     target: str, machine: Machine, targets: Targets, *, boots: bool
 ) -> Iterator[Mistake]:
@@ -209,10 +265,17 @@ def _with(targets: Targets, trait: Literal["init", "image"]) -> str:
     return "a target"
 
 
-def _uses(machine: Machine) -> Iterator[tuple[Capability, str, Place]]:
-    """What a machine is declared with that its target has to be able to do."""
+def _uses(machine: Machine, external: Collection[str]) -> Iterator[tuple[Capability, str, Place]]:
+    """What a machine is declared with that its target has to be able to do.
+
+    :param external: interfaces that it has in any case.
+    """
     for interface, link in machine.links.items():
-        yield "links", f"the machine has link {interface!r}", link.place
+        if interface not in external:
+            yield "links", f"the machine has link {interface!r}", link.place
+    for argument in ("loopback", "forward", "masquerade", "forwards", "routes"):
+        if getattr(machine, argument):
+            yield "links", f"the machine has {argument}=", machine.place
     for condition in machine.wait_for:
         yield ASKS[condition.kind], f"{_waited(condition)} is waited for", machine.place
     if machine.limits is not None:

@@ -307,6 +307,8 @@ def _host_records(plan: Plan, dns: DnsServer) -> Iterator[str]:
         names = dict.fromkeys((machine.hostname, name))
         leading = True  # the machine is known by its first link that is known at all
         for link in machine.links:
+            if link.kind == "external":  # nobody who asks gets there
+                continue
             own = [f"{link.interface}.{one}" for one in names]
             addresses = _known_addresses(link, dns)
             for primary, address in addresses:

@@ -213,8 +213,9 @@ class Shop(Layout):
         pytest.param(
             'Machine(links={"a": lan.at(mac="02-00-00-00-00-01"),'
             ' "b": lan.at(mac="02:00:00:00:00:01")})',
-            "mac '02:00:00:00:00:01' of interface 'b' is taken by machine 'web' in network 'lan';"
-            " declared at conftest.py:5; try: another one, or leave it out",
+            "mac '02:00:00:00:00:01' of interface 'b' is taken by machine 'web' in network 'lan'"
+            " (declared at conftest.py:5); declared at conftest.py:5; try: another one, or leave"
+            " it out",
             id="duplicate mac",
         ),
         pytest.param(

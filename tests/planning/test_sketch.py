@@ -75,6 +75,7 @@ def test_networks_are_told_with_all_their_subnets(plan: Plan) -> None:
             "kind": "bridged",
             "vlan_id": 10,
             "mtu": 1400,
+            "external": None,
         },
         "wan": {
             "subnet": "192.0.2.0/24",
@@ -82,6 +83,7 @@ def test_networks_are_told_with_all_their_subnets(plan: Plan) -> None:
             "kind": "point-to-point",
             "vlan_id": None,
             "mtu": None,
+            "external": None,
         },
         "frames": {
             "subnet": None,
@@ -89,6 +91,7 @@ def test_networks_are_told_with_all_their_subnets(plan: Plan) -> None:
             "kind": "bridged",
             "vlan_id": None,
             "mtu": None,
+            "external": None,
         },
     }
 

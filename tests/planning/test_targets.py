@@ -173,7 +173,8 @@ def test_links_of_a_machine_outside_of_the_fabric_are_refused_by_name() -> None:
     line = machine.links["eth0"].place.line
     assert refused == (
         "target 'shelf' cannot put machines on networks of a layout, and the machine has link "
-        f"'eth0'; declared at here:{line}; try: on=\"bare\""
+        f"'eth0'; declared at here:{line}; try: on=\"bare\", or a link to a"
+        ' Network(..., external="where it is")'
     )
     assert 'on="bare" or on="full"' in message(
         Machine(DEBIAN, links={"eth0": LAN.at(".1")}), on="shelf"
@@ -358,3 +359,58 @@ def test_what_settings_have_instead_of_a_capability_is_told() -> None:
     assert text.endswith(
         '; try: on=Vm(memory_mib=..., cpus=...), which it cannot exceed; or on="bare"'
     )
+
+
+def test_machine_with_a_kernel_of_its_own_has_no_macvlan() -> None:
+    machine = Machine(DEBIAN, links={"eth0": LAN.at(".1", kind="macvlan")})
+    assert message(machine).startswith(
+        "target 'full' cannot give a machine the interface 'eth0' of kind 'macvlan'"
+    )
+    assert plan_of(machine, on="bare").machines["web"].links[0].kind == "macvlan"
+
+
+def test_machine_with_a_kernel_of_its_own_tells_its_cables_apart_by_mac() -> None:
+    mac = "02:00:00:00:00:01"
+    dmz = Network("192.0.2.0/24")
+    links = {"eth0": LAN.at(".1", mac=mac), "eth1": dmz.at(".1", mac=mac)}
+    layout = Layout.of("Lab", {"lan": LAN, "dmz": dmz, "web": Machine(DEBIAN, links=links)})
+    with pytest.raises(LayoutError, match=f"'eth0' and 'eth1' have the mac '{mac}' both"):
+        make_plan(layout, targets={"full": FULL})
+    folders = replace(FULL, needs="folders")
+    assert make_plan(layout, targets={"full": folders}).machines["web"].links[1].mac == mac
+
+
+def test_two_machines_with_one_mac_are_refused_with_both_places() -> None:
+    first = LAN.at(".1", mac="02:00:00:00:00:01")
+    second = LAN.at(".2", mac="02-00-00-00-00-01")
+    machines = {"db": Machine(links={"eth0": first}), "web": Machine(links={"eth0": second})}
+    with pytest.raises(LayoutError) as caught:
+        Layout.of("Lab", {"lan": LAN, **machines})
+    assert str(caught.value) == (
+        "machine 'web' of layout 'Lab': mac '02:00:00:00:00:01' of interface 'eth0' is taken by"
+        f" machine 'db' in network 'lan' (declared at {first.place}); declared at {second.place};"
+        " try: another one, or leave it out"
+    )
+
+
+def test_shop_is_planned_unchanged_on_virtual_machines() -> None:
+    from pytest_carthage_fixtures.shop import Shop
+
+    vm = Traits(
+        root="image",
+        init=True,
+        outside=False,
+        needs="disk",
+        lacks=frozenset({"limits", "command"}),
+        settings=Vm,
+    )
+    known = {**targets.installed(), "libvirt": vm}
+    plan = make_plan(Shop, target="libvirt", targets=known)
+    assert {machine.target for machine in plan.machines.values()} == {"libvirt"}
+    usual = make_plan(Shop, targets=known)
+    for name, machine in plan.machines.items():
+        same = replace(usual.machines[name], target="libvirt", traits=vm)
+        assert machine == same
+    till = Shop.till(Shop, "auto")  # type: ignore[arg-type]
+    _, added = extend_plan(plan, "till-1", till)
+    assert (added.target, added.on) == ("libvirt", None)

@@ -19,6 +19,12 @@ def _who(link: CabledLink) -> str:
 
 
 def _check_cable(faults: Faults, link: CabledLink) -> None:
+    if link.planned.kind == "external":
+        raise ValueError(
+            f"{_who(link)} of layout {faults.layout!r}: it is on network "
+            f"{link.planned.network!r}, which is external: its cable is nobody's here; "
+            "try: links of machines that are on networks of the layout"
+        )
     if not cables_of(link.planned):
         over = " or ".join(f"link {name!r}" for name in link.planned.over)
         raise ValueError(

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast, get_args
 
+from pytest_carthage.handles.capability import Capability
 from pytest_carthage.live.faults.cables import cables_of
 from pytest_carthage.live.faults.probing import CAPABILITIES
 from pytest_carthage.planning.plan import Plan
@@ -47,6 +48,8 @@ _IMPAIRMENTS: Mapping[str, tuple[str, float, float]] = {
     "duplicate": ("duplicate_pct", 1.0, 20.0),
     "corrupt": ("corrupt_pct", 0.1, 5.0),
 }
+#: what a machine's target has to be able to do; of links it is whether they have a cable
+_NEEDED: Mapping[str, Capability] = {"partition": "links", "freeze": "freeze", "crash": "power"}
 _FORMAT = 1
 
 
@@ -142,7 +145,8 @@ def schedule(
     :param kinds: loss, delay, jitter, rate, duplicate, corrupt, down, partition, freeze, crash.
     :param per_s: how many faults begin per second, on average.
     :param lasts_s: least and most seconds that a fault lasts.
-    :param machines: names of those that it may hit, or whose links; all by default.
+    :param machines: names of those that it may hit, or whose links; by default all, as far as
+        their targets can.
     :param networks: names of those whose links it may hit; all by default.
     :raises ValueError: a parameter makes no sense, or nothing is left to hit.
     :raises LookupError: there is no such machine or network.
@@ -164,14 +168,18 @@ def schedule(
         for link in plan.machines[name].links
         if link.network in nets and cables_of(link)
     ]
+    hit = {
+        kind: [
+            name
+            for name in names
+            if machines is not None or plan.machines[name].traits.can(capability)
+        ]
+        for kind, capability in _NEEDED.items()
+    }
     chosen = [
         kind
         for kind in chosen
-        if (
-            len(names) >= 2
-            if kind == "partition"
-            else bool(names if kind in _OF_MACHINE else links)
-        )
+        if (len(hit[kind]) > (kind == "partition") if kind in hit else bool(links))
     ]
     if not chosen:
         raise ValueError(f"layout {plan.layout!r}: nothing is left that this storm could hit")
@@ -182,7 +190,7 @@ def schedule(
     at_s = chance.expovariate(per_s)
     while at_s < for_s:
         lasts = min(chance.uniform(shortest, longest), for_s - at_s)
-        drawn = _draw(chance, chance.choice(chosen), names, links)
+        drawn = _draw(chance, chance.choice(chosen), hit, links)
         keys = _keys(drawn)
         # drawn values are used up also where the fault is left out: its successors do not move
         free = all(end <= at_s or not keys & taken for _, end, taken in busy)
@@ -221,17 +229,20 @@ def _known(
 
 
 def _draw(
-    chance: random.Random, kind: Kind, names: Sequence[str], links: Sequence[tuple[str, str]]
+    chance: random.Random,
+    kind: Kind,
+    hit: Mapping[str, Sequence[str]],
+    links: Sequence[tuple[str, str]],
 ) -> dict[str, Any]:
     if kind == "partition":
-        mixed = chance.sample(list(names), len(names))
+        mixed = chance.sample(list(hit[kind]), len(hit[kind]))
         cut = chance.randrange(1, len(mixed))
         return {
             "kind": kind,
             "groups": (tuple(sorted(mixed[:cut])), tuple(sorted(mixed[cut:]))),
         }
     if kind in _OF_MACHINE:
-        return {"kind": kind, "machine": chance.choice(list(names))}
+        return {"kind": kind, "machine": chance.choice(list(hit[kind]))}
     machine, interface = chance.choice(list(links))
     drawn: dict[str, Any] = {"kind": kind, "machine": machine, "interface": interface}
     if kind in _IMPAIRMENTS:

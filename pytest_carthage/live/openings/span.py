@@ -216,6 +216,11 @@ def _check(network: str, first: Site, second: Site) -> PlannedNetwork:
             )
     near, far = first.plan.networks[network], second.plan.networks[network]
     for side, planned in ((first, near), (second, far)):
+        if planned.external is not None:
+            raise LayoutError(
+                f"span of network {network!r}: in layout {side.plan.layout!r} it is external "
+                f"({planned.external}), and nothing of the layout is on it; try: a bridged network"
+            )
         if planned.kind != "bridged":
             raise LayoutError(
                 f"span of network {network!r}: in layout {side.plan.layout!r} it is of kind "

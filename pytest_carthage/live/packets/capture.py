@@ -56,6 +56,12 @@ def places(plan: Plan, network: str) -> Sequence[Place]:
             f"capture: layout {plan.layout!r} has no network {network!r}; there are: {names}"
         )
     planned = plan.networks[network]
+    if planned.external is not None:
+        raise LookupError(
+            f"capture: network {network!r} of layout {plan.layout!r} is external "
+            f"({planned.external}): what is sent there is seen by no one here; try: tcpdump on a "
+            "host that is there"
+        )
     if planned.kind in ("bridged", "point-to-point"):
         return [Place(network=network, machine=None, interface=planned.bridge)]
     return [
@@ -69,7 +75,15 @@ def places(plan: Plan, network: str) -> Sequence[Place]:
 
 
 def link_place(link: PlannedLink, machine: str) -> Place:
-    """Where everything that passes a link is seen."""
+    """Where everything that passes a link is seen.
+
+    :raises LookupError: it is on an external network.
+    """
+    if link.kind == "external":
+        raise LookupError(
+            f"capture: link {link.interface!r} of machine {machine!r} is on network "
+            f"{link.network!r}, which is external; try: run('tcpdump ...') on the machine"
+        )
     if link.kind == "bridged":  # the fabric's end: it is there whatever the machine does
         return Place(network=link.network, machine=None, interface=link.port)
     return Place(network=link.network, machine=machine, interface=link.interface)

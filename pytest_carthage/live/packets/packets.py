@@ -216,7 +216,8 @@ def _taker(packet: Packet) -> str:
 def _links(plan: Plan) -> Iterator[tuple[str, PlannedLink]]:
     for machine in plan.machines.values():
         for link in machine.links:
-            yield machine.name, link
+            if link.kind != "external":  # its packets are not the layout's
+                yield machine.name, link
     for link in plan.stations.values():
         yield "host", link
 

@@ -11,6 +11,8 @@ def subnets_of(network: PlannedNetwork) -> str:
     """Subnets, and what it is where it is more than a bridge."""
     subnets = [str(subnet.network) for subnet in network.subnets] or ["no addresses"]
     more: list[str] = [network.kind] if network.kind != "bridged" else []
+    if network.external is not None:
+        more = [f"external: {network.external}"]
     more += [f"vlan {network.vlan_id}"] if network.vlan_id is not None else []
     return ", ".join([*subnets, *more])
 
@@ -27,7 +29,7 @@ def address_of(link: PlannedLink) -> str:
 
 def remarks_on(link: PlannedLink) -> list[str]:
     """What is special about it: its kind, what it stands on, its gateways."""
-    remarks: list[str] = [link.kind] if link.kind != "bridged" else []
+    remarks: list[str] = [link.kind] if link.kind not in ("bridged", "external") else []
     remarks += [f"over {', '.join(link.over)}"] if link.over else []
     remarks += [f"of {', '.join(name for name, _ in link.members)}"] if link.members else []
     remarks += [f"via {family.gateway}" for family in link.addressings if family.gateway]
