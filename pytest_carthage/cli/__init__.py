@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pytest_carthage.cli import (
     ansible,
     bundle,
+    console,
     doctor,
     exec_,
     gc,
@@ -32,6 +33,7 @@ from pytest_carthage.cli import (
     ssh_config,
     unbundle,
     up,
+    view,
 )
 from pytest_carthage.cli.usage import Parser, Usage, Version
 from pytest_carthage.errors import CarthageError, LayoutError, StateError
@@ -56,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=Version, nargs=0)
     commands = parser.add_subparsers(metavar="COMMAND")
     building = (up, plan, import_, images, lock, bundle, unbundle)
-    looking = (ls, shell, exec_, ssh_config, inventory, ansible, run_, logs, graph)
+    looking = (ls, shell, exec_, ssh_config, inventory, ansible, run_, logs, console, view, graph)
     for module in (*looking, *building, rm, gc, doctor):
         module.add(commands)
     return parser

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
-import select
 import signal
-import struct
-import sys
-import termios
-import tty
 from collections.abc import Iterator, Mapping, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from pytest_carthage.cli import terminal
 from pytest_carthage.errors import CarthageError
 
 if TYPE_CHECKING:
@@ -81,7 +76,7 @@ def run_on_terminal(
 
     :raises CannotRun: it cannot be started.
     """
-    rows, cols = _size()
+    rows, cols = terminal.size()
     reply, fds = _start(
         client,
         argv,
@@ -95,8 +90,8 @@ def run_on_terminal(
     )
     master = fds[0]
     try:
-        with _raw(), _following_size(master):
-            _join(master)
+        with terminal.raw(), terminal.following_size(master):
+            terminal.join(master)
         return _wait(client, reply["job"])
     finally:
         os.close(master)
@@ -141,62 +136,3 @@ def _passing_on_signals(client: Client, job: int) -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def _size() -> tuple[int, int]:
-    size = os.get_terminal_size(sys.stdin.fileno())
-    return size.lines, size.columns
-
-
-@contextlib.contextmanager
-def _raw() -> Iterator[None]:
-    """Have keys go through as they are, Ctrl-C included."""
-    stdin = sys.stdin.fileno()
-    before = termios.tcgetattr(stdin)
-    tty.setraw(stdin, termios.TCSADRAIN)  # what is typed ahead is not lost
-    try:
-        yield
-    finally:
-        termios.tcsetattr(stdin, termios.TCSADRAIN, before)
-
-
-@contextlib.contextmanager
-def _following_size(master: int) -> Iterator[None]:
-    def follow(number: int, frame: FrameType | None) -> None:
-        rows, cols = _size()
-        # the kernel tells the command by a SIGWINCH of its own
-        fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, cols, 0, 0))
-
-    previous = signal.signal(signal.SIGWINCH, follow)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGWINCH, previous)
-
-
-def _join(master: int) -> None:
-    """Copy both ways until the command's side of the terminal is closed."""
-    stdin, stdout = sys.stdin.fileno(), sys.stdout.fileno()
-    reading = [master, stdin]
-    while True:
-        ready, _, _ = select.select(reading, [], [])
-        if master in ready:
-            try:
-                data = os.read(master, 1 << 16)
-            except OSError:  # EIO: nobody has the other side open any more, see pty(7)
-                return
-            if not data:
-                return
-            _write(stdout, data)
-        if stdin in ready:
-            data = os.read(stdin, 1 << 16)
-            if data:
-                _write(master, data)
-            else:
-                reading.remove(stdin)
-
-
-def _write(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]

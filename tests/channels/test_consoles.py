@@ -4,94 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from pytest_carthage.channels.consoles import Attached, Consoles, attach
 from pytest_carthage.errors import FabricError
 from pytest_carthage.portal import Portal
 from tests.channels.conftest import settled
-
-
-class Spawns:
-    """A fabric that starts programs, and nothing else."""
-
-    def __init__(self) -> None:
-        self.processes: list[subprocess.Popen[bytes]] = []
-
-    async def request(
-        self, op: str, /, *, fds: Sequence[int] = (), **fields: Any
-    ) -> tuple[dict[str, Any], list[int]]:
-        assert op == "spawn"
-        self.spawn(fields["argv"], fields["env"], Path(fields["log"]))
-        return {"pid": self.processes[-1].pid}, []
-
-    def spawn(self, argv: Sequence[str], env: Mapping[str, str], path: Path) -> None:
-        with path.open("ab") as log:
-            process = subprocess.Popen(argv, env=env, stdout=log, stderr=log, cwd="/")
-        self.processes.append(process)
-
-    def kill(self) -> None:
-        for process in self.processes:
-            process.kill()
-            process.wait()
-
-    def close(self) -> None:
-        self.kill()
-
-
-class Bench:
-    """An environment's folder, and the machines that print there."""
-
-    def __init__(self, portal: Portal, folder: Path) -> None:
-        self.portal = portal
-        self.folder = folder
-        self.fabric = Spawns()
-        self._open = contextlib.ExitStack()
-
-        async def make() -> Consoles:
-            return Consoles(self.fabric, folder)
-
-        self.consoles = portal.call(make)
-
-    def record(self, name: str = "web") -> socket.socket:
-        """Record a machine; returns its serial port."""
-        path = self.folder / f"{name}.sock"
-        self.portal.call(self.consoles.record, name, path, self.log(name).path)
-        return self.connect(name)
-
-    def connect(self, name: str = "web") -> socket.socket:
-        port = self._open.enter_context(socket.socket(socket.AF_UNIX))
-        port.settimeout(10)
-        port.connect(str(self.folder / f"{name}.sock"))
-        return port
-
-    def log(self, name: str = "web") -> Printed:
-        return Printed(self.folder / "logs" / f"{name}.log")
-
-    def attach(self, name: str = "web", **more: Any) -> Attached:
-        attached = attach(self.folder, name, **more)
-        self._open.enter_context(attached.socket)
-        attached.socket.settimeout(10)
-        return attached
-
-    def close(self) -> None:
-        self._open.close()
-        self.fabric.close()
-
-
-class Printed:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def shows(self, text: str) -> bool:
-        """Whether that is its end, as soon as it is."""
-        return settled(lambda: self.path.read_text().endswith(text), True)
+from tests.support.consoles import Recorded
 
 
 def read(sock: socket.socket, end: bytes) -> bytes:
@@ -105,20 +27,23 @@ def read(sock: socket.socket, end: bytes) -> bytes:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
+def bench(tmp_path: Path) -> Iterator[Recorded]:
     (tmp_path / "logs").mkdir()
-    with contextlib.closing(Portal()) as portal, contextlib.closing(Bench(portal, tmp_path)) as one:
+    with (
+        contextlib.closing(Portal()) as portal,
+        contextlib.closing(Recorded(portal, tmp_path)) as one,
+    ):
         yield one
 
 
-def test_what_a_machine_prints_is_in_its_log_with_nobody_attached(bench: Bench) -> None:
+def test_what_a_machine_prints_is_in_its_log_with_nobody_attached(bench: Recorded) -> None:
     port = bench.record()
     port.sendall(b"\x1b[0mKernel panic - not syncing\r\n---[ end Kernel panic ]---\r\n")
     port.close()  # as when it dies
     assert bench.log().shows("Kernel panic - not syncing\n---[ end Kernel panic ]---\n")
 
 
-def test_who_attaches_sees_the_last_lines_and_types(bench: Bench) -> None:
+def test_who_attaches_sees_the_last_lines_and_types(bench: Recorded) -> None:
     port = bench.record()
     port.sendall(b"".join(b"line %d\r\n" % number for number in range(50)) + b"web login: ")
     assert bench.log().shows("web login: ")
@@ -131,7 +56,7 @@ def test_who_attaches_sees_the_last_lines_and_types(bench: Bench) -> None:
     assert read(attached.socket, b"\n") == b"root\r\n"
 
 
-def test_all_who_are_attached_see_the_same_and_leave_without_hurting(bench: Bench) -> None:
+def test_all_who_are_attached_see_the_same_and_leave_without_hurting(bench: Recorded) -> None:
     port = bench.record()
     first = bench.attach()
     second = bench.attach()
@@ -146,7 +71,7 @@ def test_all_who_are_attached_see_the_same_and_leave_without_hurting(bench: Benc
     assert settled(lambda: bench.attach().others, 1) == 1
 
 
-def test_who_is_attached_and_does_not_read_keeps_nobody_waiting(bench: Bench) -> None:
+def test_who_is_attached_and_does_not_read_keeps_nobody_waiting(bench: Recorded) -> None:
     port = bench.record()
     sleeper = bench.attach()
     flood = b"".join(b"line %d\n" % number for number in range(400_000))
@@ -162,7 +87,7 @@ def test_who_is_attached_and_does_not_read_keeps_nobody_waiting(bench: Bench) ->
         data += sleeper.socket.recv(1 << 20)
 
 
-def test_machine_that_takes_nothing_is_not_flooded_by_who_types(bench: Bench) -> None:
+def test_machine_that_takes_nothing_is_not_flooded_by_who_types(bench: Recorded) -> None:
     port = bench.record()
     attached = bench.attach()
     attached.socket.setblocking(False)
@@ -178,7 +103,7 @@ def test_machine_that_takes_nothing_is_not_flooded_by_who_types(bench: Bench) ->
     assert got == b"x" * typed
 
 
-def test_attached_stay_over_a_restart_of_the_machine(bench: Bench) -> None:
+def test_attached_stay_over_a_restart_of_the_machine(bench: Recorded) -> None:
     port = bench.record()
     attached = bench.attach()
     port.sendall(b"down\n")
@@ -192,7 +117,7 @@ def test_attached_stay_over_a_restart_of_the_machine(bench: Bench) -> None:
     assert bench.log().shows("down\nup\n")
 
 
-def test_recorder_that_was_killed_is_started_again_and_the_log_goes_on(bench: Bench) -> None:
+def test_recorder_that_was_killed_is_started_again_and_the_log_goes_on(bench: Recorded) -> None:
     bench.record().sendall(b"before\n")
     assert bench.log().shows("before\n")
     bench.fabric.kill()
@@ -201,7 +126,7 @@ def test_recorder_that_was_killed_is_started_again_and_the_log_goes_on(bench: Be
     assert len(bench.fabric.processes) == 2
 
 
-def test_one_recorder_has_all_machines_of_an_environment(bench: Bench) -> None:
+def test_one_recorder_has_all_machines_of_an_environment(bench: Recorded) -> None:
     for name in ("web", "db"):
         bench.record(name).sendall(name.encode())
     assert bench.log("web").shows("web")
@@ -209,7 +134,7 @@ def test_one_recorder_has_all_machines_of_an_environment(bench: Bench) -> None:
     assert len(bench.fabric.processes) == 1
 
 
-def test_machine_that_is_gone_hangs_up_and_has_no_console(bench: Bench) -> None:
+def test_machine_that_is_gone_hangs_up_and_has_no_console(bench: Recorded) -> None:
     bench.record()
     attached = bench.attach()
     bench.portal.call(bench.consoles.forget, "web")
@@ -220,7 +145,7 @@ def test_machine_that_is_gone_hangs_up_and_has_no_console(bench: Bench) -> None:
     bench.portal.call(bench.consoles.forget, "web")  # again is no error
 
 
-def test_environment_without_consoles_says_so(bench: Bench) -> None:
+def test_environment_without_consoles_says_so(bench: Recorded) -> None:
     with pytest.raises(FabricError, match="machine 'web' has no serial console"):
         bench.attach()
     bench.portal.call(bench.consoles.forget, "web")

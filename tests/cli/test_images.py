@@ -21,8 +21,8 @@ from pytest_carthage.state.listing import list_environments
 from pytest_carthage.store.holding import Holding
 from pytest_carthage.store.root import Store
 from tests.cli.conftest import Run
+from tests.cli.terminal import Terminal
 from tests.cli.test_commands import complaint
-from tests.cli.test_shell import Terminal
 from tests.support.shelf import Shelf, key_of, tiny_system
 
 Capture = pytest.CaptureFixture[str]
