@@ -40,7 +40,7 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self.ours, text.encode())
 
-    def expect(self, text: str, timeout_s: float = 10.0) -> None:
+    def expect(self, text: str, timeout_s: float = 30.0) -> None:
         """Read until ``text`` has come; what was before it is forgotten."""
         deadline = time.monotonic() + timeout_s
         while text not in self.seen:

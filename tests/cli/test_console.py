@@ -57,7 +57,7 @@ def test_console_shows_the_last_lines_takes_keys_and_detaches_without_hurting(
     assert typed == b"root\r\x03", "every key goes there, Ctrl-C included"
     terminal.type("\x1d")
     terminal.expect("Detached from test-pair/one.")
-    assert terminal.process.wait(10) == 0
+    assert terminal.process.wait(30) == 0
     assert termios.tcgetattr(terminal.theirs) == terminal.before
     port.sendall(b"still here")
     assert recorded.log("one").shows("still here")
@@ -93,7 +93,7 @@ def test_console_of_a_machine_that_is_removed_ends(
     terminal.expect("^] detaches.")
     recorded.portal.call(recorded.consoles.forget, "one")
     terminal.expect("test-pair/one is gone.")
-    assert terminal.process.wait(10) == 1
+    assert terminal.process.wait(30) == 1
     assert termios.tcgetattr(terminal.theirs) == terminal.before
 
 
@@ -105,7 +105,7 @@ def test_machine_without_a_console_says_so_with_what_there_is(
         "pytest-carthage: environment 'test-pair': machine 'one' has no serial console (its target "
         "is 'netns'); try: pytest-carthage shell test-pair/one, or pytest-carthage logs test-pair/"
     )
-    assert terminal.process.wait(10) == 1
+    assert terminal.process.wait(30) == 1
 
 
 def test_console_without_a_terminal_is_refused(command: Run) -> None:

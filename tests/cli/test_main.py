@@ -26,6 +26,7 @@ Capture = pytest.CaptureFixture[str]
 COMMANDS = (
     "ansible",
     "bundle",
+    "console",
     "doctor",
     "exec",
     "gc",
@@ -42,6 +43,7 @@ COMMANDS = (
     "shell",
     "unbundle",
     "up",
+    "view",
 )
 
 

@@ -65,7 +65,7 @@ class Recorded:
 
     def connect(self, name: str = "web") -> socket.socket:
         port = self._open.enter_context(socket.socket(socket.AF_UNIX))
-        port.settimeout(10)
+        port.settimeout(30)
         port.connect(str(self.folder / f"{name}.sock"))
         return port
 
@@ -75,7 +75,7 @@ class Recorded:
     def attach(self, name: str = "web", **more: Any) -> Attached:
         attached = attach(self.folder, name, **more)
         self._open.enter_context(attached.socket)
-        attached.socket.settimeout(10)
+        attached.socket.settimeout(30)
         return attached
 
     def close(self) -> None:
