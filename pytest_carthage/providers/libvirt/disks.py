@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_carthage.fabric.host.programs import PATH
@@ -21,10 +22,19 @@ if TYPE_CHECKING:
     from pytest_carthage.providers.libvirt.domain import Places
     from pytest_carthage.store.built import Built
 
-__all__ = ["make", "new_disk"]
+__all__ = ["Made", "make", "new_disk"]
 
 #: what qemu-img may take, which writes a few hundred KiB
 _IMAGE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What a machine starts from."""
+
+    booting: Booting
+    #: a folder of the store that must stay as long as the machine
+    held: Path
 
 
 async def make(
@@ -35,8 +45,8 @@ async def make(
     *,
     plan: Plan,
     note: Callable[[str], None],
-) -> Booting:
-    """Make the disks of a machine anew; returns what it boots.
+) -> Made:
+    """Make the disks of a machine anew; returns what it starts from.
 
     :raises CarthageError: its image gives no disk.
     :raises OSError: there is no room for them.
@@ -48,7 +58,8 @@ async def make(
     places.seed.write_bytes(bytes(1 << 20))
     for each in vm.disks:
         await asyncio.to_thread(new_disk, places.further(each.name), size_mib=each.size_mib)
-    return Booting(kernel=base.kernel, initrd=base.initrd, append=base.append)
+    booting = Booting(kernel=base.kernel, initrd=base.initrd, append=base.append)
+    return Made(booting=booting, held=base.folder)
 
 
 def new_disk(path: Path, *, above: BootDisk | None = None, size_mib: int | None = None) -> None:

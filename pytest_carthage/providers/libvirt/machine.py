@@ -30,8 +30,6 @@ T = TypeVar("T")
 _POLL_S = 0.1
 #: what one answer of an agent that is there may take
 _ANSWER_S = 30.0
-#: what one may take that may not be there yet
-_ASK_S = 5.0
 _LAST_LINES = 15
 #: what libvirt and QEMU may take to have a machine off
 _OFF_S = 30.0
@@ -105,9 +103,9 @@ class LibvirtMachine:
             return
         try:
             self.channel = await self._context.channel(self._planned.name)
-            self._boot_id = (await self._execute(_BOOT_ID)).strip()
-        except (FabricError, Interrupted):
-            await self.wait_until_it_answers()
+        except FabricError:  # its deputy is gone
+            await self._appoint()
+        await self.wait_until_it_answers()
 
     async def runs(self) -> bool:
         """Whether it is on."""
@@ -125,6 +123,7 @@ class LibvirtMachine:
             self._life.begin()
             try:
                 await self.call(lambda libvirt, domain: domain.create())
+                await self._appoint()
                 await self.wait_until_it_answers()
             except BaseException as error:
                 with contextlib.suppress(Exception):
@@ -216,7 +215,7 @@ class LibvirtMachine:
     # the way in
 
     async def wait_until_it_answers(self) -> None:
-        """Have a deputy answer for it, from a boot that is another one than the last.
+        """Wait until its agent answers, from a boot that is another one than the last.
 
         :raises FabricError: it does not in time, or the machine ends meanwhile.
         """
@@ -233,26 +232,39 @@ class LibvirtMachine:
             await asyncio.gather(answers, ends, return_exceptions=True)
 
     async def _until_it_answers(self) -> None:
-        deadline = clock.monotonic_s() + self._planned.ready_timeout_s
-        self.channel = await self._context.deputy(self._planned.name, self._way())
-        seen = "nothing"
+        limit_s = self._planned.ready_timeout_s
+        deadline = clock.monotonic_s() + limit_s
+        seen = "it was not there"
         while True:
-            left_s = deadline - clock.monotonic_s()
-            if left_s <= 0:
-                limit_s = self._planned.ready_timeout_s
-                raise FabricError(f"its agent did not answer in {limit_s:g} s (last: {seen})")
             try:
-                boot_id = (await self._execute(_BOOT_ID, limit_s=min(left_s, _ASK_S))).strip()
+                async with asyncio.timeout(max(0, deadline - clock.monotonic_s())):
+                    boot_id = await self._ask_boot_id()
+                    if boot_id != self._boot_id:
+                        break
+                    seen = "it has not rebooted yet"
+                    # it hangs up when it does
+                    await asyncio.sleep(_POLL_S)
+            except TimeoutError:
+                raise FabricError(
+                    f"its agent did not answer in {limit_s:g} s (last: {seen})"
+                ) from None
             except (FabricError, Interrupted) as error:
                 seen = str(error) or "no answer"
-            else:
-                if boot_id != self._boot_id:
-                    break
-                seen = "it has not rebooted yet"
-            # it begins to answer when it does: nothing tells
-            await asyncio.sleep(_POLL_S)
+                # whoever answers for it goes on, and takes callers again
+                await asyncio.sleep(_POLL_S)
         self._boot_id = boot_id
         await self._wait_for_systemd(max(0.1, deadline - clock.monotonic_s()))
+
+    async def _ask_boot_id(self) -> str:
+        """What its kernel calls this boot; asked when its agent is there."""
+        if self.channel is self._context.fabric or getattr(self.channel, "closed", False):
+            self.channel = await self._context.channel(self._planned.name)
+        await self.channel.request("ping")
+        return (await self._execute(_BOOT_ID)).strip()
+
+    async def _appoint(self) -> None:
+        """Have a deputy answer for it."""
+        self.channel = await self._context.deputy(self._planned.name, self._way())
 
     async def _wait_for_systemd(self, limit_s: float) -> None:
         """Wait until systemd has started all that it should; units that failed are not our case."""

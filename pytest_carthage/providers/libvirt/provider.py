@@ -102,7 +102,7 @@ class LibvirtProvider:
         if lacking := host.lack_of_memory({planned.name: vm.memory_mib}):
             raise CreationError(f"{who}: {lacking[0].what}; try: {lacking[0].remedy}")
         try:
-            booting = await disks.make(
+            made = await disks.make(
                 self._built[planned.image.key],
                 planned,
                 vm,
@@ -110,6 +110,7 @@ class LibvirtProvider:
                 plan=context.plan,
                 note=lambda text: context.note(planned.name, text),
             )
+            await service.hold(made.held)
             await context.place(planned, "tap")
             hardware = Hardware(
                 acceleration=host.acceleration(), emulator=host.emulator() or "qemu"
@@ -119,7 +120,7 @@ class LibvirtProvider:
                 vm,
                 identity=identity,
                 places=places,
-                booting=booting,
+                booting=made.booting,
                 hardware=hardware,
             )
             await service.call(

@@ -47,6 +47,8 @@ class Service:
         self._fabric = fabric
         self._connection: Connection | None = None
         self._reviving = asyncio.Lock()
+        #: folders of the store that are held by a process of the fabric
+        self._held: set[Path] = set()
         #: of its folder: the path of a socket may be too long for the kernel
         self._fd = -1
 
@@ -147,6 +149,19 @@ class Service:
             if self.has_ended:
                 await self._spawn()
         return await self.connection.call(function)
+
+    async def hold(self, folder: Path) -> None:
+        """Have a folder of the store stay as long as the fabric does, whoever ends before."""
+        if self._fabric is None or folder in self._held:
+            return
+        self._held.add(folder)
+        await self._fabric.request(
+            "spawn",
+            name="hold",
+            argv=["flock", "--shared", "--no-fork", str(folder), "sleep", "infinity"],
+            env={"PATH": PATH},
+            log=str(self._log),
+        )
 
     async def close(self) -> None:
         """Let go of it; it goes on as long as its fabric."""
