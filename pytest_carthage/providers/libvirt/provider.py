@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from pytest_carthage.channels.far.deputy import deputy_by_stream
 from pytest_carthage.errors import CreationError, FabricError, HostError, Problem
 from pytest_carthage.model.vm import Vm
 from pytest_carthage.provider import Channel, Context, Identity, Traits
@@ -157,14 +157,13 @@ class LibvirtProvider:
         identity: Identity,
         places: Places,
     ) -> LibvirtMachine:
-        far: Any = import_module("pytest_carthage.channels.far.deputy")
         return LibvirtMachine(
             identity=identity,
             planned=planned,
             context=context,
             service=service,
             places=places,
-            way=lambda: far.deputy_by_stream(unix=str(places.agent), env=dict(planned.env)),
+            way=lambda: deputy_by_stream(unix=str(places.agent), env=dict(planned.env)),
             is_emulated=host.acceleration().kind != "kvm",
         )
 
