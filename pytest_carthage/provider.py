@@ -271,6 +271,15 @@ class Snapshots(Protocol):
 
 
 @runtime_checkable
+class Signals(Protocol):
+    """Tells the machine's own kernel whether a cable is plugged, where it cannot see it itself."""
+
+    async def signal(self, port: str, *, present: bool) -> None:
+        """Have the interface behind this port of the fabric have a carrier, or none."""
+        ...
+
+
+@runtime_checkable
 class Logs(Protocol):
     """Keeps what the machine's main process and init printed elsewhere than in its log file."""
 

@@ -72,6 +72,11 @@ class Traits:
         """Whether machines were there before, and are given back: what is theirs is not changed."""
         return self.root == "existing" and self.outside
 
+    @property
+    def has_own_kernel(self) -> bool:
+        """Whether each machine starts a kernel of its own, and configures its network by itself."""
+        return self.needs == "disk"
+
     def of(self, *, has_image: bool) -> Traits:
         """What machines with an image, or without one, have in common."""
         if self.root != "host" or self.needs == "nothing":

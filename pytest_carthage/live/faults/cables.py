@@ -21,6 +21,10 @@ class CabledMachine(Protocol):
         """What people call it."""
         ...
 
+    async def signal(self, ports: Sequence[str], *, present: bool) -> None:
+        """Have its kernel see a carrier at these ports or none, where it does not by itself."""
+        ...
+
 
 class CabledLink(Protocol):
     """A live link, as faults see it."""

@@ -67,16 +67,28 @@ def impair(
 def down(faults: Faults, link: CabledLink) -> Fault:
     """Pull a link's cable: no carrier, neither here nor at the other end of a wire."""
     _check_cable(faults, link)
-    name = link.machine.name
+    name, ports = link.machine.name, list(ports_of(link.planned))
 
     async def ask() -> dict[str, Any]:
         plan = faults.knows.plan
-        return await faults.ask(
+        answer = await faults.ask(
             kind="down",
             machine=name,
-            ports=list(ports_of(link.planned)),
+            ports=ports,
             neighbours=neighbours_of(plan, plan.machines, link.planned.network),
         )
+        try:
+            await link.machine.signal(ports, present=False)
+        except BaseException:
+            await faults.heal(answer["number"])
+            raise
+        return answer
+
+    async def undo(answer: dict[str, Any]) -> None:
+        await faults.heal(answer["number"])
+        if not faults.reaches.closed:
+            await link.machine.signal(ports, present=True)
 
     keys = {("down", name, link.planned.interface)}
-    return faults.opening("down", f"{_who(link)} down", keys, ask, who=_who(link))
+    subject = f"{_who(link)} down"
+    return faults.opening("down", subject, keys, ask, who=_who(link), undo=undo)

@@ -16,7 +16,8 @@ from pytest_carthage.live.machines.core import MachineCore
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_carthage.live.machines.lease import Lease
+    from pytest_carthage.live.machines.lease import Lease, Leases
+    from pytest_carthage.live.machines.own_leases import OwnLeases
     from pytest_carthage.planning.plan import PlannedLink
 
 __all__ = ["AddressOperations"]
@@ -98,15 +99,23 @@ class AddressOperations(MachineCore):
         """
         if self.planned.asks_dhcp:
             if self._leases is None:
-                from pytest_carthage.live.machines.lease import Leases
-
-                self._leases = Leases(self.planned, self.surroundings, self._told_of_servers)
+                self._leases = self._clients()
             await self._leases.ask()
-            await self._write_resolv_conf()
+            if not self.planned.traits.has_own_kernel:
+                await self._write_resolv_conf()
         if any(own.slaac for link in self.planned.links for own in link.addressings):
             from pytest_carthage.live.machines.lease import wait_for_prefixes
 
             await wait_for_prefixes(self.planned, self.surroundings.plan.layout, self.read_text)
+
+    def _clients(self) -> Leases | OwnLeases:
+        if self.planned.traits.has_own_kernel:
+            from pytest_carthage.live.machines.own_leases import OwnLeases
+
+            return OwnLeases(self)
+        from pytest_carthage.live.machines.lease import Leases
+
+        return Leases(self.planned, self.surroundings, self._told_of_servers)
 
     @operation
     async def give_addresses_back(self, *, tell: bool = True) -> None:

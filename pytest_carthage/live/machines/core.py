@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from pytest_carthage.handles.capability import Capability
     from pytest_carthage.live.machines.lease import Leases
+    from pytest_carthage.live.machines.own_leases import OwnLeases
     from pytest_carthage.live.rooms import Rooms
     from pytest_carthage.live.surroundings import Surroundings
     from pytest_carthage.model.mistakes.place import Place
@@ -111,7 +112,7 @@ class MachineCore(FilesystemOperations):
         #: pictures of its screen that were looked at last, and the text on them
         self._screen_texts: OrderedDict[bytes, str] = OrderedDict()
         #: DHCP clients, once there are any
-        self._leases: Leases | None = None
+        self._leases: Leases | OwnLeases | None = None
 
     @property
     def channel(self) -> Channel:

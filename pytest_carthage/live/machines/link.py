@@ -39,6 +39,10 @@ class LinkedMachine(Protocol):
         """What servers have lent to a link."""
         ...
 
+    async def signal(self, ports: Sequence[str], *, present: bool) -> None:
+        """Have its kernel see a carrier at these ports or none, where it does not by itself."""
+        ...
+
 
 class LinkOperations:
     """What can be done with a live link."""

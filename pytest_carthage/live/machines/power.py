@@ -12,9 +12,11 @@ from pytest_carthage.live.machines.addresses import AddressOperations
 from pytest_carthage.live.machines.readiness import ReadinessOperations
 from pytest_carthage.model.machine import rebooted
 from pytest_carthage.model.mistakes.place import Place
-from pytest_carthage.provider import End, Ends, Freezes, Powered
+from pytest_carthage.provider import End, Ends, Freezes, Powered, Signals
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pytest_carthage.live.faults.registry import Fault
 
 __all__ = ["PowerOperations"]
@@ -36,6 +38,12 @@ class PowerOperations(AddressOperations, ReadinessOperations):
     def freezer(self) -> Freezes | None:
         """What freezes it in place of the fabric."""
         return self._means if isinstance(self._means, Freezes) else None
+
+    async def signal(self, ports: Sequence[str], *, present: bool) -> None:
+        """Have its kernel see a carrier at these ports or none, where it does not by itself."""
+        if isinstance(self._means, Signals):
+            for port in ports:
+                await self._means.signal(port, present=present)
 
     @operation
     async def start(self) -> None:

@@ -19,7 +19,16 @@ if TYPE_CHECKING:
     from pytest_carthage.provider import Identity
     from pytest_carthage.providers.libvirt.host import Acceleration
 
-__all__ = ["AGENT", "Booting", "Hardware", "Places", "disk_xml", "domain_xml", "interface_xml"]
+__all__ = [
+    "AGENT",
+    "Booting",
+    "Hardware",
+    "Places",
+    "disk_xml",
+    "domain_xml",
+    "interface_at",
+    "interface_xml",
+]
 
 #: name of the port that our agent in the machine listens on
 AGENT = "org.pytest-carthage.agent"
@@ -228,6 +237,18 @@ def _interface(card: Card) -> ElementTree.Element:
 def interface_xml(card: Card) -> str:
     """Describe an interface that is plugged into a machine that runs, or out of it."""
     return ElementTree.tostring(_interface(card), encoding="unicode")
+
+
+def interface_at(domain: str, port: str) -> ElementTree.Element:
+    """The interface of a domain, given as XML, that ends in a tap.
+
+    :raises LookupError: it has none there.
+    """
+    for interface in ElementTree.fromstring(domain).iterfind("devices/interface"):
+        target = interface.find("target")
+        if target is not None and target.get("dev") == port:
+            return interface
+    raise LookupError(f"it has no interface at {port}")
 
 
 def _merge(root: ElementTree.Element, text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any, TypeVar
+from xml.etree import ElementTree
 
 from pytest_carthage import clock
 from pytest_carthage.channels.agent import Interrupted, execute
@@ -14,6 +15,7 @@ from pytest_carthage.placing import systemd
 from pytest_carthage.provider import Channel, Context, End, Identity
 from pytest_carthage.providers.libvirt import lives
 from pytest_carthage.providers.libvirt.binding import Refused
+from pytest_carthage.providers.libvirt.domain import interface_at
 from pytest_carthage.work.booted import STARTED, state_of_systemd
 
 if TYPE_CHECKING:
@@ -186,6 +188,24 @@ class LibvirtMachine:
     async def thaw(self) -> None:
         """Have them go on."""
         await self.call(lambda libvirt, domain: domain.resume())
+
+    # links
+
+    async def signal(self, port: str, *, present: bool) -> None:
+        """Have the interface at this tap have a carrier, or none: from now on, and if it starts."""
+
+        def steps(libvirt: Any, domain: Any) -> None:
+            interface = interface_at(domain.XMLDesc(), port)
+            link = interface.find("link")
+            if link is None:
+                link = ElementTree.SubElement(interface, "link")
+            link.set("state", "up" if present else "down")
+            flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG
+            if domain.isActive():
+                flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE
+            domain.updateDeviceFlags(ElementTree.tostring(interface, encoding="unicode"), flags)
+
+        await self.call(steps)
 
     # by itself
 
