@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pytest_carthage.channels.far.program import agent_program
 from pytest_carthage.fabric.host.programs import PATH
 from pytest_carthage.images.exports.disks.ensuring import ensure_disk
+from pytest_carthage.images.seeds.seed import make_seed
 from pytest_carthage.providers.libvirt.domain import Booting
 from pytest_carthage.store import disk
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_carthage.images.exports.disks.values import BootDisk
+    from pytest_carthage.model.image import ImageConfig
     from pytest_carthage.model.vm import Vm
     from pytest_carthage.planning.plan import Plan, PlannedMachine
     from pytest_carthage.providers.libvirt.domain import Places
@@ -55,11 +58,20 @@ async def make(
     await asyncio.to_thread(places.folder.mkdir, mode=0o700)
     base = await ensure_disk(built, boot=vm.boot or "kernel", firmware=vm.firmware, note=note)
     await asyncio.to_thread(new_disk, places.disk, above=base)
-    places.seed.write_bytes(bytes(1 << 20))
+    seed = make_seed(_completed(planned, built.config), plan, built, agent=agent_program())
+    await asyncio.to_thread(places.seed.write_bytes, seed)
     for each in vm.disks:
         await asyncio.to_thread(new_disk, places.further(each.name), size_mib=each.size_mib)
     booting = Booting(kernel=base.kernel, initrd=base.initrd, append=base.append)
     return Made(booting=booting, held=base.folder)
+
+
+def _completed(planned: PlannedMachine, config: ImageConfig) -> PlannedMachine:
+    """A machine with what its image says beside its files, which may be known only when built."""
+    command = planned.command
+    if command is None and planned.init is None:
+        command = config.command
+    return replace(planned, command=command, env={**dict(config.env), **planned.env})
 
 
 def new_disk(path: Path, *, above: BootDisk | None = None, size_mib: int | None = None) -> None:

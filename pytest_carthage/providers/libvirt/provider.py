@@ -38,7 +38,7 @@ class LibvirtProvider:
         outside=False,
         needs="disk",
         settings=Vm,
-        lacks=frozenset({"limits", "command"}),
+        lacks=frozenset({"limits"}),
     )
 
     def __init__(self) -> None:
