@@ -95,6 +95,11 @@ class Jobs:
             self._forget(job)
         return True
 
+    def lose_all(self, error: BaseException) -> None:
+        """Take in that nobody will know how any job ends that has not ended."""
+        for pid in list(self._by_pid):
+            self.lost(pid, error)
+
     def hang_up(self, connection: Connection) -> None:
         """A client is gone, and what it has begun ends."""
         for job in list(self._jobs.values()):

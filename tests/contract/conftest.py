@@ -145,6 +145,13 @@ def _cell(request: pytest.FixtureRequest) -> tuple[Provider, World | None]:
     return CellProvider(), None
 
 
+#: runs programs, and says of itself that it is none of those that an agent needs
+_OLD_PYTHON = """\
+#!/bin/sh
+[ "$1" != -c ] || exit 1
+exec /usr/bin/python3 "$@"
+"""
+
 Make = Callable[[pytest.FixtureRequest], tuple[Provider, "World | None"]]
 TARGETS: dict[str, Make] = {
     "netns": _netns,
@@ -154,6 +161,7 @@ TARGETS: dict[str, Make] = {
     "fake": _fake,
     "cell": _cell,
     "ssh": _ssh,
+    "ssh-commands": _ssh,
 }
 
 
@@ -166,7 +174,7 @@ TARGETS: dict[str, Make] = {
 def target(request: pytest.FixtureRequest) -> Iterator[Target]:
     """Each target in turn, with a pair of machines."""
     kind, _, variant = request.param.partition("-")
-    has_image = bool(variant) or kind == "podman"
+    has_image = variant in ("image", "systemd") or kind == "podman"
     provider, world = TARGETS[request.param](request)
     if problems := provider.check():
         pytest.skip("; ".join(map(str, problems)))
@@ -191,20 +199,25 @@ def target(request: pytest.FixtureRequest) -> Iterator[Target]:
             init="systemd" if variant == "systemd" else None,
         )
         if kind == "ssh":
-            made.settings = stack.enter_context(_racks(Path(folder)))
+            made.settings = stack.enter_context(_racks(Path(folder), has_agent=not variant))
         with made.building() as made.build:
             yield made
 
 
 @contextlib.contextmanager
-def _racks(folder: Path) -> Iterator[Callable[[str], On]]:
-    """A block that gives each name a host of its own, which exists until its end."""
+def _racks(folder: Path, *, has_agent: bool) -> Iterator[Callable[[str], On]]:
+    """A block that gives each name a host of its own, which exists until its end.
+
+    :param has_agent: their Python can be what an agent needs.
+    """
     with contextlib.ExitStack() as stack:
         racks: dict[str, Rack] = {}
 
         def settings(name: str) -> On:
             if name not in racks:
-                racks[name] = stack.enter_context(rack(folder / f"rack-{name}"))
+                racks[name] = stack.enter_context(rack(folder / f"rack-{name}", name=name))
+                if not has_agent:
+                    racks[name].write("/usr/local/sbin/python3", _OLD_PYTHON)
             return racks[name].settings()
 
         yield settings

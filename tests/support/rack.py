@@ -25,7 +25,7 @@ LEASE = "/run/lock/pytest-carthage.lease"
 
 _START = """\
 set -e
-folder=$1
+folder=$1 name=$2
 mkdir -p "$folder/root" "$folder/tmp"
 mount -t tmpfs -o size=64m rack "$folder/tmp"
 mkdir "$folder/tmp/upper" "$folder/tmp/work"
@@ -39,10 +39,10 @@ mkdir -p -m 755 "$root/run/sshd"
 mkdir -m 1777 "$root/run/lock"
 mount -t tmpfs -o size=4m,mode=1777 tmp "$root/tmp"
 ip link set lo up
-hostname db1
-printf '127.0.0.1 localhost\\n127.0.1.1 db1\\n' > "$root/etc/hosts"
-for name in host_key keys_root sshd_config; do
-    cp "$folder/$name" "$root/etc/ssh/rack_$name"
+hostname "$name"
+printf '127.0.0.1 localhost\\n127.0.1.1 %s\\n' "$name" > "$root/etc/hosts"
+for file in host_key keys_root sshd_config; do
+    cp "$folder/$file" "$root/etc/ssh/rack_$file"
 done
 chmod 600 "$root/etc/ssh/rack_host_key"
 rm -f "$root"/root/.bashrc "$root"/root/.profile "$root"/root/.bash_profile
@@ -176,9 +176,10 @@ def make_keys(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def rack(folder: Path, *, config: str = "") -> Iterator[Rack]:
+def rack(folder: Path, *, name: str = "db1", config: str = "") -> Iterator[Rack]:
     """A host, for the time of a block.
 
+    :param name: what it calls itself.
     :param config: more of its sshd_config(5).
     """
     folder.mkdir(exist_ok=True)
@@ -188,7 +189,7 @@ def rack(folder: Path, *, config: str = "") -> Iterator[Rack]:
     unshare = ["unshare", "--mount", "--net", "--pid", "--uts", "--ipc", "--fork", "--kill-child"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [*unshare, "sh", "-c", _START, "sh", str(folder)],
+            [*unshare, "sh", "-c", _START, "sh", str(folder), name],
             env=_ENV,
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -44,10 +44,18 @@ class FarDeputy(Endpoint):
     :param line: the way to it.
     :param env: variables of every command.
     :param way: what carries, as it is shown to people.
+    :param server: of an endpoint that this one serves a part of.
     """
 
-    def __init__(self, line: Line, *, env: Mapping[str, str], way: str = "agent") -> None:
-        server = Server()
+    def __init__(
+        self,
+        line: Line,
+        *,
+        env: Mapping[str, str],
+        way: str = "agent",
+        server: Server | None = None,
+    ) -> None:
+        server = server or Server()
         self.link = Link(server, line)
         super().__init__(server, _FarJobs(self.link, self._forget))
         self._env = dict(env)
@@ -152,6 +160,14 @@ class FarDeputy(Endpoint):
         """Nobody waits for a request any more: what it began ends."""
         self._give_up((connection, message["request"]))
         self.jobs.handlers["cancel"](connection, message, fds)
+
+    def cancel(self, connection: Connection, message: Message, fds: list[int]) -> None:
+        """The same, of an endpoint that this one serves a part of."""
+        self._cancel(connection, message, fds)
+
+    def hang_up(self, connection: Connection) -> None:
+        """A client of that is gone."""
+        self._hang_up(connection)
 
     def _give_up(self, key: tuple[Connection, int]) -> None:
         work = self._under_way.pop(key, None)

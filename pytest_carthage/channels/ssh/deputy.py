@@ -7,20 +7,22 @@ import os
 import struct
 import termios
 import tty
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_carthage import clock
 from pytest_carthage.channels import scripts
 from pytest_carthage.channels.deputy import Deputy, deputy_command
+from pytest_carthage.channels.far.deputy import FarDeputy
 from pytest_carthage.channels.ssh import lease
+from pytest_carthage.channels.ssh.agent import AgentLine
 from pytest_carthage.channels.ssh.becoming import becoming, first_input, refusal_of
 from pytest_carthage.channels.ssh.commands import ChannelJobs, Commands
 from pytest_carthage.channels.ssh.line import Line
 from pytest_carthage.channels.ssh.relays import LineRelays
 from pytest_carthage.channels.ssh.way import Secrets, Way
 from pytest_carthage.errors import FabricError
-from pytest_carthage.fabric.wire.server import Connection, Reply, Server
+from pytest_carthage.fabric.wire.server import Connection, Handler, Reply, Server
 
 if TYPE_CHECKING:
     import socket
@@ -33,19 +35,25 @@ __all__ = ["SshDeputy", "deputy_by_ssh"]
 PROBE = """\
 . /etc/os-release 2> /dev/null
 echo "$(id -un)"; echo "${PRETTY_NAME:-unknown}"; uname -srm
-command -v python3 || echo
+modern='import sys; assert sys.version_info >= (3, 6)'
+python3 -c "$modern" 2> /dev/null && command -v python3 || echo
 """
+#: the longest that an agent may take to come; then commands are carried without one
+_AGENT_S = 20.0
 
 
 class SshDeputy(Deputy):
     """Carries commands, files and connections over one connection that is kept.
 
-    The host needs no more than a POSIX shell with coreutils; nothing is written there.
+    Where the host has Python, an agent of ours does that there, which came over a channel. Else
+    each thing is a channel of its own, and the host needs no more than a POSIX shell with
+    coreutils. Nothing is written there.
     """
 
     def __init__(self, way: Way, *, env: Mapping[str, str] | None = None) -> None:
         server = Server()
         self._way = way
+        self._own_env = dict(env or {})
         self._line = Line(way, server)
         self._commands = Commands(
             self._line,
@@ -58,6 +66,8 @@ class SshDeputy(Deputy):
         #: what is told of the host once somebody has come in
         self._facts: dict[str, Any] = {}
         self._lease: tuple[str, str, float] | None = None
+        #: who carries, once an agent has come; None: there is none
+        self._far: FarDeputy | None = None
         #: why the host is not to be used any more; None: it is
         self._lost: FabricError | None = None
         relays = LineRelays(self._commands, server, self._line)
@@ -67,7 +77,8 @@ class SshDeputy(Deputy):
 
     def greeting(self) -> Reply:
         """What there is to be asked for, and by which way it goes."""
-        return Reply(operations=sorted(self.server.handlers), way="ssh")
+        way = "ssh" if self._far is None else "agent"
+        return Reply(operations=sorted(self.server.handlers), way=way)
 
     def _far_ended(self, number: int, status: int | None, error: BaseException | None) -> None:
         if status is None:
@@ -89,7 +100,7 @@ class SshDeputy(Deputy):
                 return
             self._commands.ask(connection, message, told, PROBE)
 
-        def told(status: int, out: bytes, err: bytes) -> Reply:
+        def told(status: int, out: bytes, err: bytes) -> Reply | None:
             words = out.decode(errors="replace").split("\n")
             if status or len(words) < 4:
                 said = scripts.last_line(err)
@@ -108,9 +119,76 @@ class SshDeputy(Deputy):
                 "python": python or None,
                 "began_s": clock.unix_s(),
             }
-            return Reply(**self._facts)
+            if not python:
+                return Reply(**self._facts)
+            self._begin_agent(python, lambda: connection.answer(message["id"], self._told()))
+            return None
 
         self._line.begin(self._line.connection(), connected)
+
+    def _told(self) -> Reply:
+        return Reply(**self._facts)
+
+    def _begin_agent(self, python: str, then: Callable[[], None]) -> None:
+        """Have an agent carry, once it has come; without it goes on what is there."""
+        before = self.server.handlers
+        line = AgentLine(
+            self._line,
+            python,
+            prefix=lambda: becoming(self._way, self._line.secrets),
+            first=lambda: first_input(self._way, self._line.secrets),
+        )
+        far = FarDeputy(line, env=self._own_env, server=self.server)
+        self.server.on_child = lambda pid, status: None  # commands that lead to the host
+        offered, self.server.handlers = self.server.handlers, before
+        is_over = False
+
+        def answered(reply: object) -> None:
+            nonlocal is_over
+            if is_over:
+                return
+            is_over = True
+            if not isinstance(reply, Exception):
+                self._far = far
+                far.link.on_lost = self._lost_agent
+                self.offer(
+                    {
+                        op: self._guarded(far, handler)
+                        for op, handler in offered.items()
+                        if before.get(op) is not handler
+                    }
+                )
+                self.offer({"cancel": self._cancel})
+            then()
+
+        far.link.start()
+        far.link.ask("ping", answered)
+        self.server.later(_AGENT_S, lambda: answered(TimeoutError()))
+
+    def _guarded(self, far: FarDeputy, handler: Handler) -> Handler:
+        """What refuses at once while nobody is there to carry it."""
+
+        def handle(connection: Connection, message: Message, fds: list[int]) -> Any:
+            if far.link.facts is None:
+                raise self._line.lost()
+            return handler(connection, message, fds)
+
+        return handle
+
+    def _lost_agent(self, why: str) -> None:
+        """It is gone, with all that it carried; another one is reached for."""
+        assert self._far is not None
+        self._far.jobs.lose_all(self._line.lost(FabricError(why) if why else None))
+
+    def _cancel(self, connection: Connection, message: Message, fds: list[int]) -> None:
+        super()._cancel(connection, message, fds)
+        if self._far is not None:
+            self._far.cancel(connection, message, fds)
+
+    def _hang_up(self, connection: Connection) -> None:
+        super()._hang_up(connection)
+        if self._far is not None:
+            self._far.hang_up(connection)
 
     def _tell(self, connection: Connection, message: Message, fds: list[int]) -> Reply:
         """What the host is, for who has not come in himself."""

@@ -28,17 +28,24 @@ class Session:
     """
 
     def __init__(
-        self, stdin: int | None, stdout: int, stderr: int | None, *, first: bytes = b""
+        self,
+        stdin: int | None,
+        stdout: int,
+        stderr: int | None,
+        *,
+        first: bytes = b"",
+        is_own: bool = False,
     ) -> None:
         """Make one.
 
         :param stdin: None: nothing but what is :meth:`written <write>`.
         :param stderr: None: there is one stream for both.
+        :param is_own: nobody else has what the descriptors lead to.
         :param first: what is written before all that comes from its standard input.
         """
         self._stdin = stdin
         self._first = first
-        self._spills: dict[int | None, Spill] = {None: Spill(stdout, self._crowded)}
+        self._spills: dict[int | None, Spill] = {None: Spill(stdout, self._crowded, is_own=is_own)}
         if stderr is not None:
             self._spills[_STDERR] = Spill(stderr, self._crowded)
         self._feed: Feed | None = None

@@ -83,15 +83,20 @@ class Feed:
 
 
 class Spill:
-    """Writes what a far command prints to a descriptor as that takes it; owns it."""
+    """Writes what a far command prints to a descriptor as that takes it; owns it.
 
-    def __init__(self, fd: int, crowded: Callable[[bool], None]) -> None:
+    :param is_own: nobody else has what it leads to, so that it need not block.
+    """
+
+    def __init__(self, fd: int, crowded: Callable[[bool], None], *, is_own: bool = False) -> None:
         self._fd = fd
         self._crowded = crowded
         self._loop = asyncio.get_running_loop()
         self._waiting = bytearray()
         self._is_ending = self._is_watched = self._is_crowded = False
-        self._is_file = stat.S_ISREG(os.fstat(fd).st_mode)
+        self._never_blocks = is_own or stat.S_ISREG(os.fstat(fd).st_mode)
+        if is_own:
+            os.set_blocking(fd, False)
         #: set when all is written
         self.done = asyncio.Event()
 
@@ -109,7 +114,7 @@ class Spill:
     def _flush(self) -> None:
         try:
             while self._waiting and self._is_ready():
-                size = len(self._waiting) if self._is_file else _READY_BYTES
+                size = len(self._waiting) if self._never_blocks else _READY_BYTES
                 del self._waiting[: os.write(self._fd, self._waiting[:size])]
         except BlockingIOError:
             pass
@@ -129,7 +134,7 @@ class Spill:
             self.close()
 
     def _is_ready(self) -> bool:
-        if self._is_file:
+        if self._never_blocks:
             return True
         poll = select.poll()
         poll.register(self._fd, select.POLLOUT)

@@ -41,7 +41,7 @@ class SshProvider:
         outside=True,
         settings=Ssh,
         needs_settings=True,
-        lacks=frozenset({"freeze", "limits", "command", "power", "socket", "observe"}),
+        lacks=frozenset({"freeze", "limits", "command", "power", "socket"}),
     )
 
     def __init__(self) -> None:
