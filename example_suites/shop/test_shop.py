@@ -138,16 +138,16 @@ def test_shop_and_host_do_not_meet(shop: Shop) -> None:
     }
 
     with socket.create_server(("0.0.0.0", 0)) as listener:
-        port = listener.getsockname()[1]
+        port_of_the_host = listener.getsockname()[1]
         for machine in shop:
             for address in addresses_of_the_host():
                 with pytest.raises(OSError, match=address):
-                    machine.connect(port, address, timeout_s=0.5)
+                    machine.connect(port_of_the_host, address, timeout_s=0.5)
 
-    with shop.db.socket() as listener:
-        listener.bind(("0.0.0.0", 0))
-        listener.listen()
-        port = listener.getsockname()[1]
-        shop.gw.connect(port, "db").close()
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", port))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port_of_nobody = listener.getsockname()[1]
+    shop.db.run(f"systemd-run --quiet --collect python3 -m http.server {port_of_nobody}")
+    shop.db.wait_for(port(port_of_nobody))
+    shop.gw.connect(port_of_nobody, "db").close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port_of_nobody))

@@ -6,12 +6,13 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Literal
 
-__all__ = ["CAPABILITIES", "OPERATIONS", "Capability", "lacking"]
+__all__ = ["CAPABILITIES", "OF_SOCKETS", "OPERATIONS", "Capability", "lacking"]
 
 Capability = Literal[
     "run",
     "files",
     "connect",
+    "echo",
     "socket",
     "listening",
     "observe",
@@ -32,6 +33,7 @@ CAPABILITIES: Mapping[Capability, str] = MappingProxyType(
         "run": "run commands in machines",
         "files": "read and write files of machines",
         "connect": "connect from inside of machines",
+        "echo": "send ICMP echoes from inside of machines",
         "socket": "give sockets of a machine's network",
         "listening": "tell what listens in a machine",
         "observe": "look into machines",
@@ -53,19 +55,23 @@ OPERATIONS: Mapping[Capability, frozenset[str]] = MappingProxyType(
         "run": frozenset({"run", "wait", "kill"}),
         "files": frozenset({"open", "stat", "listdir", "mkdirs", "symlink", "chmod", "chown"}),
         "connect": frozenset({"connect"}),
+        "echo": frozenset({"echo"}),
         "socket": frozenset({"socket"}),
         "listening": frozenset({"listening"}),
         "observe": frozenset({"observe"}),
     }
 )
 
+#: what whoever gives sockets of a machine's network can do, too
+OF_SOCKETS: frozenset[Capability] = frozenset({"connect", "echo"})
+
 
 def lacking(operations: Collection[str]) -> frozenset[Capability]:
     """What an endpoint cannot be asked for, by the operations that it says it has.
 
-    Whoever gives sockets of a machine's network can connect there, too.
+    Whoever gives sockets of a machine's network can connect and ping from there, too.
     """
     lacks = {name for name, needed in OPERATIONS.items() if not needed <= set(operations)}
     if "socket" not in lacks:
-        lacks.discard("connect")
+        lacks -= OF_SOCKETS
     return frozenset(lacks)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
-from pytest_carthage.handles.capability import Capability
+from pytest_carthage.handles.capability import OF_SOCKETS, Capability
 from pytest_carthage.model.keys.source import source_of
 from pytest_carthage.model.mistakes.place import Place
 from pytest_carthage.planning.traits import Traits
@@ -39,7 +39,7 @@ OF_MACHINE: Mapping[str, Capability] = MappingProxyType(
         "get": "files",
         "logs": "logs",
         "observe": "observe",
-        "ping": "socket",
+        "ping": "echo",
         "put": "files",
         "read_text": "files",
         "restart": "power",
@@ -79,8 +79,8 @@ class Use:
 
 
 def is_ruled_out(traits: Traits, use: Use) -> bool:
-    """Whether no machine of a target can answer a call; who gives sockets can connect, too."""
-    if use.capability == "connect" and traits.can("socket"):
+    """Whether no machine of a target can answer a call; who gives sockets can do more with them."""
+    if use.capability in OF_SOCKETS and traits.can("socket"):
         return False
     return not traits.can(use.capability)
 

@@ -64,7 +64,7 @@ _ASKING: list[tuple[Capability, Callable[[Target], object]]] = [
     ("observe", lambda target: target.a.observe()),
     ("power", lambda target: target.a.stop()),
     ("socket", lambda target: target.a.socket()),
-    ("socket", lambda target: target.a.ping("127.0.0.1")),
+    ("echo", lambda target: target.a.ping("127.0.0.1")),
     ("socket", lambda target: target.a.connect(53, protocol="udp")),
     ("links", lambda target: target.pair.partition("a", "b")),
     ("links", lambda target: target.pair.gate("a", to="localhost:9")),

@@ -36,6 +36,7 @@ class FarNetwork:
         """The operations that it answers."""
         return {
             "connect": self._connect,
+            "echo": self._echo,
             "lookup": self._lookup,
             "listening": self._listening,
             "observe": self._observe,
@@ -85,6 +86,20 @@ class FarNetwork:
         def told(reply: Message) -> None:
             address = address_of(message["host"], reply["contents"][0] or "")
             self._reach(connection, message, address)
+
+        self._deputy.ask(connection, message, "look", told, paths=[_HOSTS])
+
+    def _echo(self, connection: Connection, message: Message, fds: list[int]) -> None:
+        def told(reply: Message) -> None:
+            address = address_of(message["host"], reply["contents"][0] or "")
+            self._deputy.ask(
+                connection,
+                message,
+                "echo",
+                lambda reply: Reply(address=address, seconds=reply["seconds"]),
+                host=address,
+                timeout_s=message["timeout_s"],
+            )
 
         self._deputy.ask(connection, message, "look", told, paths=[_HOSTS])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket as sockets
 from typing import TYPE_CHECKING, Any, Literal
@@ -122,7 +123,8 @@ class ConnectionOperations(CircumstanceOperations):
         :param host: an address, or a name, which the machine itself looks up.
         :raises OSError: there is no way there; TimeoutError, one of them: no answer in time.
         """
-        self.require("socket", "ping()")
+        if not self.can("socket"):
+            return await self._ping_there(host, timeout_s)
         begin_s = clock.unix_s()
         deadline = asyncio.get_running_loop().time() + timeout_s
         try:
@@ -143,6 +145,24 @@ class ConnectionOperations(CircumstanceOperations):
         except OSError as error:
             text = f"{self._who}: {target}: {error.strerror}{await self._meanwhile(begin_s)}"
             raise type(error)(error.errno, text) from error
+
+    async def _ping_there(self, host: str, timeout_s: float) -> float:
+        """Have the machine's endpoint send the echo; the seconds are those that it measured."""
+        self.require("echo", "ping()")
+        begin_s = clock.unix_s()
+        try:
+            reply, _ = await self._about_host(host, "echo", timeout_s=timeout_s)
+        except FabricError as error:
+            if error.errno is None:
+                raise
+            meanwhile = await self._meanwhile(begin_s)
+            if error.errno == errno.ETIMEDOUT:
+                raise TimeoutError(
+                    f"{self._who}: no echo from {host} after {timeout_s:g} s{meanwhile}"
+                ) from error
+            text = f"{self._who}: {host}: {os.strerror(error.errno)}{meanwhile}"
+            raise OSError(error.errno, text) from error
+        return float(reply["seconds"])
 
     async def _no_answer(self, asked: str, timeout_s: float) -> TimeoutError:
         """The error of what the machine itself has not answered in time."""

@@ -38,7 +38,7 @@ class LibvirtProvider:
         outside=False,
         needs="disk",
         settings=Vm,
-        lacks=frozenset({"limits"}),
+        lacks=frozenset({"limits", "socket"}),
     )
 
     def __init__(self) -> None:

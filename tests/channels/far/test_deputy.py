@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import select
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from pytest_carthage.errors import FabricError
 from pytest_carthage.fabric.wire.channel import AsyncChannel
 from tests.channels.alone import ME
 from tests.channels.conftest import Bench, settled
@@ -104,6 +106,19 @@ def test_datagrams_keep_their_bounds(far: Bench) -> None:
             service.sendto(b"again", peer)
             assert near.recv(9000) == b"back"
             assert near.recv(9000) == b"again"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
+def test_echo_comes_back(far: Bench, host: str) -> None:
+    reply, _ = far.ask("echo", host=host, timeout_s=5)
+    assert 0 < reply["seconds"] < 1
+    assert reply["address"] in ("127.0.0.1", "::1")
+
+
+def test_echo_that_cannot_be_sent_is_refused_with_its_number(far: Bench) -> None:
+    with pytest.raises(FabricError) as caught:
+        far.ask("echo", host="255.255.255.255", timeout_s=5)
+    assert caught.value.errno == errno.EACCES
 
 
 def test_unix_socket_of_the_machine_is_reached(far: Bench, tmp_path: object) -> None:

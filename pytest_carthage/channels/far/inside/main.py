@@ -18,7 +18,7 @@ from pytest_carthage.channels.far.inside.contents import FileSink, FileSource, t
 from pytest_carthage.channels.far.inside.jobs import FarJobs, owner_of
 from pytest_carthage.channels.far.inside.looking import far_holders, look, processes
 from pytest_carthage.channels.far.inside.loop import Loop
-from pytest_carthage.channels.far.inside.network import Connecting, netlink
+from pytest_carthage.channels.far.inside.network import Connecting, Echoing, netlink
 from pytest_carthage.channels.far.inside.streams import Port, Streams
 from pytest_carthage.channels.far.inside.wire import (
     HELLO,
@@ -81,7 +81,8 @@ class FarAgent:
             "touch": touch,
             "read": lambda message: FileSource(self._streams, message).reply,
             "write": self._write,
-            "connect": self._connect,
+            "connect": partial(self._begin, Connecting),
+            "echo": partial(self._begin, Echoing),
             "netlink": netlink,
             "look": look,
             "processes": processes,
@@ -219,7 +220,7 @@ class FarAgent:
         sink = FileSink(self._streams, message, done)
         self._under_way[number] = sink.close
 
-    def _connect(self, message: dict[str, Any]) -> None:
+    def _begin(self, kind: type[Connecting | Echoing], message: dict[str, Any]) -> None:
         number = message["id"]
 
         def done(outcome: dict[str, Any] | BaseException) -> None:
@@ -229,9 +230,9 @@ class FarAgent:
             else:
                 self._refuse(number, outcome)
 
-        connecting = Connecting(self._streams, message, done)
-        if not connecting.is_over:
-            self._under_way[number] = connecting.cancel
+        begun = kind(self._streams, message, done)
+        if not begun.is_over:
+            self._under_way[number] = begun.cancel
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import os
 import select
 import socket
 import struct
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -79,6 +80,81 @@ class Connecting:
         if not self.is_over:
             self.is_over = True
             self._streams.loop.unwatch(self._sock.fileno())
+            self._sock.close()
+
+
+class Echoing:
+    """One ICMP echo request, and the wait for its reply."""
+
+    def __init__(
+        self,
+        streams: Streams,
+        message: Mapping[str, Any],
+        done: Callable[[dict[str, Any] | BaseException], None],
+    ) -> None:
+        self._loop = streams.loop
+        self._done = done
+        found = socket.getaddrinfo(message["host"], None, 0, 0, 0, socket.AI_NUMERICHOST)
+        family, address = socket.AddressFamily(found[0][0]), found[0][4]
+        is_six = family == socket.AF_INET6
+        protocol = socket.IPPROTO_ICMPV6 if is_six else socket.IPPROTO_ICMP
+        self._request, self._reply = (128, 129) if is_six else (8, 0)
+        try:
+            self._sock = socket.socket(family, socket.SOCK_RAW, protocol)
+        except PermissionError:  # the kernel has such sockets for everybody, too: ping_group_range
+            self._sock = socket.socket(family, socket.SOCK_DGRAM, protocol)
+        # the head of IPv4 is received, too: raw(7)
+        self._has_head = self._sock.type == socket.SOCK_RAW and not is_six
+        self._content = os.urandom(32)
+        self.is_over = False
+        self._sock.setblocking(False)
+        try:
+            self._sock.connect(address)
+            self._begin = time.monotonic()
+            self._sock.send(self._packet())
+        except OSError:
+            self._sock.close()
+            raise
+        self._loop.watch(self._sock.fileno(), select.POLLIN, self._hear)
+        self._loop.later(message["timeout_s"], self._expire)
+
+    def _packet(self) -> bytes:
+        """The request; the kernel itself adds IPv6's checksum, and that of those for everybody."""
+        identity = struct.pack("!HH", os.getpid() & 0xFFFF, 1)
+        head = struct.pack("!BBH", self._request, 0, 0)
+        data = head + identity + self._content
+        total = sum(word for (word,) in struct.iter_unpack("!H", data))
+        while total > 0xFFFF:
+            total = (total & 0xFFFF) + (total >> 16)
+        return struct.pack("!BBH", self._request, 0, ~total & 0xFFFF) + identity + self._content
+
+    def _hear(self) -> None:
+        while not self.is_over:
+            try:
+                data = self._sock.recv(2048)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._finish(error)
+                return
+            if self._has_head:
+                data = data[4 * (data[0] & 15) :]
+            if data[:1] == bytes([self._reply]) and data[8:] == self._content:
+                self._finish({"seconds": time.monotonic() - self._begin})
+
+    def _expire(self) -> None:
+        if not self.is_over:
+            self._finish(OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)))
+
+    def _finish(self, outcome: dict[str, Any] | BaseException) -> None:
+        self.cancel()
+        self._done(outcome)
+
+    def cancel(self) -> None:
+        """Nobody waits for it any more."""
+        if not self.is_over:
+            self.is_over = True
+            self._loop.unwatch(self._sock.fileno())
             self._sock.close()
 
 
