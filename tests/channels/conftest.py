@@ -109,6 +109,11 @@ class Bench:
 
         self.portal.call(go)
 
+    def forget(self) -> None:
+        """Have :meth:`ask` come anew."""
+        self.close()
+        self._channel = None
+
     @property
     def children(self) -> list[int]:
         """Processes that it has started for somebody, and that live."""
@@ -138,7 +143,7 @@ def settled(look: Callable[[], R], wanted: R, within_s: float = 5.0) -> R:
 
 
 @contextlib.contextmanager
-def serving(command: Sequence[str], *, status: int = 0) -> Iterator[Bench]:
+def served_by(command: Sequence[str], *, status: int = 0) -> Iterator[Bench]:
     """An endpoint by its command; it ends, with this status, when nobody can come any more."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     env = {"PATH": os.environ["PATH"], CONTROL: str(theirs.fileno())}
@@ -146,16 +151,23 @@ def serving(command: Sequence[str], *, status: int = 0) -> Iterator[Bench]:
         process = subprocess.Popen(command, pass_fds=(theirs.fileno(),), env=env, cwd="/")
     with contextlib.closing(Portal()) as portal:
         made = Bench(portal, ours, process.pid)
-        made.ask("ping")
-        with made.raw():
-            made.at_rest = made.descriptors - 1
-        made.own = made.children
         try:
             yield made
         finally:
             made.close()
             ours.close()
             assert process.wait(10) == status
+
+
+@contextlib.contextmanager
+def serving(command: Sequence[str], *, status: int = 0) -> Iterator[Bench]:
+    """The same; it is known what it has open when nobody is there."""
+    with served_by(command, status=status) as made:
+        made.ask("ping")
+        with made.raw():
+            made.at_rest = made.descriptors - 1
+        made.own = made.children
+        yield made
 
 
 COMMANDS = {

@@ -259,6 +259,10 @@ class Link:
                 except (ValueError, KeyError, TypeError, RecursionError) as error:
                     self._gone(f"its agent sent what makes no sense ({error})")
                     return
+            if self._frames.is_spoilt:
+                self._frames.is_spoilt = False
+                self._lost("its agent sent what is no frame")
+                self._hello()
 
     def _gone(self, why: str = "") -> None:
         """The stream has ended; what was asked is not answered any more."""

@@ -49,6 +49,8 @@ Before=shutdown.target
 ExecStart=/bin/sh /{HOME}/agent
 Restart=always
 RestartSec=100ms
+# what a command has left behind, as a daemon, is none of the agent's
+KillMode=process
 StandardInput=null
 StandardOutput=null
 OOMScoreAdjust=-900

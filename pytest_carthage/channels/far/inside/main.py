@@ -130,6 +130,9 @@ class FarAgent:
                 if frame is None:
                     break
                 self._take(*frame)
+            if self._frames.is_spoilt:
+                self._frames.is_spoilt = False
+                self._port.send(HERE + bytes(NUMBER_BYTES))
 
     def _alone(self) -> None:
         """Nobody is there: on a port somebody may come, which is told by SIGIO."""

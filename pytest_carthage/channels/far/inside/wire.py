@@ -6,7 +6,8 @@ that is no frame, and nothing counts any more until a mark comes:
 
 * the deputy says *hello* with a number of its own, behind as many zeros as a frame is long,
 * the agent answers *welcome* with that number; whatever came before it is of an earlier time,
-* an agent that has just begun says *here*, so that a deputy of its predecessor's hears of it.
+* an agent that has just begun says *here*, so that a deputy of its predecessor's hears of it; so
+  does one that was sent what is no frame.
 """
 
 from __future__ import annotations
@@ -64,6 +65,8 @@ class FrameReader:
         self._view = memoryview(self._buffer)
         self._start = self._end = 0
         self.is_synced = False
+        #: whether there came what is neither a frame nor the zeros before a mark
+        self.is_spoilt = False
 
     def room(self) -> memoryview:
         """Where to read into; tell :meth:`took` how much came."""
@@ -92,16 +95,20 @@ class FrameReader:
                 return None
             kind, stream, length = HEAD.unpack_from(self._buffer, self._start)
             if not (PART <= kind <= SEEK and length <= MOST):
-                self.is_synced = False
+                self._lose(kind)
                 continue
             if there <= HEAD.size + length:
                 return None
             begin = self._start + HEAD.size
             if self._buffer[begin + length] != TAIL[0]:
-                self.is_synced = False
+                self._lose(self._buffer[begin + length])
                 continue
             self._start = begin + length + 1
             return kind, stream, bytes(self._view[begin : begin + length])
+
+    def _lose(self, byte: int) -> None:
+        self.is_synced = False
+        self.is_spoilt = byte != 0
 
     def _next_mark(self) -> tuple[int, int, bytes] | None:
         at = [self._buffer.find(mark, self._start, self._end) for mark in self._marks]
@@ -113,7 +120,7 @@ class FrameReader:
         if self._end - first < MARK_BYTES:
             return None
         self._start += MARK_BYTES
-        self.is_synced = True
+        self.is_synced, self.is_spoilt = True, False
         return 0, 0, bytes(self._view[first : first + MARK_BYTES])
 
 
