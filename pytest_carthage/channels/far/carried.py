@@ -12,6 +12,7 @@ import stat
 from collections import deque
 from collections.abc import Callable
 
+from pytest_carthage.channels.far.inside.streams import PLACE
 from pytest_carthage.channels.far.inside.wire import (
     CREDIT,
     DATA,
@@ -19,12 +20,18 @@ from pytest_carthage.channels.far.inside.wire import (
     MOST,
     RESET,
     SEEK,
+    SHOWN,
     WINDOW,
 )
 from pytest_carthage.channels.far.link import Link
+from pytest_carthage.channels.far.window import PIECE
 from pytest_carthage.fabric.wire.server import Server
 
 __all__ = ["Content", "Filled", "Inlet", "Outlet", "opened_anew"]
+
+
+#: what is less goes over the stream as fast
+_WORTH = 128 << 10
 
 
 def opened_anew(fd: int) -> tuple[int, bool]:
@@ -68,6 +75,9 @@ class _End:
 
     def credit(self, count: int) -> None:
         """More may be sent."""
+
+    def taken(self, place: int) -> None:
+        """What stood at a place in the window has been taken."""
 
     def reset(self, number: int) -> None:
         """The other end is closed."""
@@ -376,7 +386,9 @@ class Content(_End):
         self._size = info.st_size
         self._at = self._hole = 0
         self._credit = WINDOW
-        self._is_waiting = False
+        self._is_waiting = self._is_over = False
+        #: places in the window
+        self._shown: set[int] = set()
         self.update()
 
     def credit(self, count: int) -> None:
@@ -395,14 +407,43 @@ class Content(_End):
         while self._fd >= 0 and self._credit > 0 and not self._link.is_crowded:
             if self._at >= self._hole:
                 self._skip()
+            if self._link.window.is_open and self._hole - self._at >= _WORTH:
+                if not self._show():
+                    return
+                continue
             data = os.pread(self._fd, min(MOST, self._credit, self._hole - self._at), self._at)
             if not data:
                 self._link.send(END, self.stream)
-                self.close()
+                os.close(self._fd)
+                self._fd, self._is_over = -1, True
+                if not self._shown:
+                    self.close()
                 return
             self._at += len(data)
             self._credit -= len(data)
             self._link.send(DATA, self.stream, data)
+
+    def _show(self) -> bool:
+        """Send the next part through the window; returns whether there was room."""
+        window = self._link.window
+        count = min(PIECE, self._hole - self._at)
+        place = window.put(self._fd, self._at, count)
+        if place is None:
+            window.when_free(self.update)
+            return False
+        self._at += count
+        self._shown.add(place)
+        self._link.send(SHOWN, self.stream, PLACE.pack(place, count))
+        return True
+
+    def taken(self, place: int) -> None:
+        """What stood at a place in the window has been taken."""
+        if place not in self._shown:
+            raise ValueError("it took what was not shown")
+        self._shown.discard(place)
+        self._link.window.free(place)
+        if self._is_over and not self._shown:
+            self.close()
 
     def _skip(self) -> None:
         """Go on where there is content; see lseek(2)."""
@@ -418,6 +459,9 @@ class Content(_End):
     def close(self) -> None:
         """Nobody is there any more."""
         super().close()
+        shown, self._shown = self._shown, set()
+        for place in shown:
+            self._link.window.free(place)
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

@@ -21,6 +21,7 @@ from pytest_carthage.channels.far.lines import CommandLine, SocketLine
 from pytest_carthage.channels.far.link import FarError, Line, Link
 from pytest_carthage.channels.far.network import FarNetwork
 from pytest_carthage.channels.far.program import BOOTSTRAP
+from pytest_carthage.channels.far.window import Window
 from pytest_carthage.fabric.endpoint import Endpoint
 from pytest_carthage.fabric.jobs import Job, Jobs
 from pytest_carthage.fabric.named_files import FILE_WORK
@@ -45,6 +46,7 @@ class FarDeputy(Endpoint):
     :param env: variables of every command.
     :param way: what carries, as it is shown to people.
     :param server: of an endpoint that this one serves a part of.
+    :param window: path of the image of a disk that the machine has, see :mod:`.window`.
     """
 
     def __init__(
@@ -54,9 +56,10 @@ class FarDeputy(Endpoint):
         env: Mapping[str, str],
         way: str = "agent",
         server: Server | None = None,
+        window: str | None = None,
     ) -> None:
         server = server or Server()
-        self.link = Link(server, line)
+        self.link = Link(server, line, Window(window))
         super().__init__(server, _FarJobs(self.link, self._forget))
         self._env = dict(env)
         self._way = way
@@ -352,6 +355,7 @@ def _as_it_is(reply: Message) -> Reply:
 def deputy_by_stream(
     *,
     unix: str | os.PathLike[str] | None = None,
+    window: str | os.PathLike[str] | None = None,
     command: Sequence[str] | None = None,
     is_quoted: bool = False,
     env: Mapping[str, str] | None = None,
@@ -360,6 +364,8 @@ def deputy_by_stream(
     """The command of a :class:`FarDeputy`.
 
     :param unix: path of a socket that leads to the agent, as QEMU makes one for a port.
+    :param window: path of the image of a disk that the machine has, at whose end there is a window
+        (:func:`.window.add_window`), through which files go to it several times as fast.
     :param command: or a prefix, behind which a Python 3.6 or newer is started that becomes the
         agent, as in ``["ssh", "host"]``; nothing is written there.
     :param is_quoted: the prefix takes a command as one text for a shell, as ssh(1) does.
@@ -370,16 +376,17 @@ def deputy_by_stream(
     if command is not None:
         python = ["python3", "-I", "-S", "-c", BOOTSTRAP]
         command = [*command, shlex.join(python)] if is_quoted else [*command, *python]
-    path = None if unix is None else os.fspath(unix)
-    return deputy_command(f"{__name__}:_serve", path, command, dict(env or {}), way)
+    paths = [None if path is None else os.fspath(path) for path in (unix, window)]
+    return deputy_command(f"{__name__}:_serve", *paths, command, dict(env or {}), way)
 
 
 def _serve(
     control: socket.socket,
     path: str | None,
+    window: str | None,
     command: Sequence[str] | None,
     env: Mapping[str, str],
     way: str,
 ) -> None:
     line: Line = CommandLine(command or ()) if path is None else SocketLine(path)
-    FarDeputy(line, env=env, way=way).serve(control)
+    FarDeputy(line, env=env, way=way, window=window).serve(control)

@@ -22,12 +22,14 @@ from pytest_carthage.channels.far.inside.wire import (
     PART,
     RESET,
     SEEK,
+    TAKEN,
     WELCOME,
     FrameReader,
     MessageReader,
     frame,
     message_frames,
 )
+from pytest_carthage.channels.far.window import PIECE, SERIAL, WINDOW_BYTES, Window
 from pytest_carthage.fabric.wire.frames import Message
 from pytest_carthage.fabric.wire.server import Server
 
@@ -85,6 +87,10 @@ class Carried(Protocol):
         """More may be sent."""
         ...
 
+    def taken(self, place: int) -> None:
+        """What stood at a place in the window has been taken."""
+        ...
+
     def reset(self, number: int) -> None:
         """The other end is closed; with its errno, or 0."""
         ...
@@ -108,8 +114,10 @@ class _Asked:
 class Link:
     """Speaks with whatever agent is there, and with its successors."""
 
-    def __init__(self, server: Server, line: Line) -> None:
+    def __init__(self, server: Server, line: Line, window: Window) -> None:
         self._server = server
+        #: through which files go to the machine, where it sees it
+        self.window = window
         self._line = line
         self._sock: socket.socket | None = None
         self._frames = FrameReader((WELCOME, HERE))
@@ -283,6 +291,7 @@ class Link:
         for carried in list(self.carried.values()):
             carried.close()
         self.carried.clear()
+        self.window.close()
         for number in [number for number in self._asked if number not in self._early]:
             self._asked.pop(number).done(FarError(None, why))
         if was_there:
@@ -308,6 +317,8 @@ class Link:
                 carried.reset(_number(payload))
             elif kind == SEEK:
                 carried.seek(_number(payload))
+            elif kind == TAKEN:
+                carried.taken(_number(payload))
 
     def _take_mark(self, mark: bytes) -> None:
         if mark.startswith(HERE):
@@ -337,10 +348,30 @@ class Link:
             error = FarError(code if type(code) is int else None, str(message["error"]))
             asked.done(error)
 
+    def _open_window(self) -> None:
+        """Have the agent look whether it sees what is written in the window."""
+        sign = self.window.sign()
+        if not sign:
+            return
+
+        def looked(reply: Message | FarError) -> None:
+            if not isinstance(reply, FarError) and reply["is_open"] is True:
+                self.window.open()
+
+        self.ask(
+            "window",
+            looked,
+            sign=sign.decode("latin-1"),
+            serial=SERIAL,
+            bytes=WINDOW_BYTES,
+            piece=PIECE,
+        )
+
     def _begin(self, facts: Message) -> None:
         """An agent is there."""
         self.facts = facts
         self._again_s = _AGAIN_S
+        self._open_window()
         early, self._early = self._early, {}
         for data in early.values():
             self._send(data)

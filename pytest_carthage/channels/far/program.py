@@ -18,6 +18,7 @@ _MODULES = (
     "channels.far.inside.loop",
     "channels.far.inside.streams",
     "channels.far.inside.jobs",
+    "channels.far.inside.window",
     "channels.far.inside.contents",
     "channels.far.inside.network",
     "channels.far.inside.looking",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pytest_carthage.channels.far.program import agent_program
+from pytest_carthage.channels.far.window import add_window
 from pytest_carthage.fabric.host.programs import PATH
 from pytest_carthage.images.exports.disks.ensuring import ensure_disk
 from pytest_carthage.images.seeds.seed import make_seed
@@ -60,6 +61,7 @@ async def make(
     await asyncio.to_thread(new_disk, places.disk, above=base)
     seed = make_seed(_completed(planned, built.config), plan, built, agent=agent_program())
     await asyncio.to_thread(places.seed.write_bytes, seed)
+    add_window(places.seed)
     for each in vm.disks:
         await asyncio.to_thread(new_disk, places.further(each.name), size_mib=each.size_mib)
     booting = Booting(kernel=base.kernel, initrd=base.initrd, append=base.append)

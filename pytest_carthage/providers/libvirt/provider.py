@@ -163,7 +163,9 @@ class LibvirtProvider:
             context=context,
             service=service,
             places=places,
-            way=lambda: deputy_by_stream(unix=str(places.agent), env=dict(planned.env)),
+            way=lambda: deputy_by_stream(
+                unix=str(places.agent), window=str(places.seed), env=dict(planned.env)
+            ),
             is_emulated=host.acceleration().kind != "kvm",
         )
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from pytest_carthage.channels.far.inside.jobs import owner_of
 from pytest_carthage.channels.far.inside.streams import CHUNK, NUMBER
-from pytest_carthage.channels.far.inside.wire import DATA, END, SEEK, WINDOW, frame
+from pytest_carthage.channels.far.inside.wire import DATA, END, SEEK, TAKEN, WINDOW, frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
     from pytest_carthage.channels.far.inside.streams import Streams
+    from pytest_carthage.channels.far.inside.window import FarWindow
 
 
 def touch(message: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,16 +127,18 @@ class FileSink:
     def __init__(
         self,
         streams: Streams,
+        window: FarWindow,
         message: Mapping[str, Any],
         done: Callable[[BaseException | None], None],
     ) -> None:
         self._streams = streams
+        self._window = window
         self._path = message["path"]
         self.stream = message["streams"][0]
         self._done = done
         flags = os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK
         self.fd = os.open(self._path, flags)
-        self._given = self._at = 0
+        self._given = 0
         self._size = message["size"]
         streams.sinks[self.stream] = self  # type: ignore[assignment]
 
@@ -143,23 +146,39 @@ class FileSink:
         """Write it."""
         if self.fd < 0:
             return
-        count = len(data)
-        try:
-            while data:
-                data = data[os.write(self.fd, data) :]
-        except OSError as error:
-            self._finish(error)
+        if not self._written(data):
             return
-        self._at += count
-        self._given += count
+        self._given += len(data)
         if self._given >= WINDOW // 4:
             self._streams.grant(self.stream, self._given)
             self._given = 0
 
+    def _written(self, data: bytes | memoryview) -> bool:
+        """Write it; returns whether that was possible."""
+        try:
+            while len(data):
+                data = data[os.write(self.fd, data) :]
+        except OSError as error:
+            self._finish(error)
+            return False
+        return True
+
+    def shown(self, place: int, count: int) -> None:
+        """Write what stands in the window."""
+        if self.fd < 0:
+            return
+        try:
+            data = self._window.read(place, count)
+        except OSError as error:
+            self._finish(error)
+            return
+        if self._written(data):
+            self._streams.port.send(frame(TAKEN, self.stream, NUMBER.pack(place)))
+
     def seek(self, offset: int) -> None:
         """A hole follows, up to there."""
         if self.fd >= 0:
-            self._at = os.lseek(self.fd, offset, os.SEEK_SET)
+            os.lseek(self.fd, offset, os.SEEK_SET)
 
     def end(self) -> None:
         """All has come."""

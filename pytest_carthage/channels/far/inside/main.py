@@ -20,6 +20,7 @@ from pytest_carthage.channels.far.inside.looking import far_holders, look, proce
 from pytest_carthage.channels.far.inside.loop import Loop
 from pytest_carthage.channels.far.inside.network import Connecting, Echoing, netlink
 from pytest_carthage.channels.far.inside.streams import Port, Streams
+from pytest_carthage.channels.far.inside.window import FarWindow
 from pytest_carthage.channels.far.inside.wire import (
     HELLO,
     HERE,
@@ -61,6 +62,7 @@ class FarAgent:
         #: request to what takes it back, while it is under way
         self._under_way: dict[int, Callable[[], None]] = {}
         self._number = b""
+        self._window = FarWindow()
         self._wake, wake = os.pipe()
         for fd in (reading, writing, self._wake, wake):
             os.set_blocking(fd, False)
@@ -83,6 +85,7 @@ class FarAgent:
             "write": self._write,
             "connect": partial(self._begin, Connecting),
             "echo": partial(self._begin, Echoing),
+            "window": self._window.look,
             "netlink": netlink,
             "look": look,
             "processes": processes,
@@ -220,7 +223,7 @@ class FarAgent:
             else:
                 self._refuse(number, error)
 
-        sink = FileSink(self._streams, message, done)
+        sink = FileSink(self._streams, self._window, message, done)
         self._under_way[number] = sink.close
 
     def _begin(self, kind: type[Connecting | Echoing], message: dict[str, Any]) -> None:

@@ -9,7 +9,16 @@ import socket
 import struct
 from typing import TYPE_CHECKING
 
-from pytest_carthage.channels.far.inside.wire import CREDIT, DATA, END, MOST, RESET, WINDOW, frame
+from pytest_carthage.channels.far.inside.wire import (
+    CREDIT,
+    DATA,
+    END,
+    MOST,
+    RESET,
+    SHOWN,
+    WINDOW,
+    frame,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +30,8 @@ CHUNK = (32 << 10) - 16
 #: what may wait to be sent before nothing more is read that would have to wait, too
 _CROWD = 256 << 10
 NUMBER = struct.Struct("!Q")
+#: place and length of what stands in the window
+PLACE = struct.Struct("!QI")
 
 
 class Port:
@@ -181,6 +192,9 @@ class Sink:
     def seek(self, offset: int) -> None:
         """It is no file: there are no places in it."""
 
+    def shown(self, place: int, count: int) -> None:
+        """It is no file: nothing of it is in the window."""
+
     def end(self) -> None:
         """Nothing more comes."""
         self._is_ended = True
@@ -283,6 +297,8 @@ class Streams:
                 sink.data(payload)
             elif kind == END:
                 sink.end()
+            elif kind == SHOWN:
+                sink.shown(*PLACE.unpack(payload))
             else:
                 sink.seek(NUMBER.unpack(payload)[0])
 

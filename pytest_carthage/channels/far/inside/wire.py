@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 HEAD = struct.Struct("!BII")
 TAIL = b"\xa5"
 #: kinds: a message's part, and its last one; content of a stream, its end; how much more may be
-#: sent on it; nobody reads, or writes, it any more; where in a file its content goes on
-PART, MESSAGE, DATA, END, CREDIT, RESET, SEEK = range(1, 8)
+#: sent on it; nobody reads, or writes, it any more; where in a file its content goes on; where in
+#: the window some of it stands, and how much; that this has been taken
+PART, MESSAGE, DATA, END, CREDIT, RESET, SEEK, SHOWN, TAKEN = range(1, 10)
 #: bytes of a frame's payload at most
 MOST = 1 << 16
 #: how much may be under way on a stream
@@ -94,7 +95,7 @@ class FrameReader:
             if there < HEAD.size:
                 return None
             kind, stream, length = HEAD.unpack_from(self._buffer, self._start)
-            if not (PART <= kind <= SEEK and length <= MOST):
+            if not (PART <= kind <= TAKEN and length <= MOST):
                 self._lose(kind)
                 continue
             if there <= HEAD.size + length:
