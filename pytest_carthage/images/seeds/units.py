@@ -162,5 +162,6 @@ def runtime_files() -> Mapping[str, FileInSeed]:
         for path, unit in systemd.FILES.items()
         if path.endswith(".timer.d/00-carthage.conf")
     }
+    quiet = {"systemd/system.conf.d/00-carthage.conf": text("[Manager]\nShowStatus=error\n")}
     masks = {f"systemd/system/{unit}": FileInSeed(target="/dev/null") for unit in _MASKED}
-    return timers | masks
+    return timers | masks | quiet

@@ -228,7 +228,9 @@ def test_initrd_has_the_command_only_where_nothing_else_starts(tmp_path: Path) -
     booted = modules(tmp_path / "kernel", "a/ext4.ko:\n", {"a/ext4.ko": b"ext4"})
     config = ImageConfig(command=("/bin/true",))
     alone = _members(gzip.decompress(make_initrd(booted, config)))
-    assert alone["modules/000-ext4.ko"][1] == b"ext4"
+    assert alone[f"lib/modules/{VERSION}/ext4.ko"][1] == b"ext4"
+    assert alone[f"lib/modules/{VERSION}/modules.dep"][1] == b"ext4.ko:\n"
+    assert b"modprobe -a ext4 2>" in alone["init"][1]
     assert alone["bin/busybox"] == (stat.S_IFREG | 0o755, b"busybox")
     assert b"/bin/true < /dev/console" in alone["command"][1]
     assert stat.S_ISCHR(alone["dev/console"][0])

@@ -29,14 +29,13 @@ SEED_SERIAL = "carthage-seed"
 SEED_MAGIC = "carthage-seed-1"
 
 _INIT = """#!/bin/busybox sh
+# its shell runs its other programs, once there is /proc
+/bin/busybox mount -t proc proc /proc
 export PATH=/bin
-/bin/busybox mkdir -p /proc /sys /dev /root /seed
-/bin/busybox --install -s /bin
 fail() { echo "carthage: $1" > /dev/console; sync; poweroff -f; }
-mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
-for module in /modules/*; do insmod "$module" 2>/dev/null; done
+modprobe -a @MODULES@ 2>/dev/null
 root=/dev/vda
 for word in $(cat /proc/cmdline); do
     case $word in root=*) root=${word#root=} ;; esac
@@ -68,15 +67,19 @@ for block in /sys/block/vd*; do
     . /seed/apply
     break
 done
-for folder in proc sys dev; do mount -o move /$folder /root/$folder; done
+start=
 for init in @INITS@; do
-    if [ -e "/root/$init" ] || [ -L "/root/$init" ]; then exec switch_root /root "/$init"; fi
+    if [ -z "$start" ] && { [ -e "/root/$init" ] || [ -L "/root/$init" ]; }; then start=/$init; fi
 done
-mkdir -p /root/run/carthage
-cp /bin/busybox /root/run/carthage/sh
-cp /bin/busybox /root/run/carthage/busybox
-[ -e /root/run/carthage/init ] || cp /command /root/run/carthage/init
-exec switch_root /root /run/carthage/init
+if [ -z "$start" ]; then
+    start=/run/carthage/init
+    mkdir -p /root/run/carthage
+    cp /bin/busybox /root/run/carthage/sh
+    cp /bin/busybox /root/run/carthage/busybox
+    [ -e "/root$start" ] || cp /command "/root$start"
+fi
+for folder in dev sys proc; do /bin/busybox mount -o move /$folder /root/$folder; done
+exec /bin/busybox switch_root /root "$start"
 """.replace("@SERIAL@", SEED_SERIAL).replace("@MAGIC@", SEED_MAGIC)
 
 #: part of the key of each disk: what an initrd does
@@ -90,13 +93,20 @@ def make_initrd(kernel: Kernel, config: ImageConfig, trees: Sequence[Path] = ())
     :raises BuildError: a module of the kernel cannot be read, or the command's user is unknown.
     """
     cpio = Cpio()
-    for name in ("bin", "dev", "modules"):
+    modules = f"lib/modules/{kernel.version}"
+    for name in ("bin", "dev", "lib", "lib/modules", modules, "proc", "root", "seed", "sys"):
         cpio.add(name, stat.S_IFDIR | 0o755)
     cpio.add("dev/console", stat.S_IFCHR | 0o600, device=(5, 1))
     cpio.add("bin/busybox", stat.S_IFREG | 0o755, kernel.busybox.read_bytes())
-    cpio.add("init", stat.S_IFREG | 0o755, _INIT.replace("@INITS@", " ".join(INITS)).encode())
     if not has_init(trees):
         cpio.add("command", stat.S_IFREG | 0o755, command_script(config, trees).encode())
-    for number, (name, data) in enumerate(modules_of(kernel)):
-        cpio.add(f"modules/{number:03}-{name}.ko", stat.S_IFREG | 0o644, data)
+    names: list[str] = []
+    for name, data in modules_of(kernel):
+        # each needs at most what comes before it
+        cpio.add(f"{modules}/{name}.ko", stat.S_IFREG | 0o644, data)
+        names.append(name)
+    lines = [f"{name}.ko:\n" for name in names]
+    cpio.add(f"{modules}/modules.dep", stat.S_IFREG | 0o644, "".join(lines).encode())
+    init = _INIT.replace("@INITS@", " ".join(INITS)).replace("@MODULES@", " ".join(names))
+    cpio.add("init", stat.S_IFREG | 0o755, init.encode())
     return gzip.compress(cpio.end(), 6, mtime=0)

@@ -16,10 +16,11 @@ from pytest_carthage.images.exports.tools import require
 
 __all__ = ["Kernel", "modules_of", "own_kernel"]
 
-#: what the kernel needs until the root file system is there, and what a machine has anyway
+#: what the kernel needs until the root file system is there and somebody loads the others: the
+#: disk, the clock of random numbers, cards that are to have their names, the port of the agent
 _MODULES = (
-    "virtio_pci virtio_mmio virtio_blk virtio_scsi sd_mod virtio_net virtio_rng virtio_console "
-    "virtio_balloon crc32c_generic crc32c_intel libcrc32c ext4"
+    "virtio_pci virtio_mmio virtio_blk virtio_rng virtio_net virtio_console "
+    "crc32c_generic crc32c_intel libcrc32c ext4"
 ).split()
 
 
