@@ -70,6 +70,7 @@ class FarDeputy(Endpoint):
         #: the agent's number of a command to it
         self._commands: dict[int, _Command] = {}
         plain = (*FILE_WORK, "ping")
+        self._network = FarNetwork(self)
         self.offer(
             {
                 "run": self._run,
@@ -77,7 +78,7 @@ class FarDeputy(Endpoint):
                 "cancel": self._cancel,
                 **{op: partial(self._pass_on, op) for op in plain},
                 **FarFiles(self).handlers,
-                **FarNetwork(self).handlers,
+                **self._network.handlers,
                 "holders": self._holders,
             }
         )
@@ -188,6 +189,7 @@ class FarDeputy(Endpoint):
     def _lost(self, why: str) -> None:
         """The agent is gone, with all that was begun: so are its clients."""
         self._commands.clear()
+        self._network.lost()
         for connection in list(self.connections):
             self.server.soon(partial(self.server.drop, connection))
 
@@ -280,7 +282,13 @@ class FarDeputy(Endpoint):
             command.close()
 
     def _news(self, message: Message) -> None:
-        """A command has ended: that is told when all that it has printed is where it belongs."""
+        """A command has ended, or somebody has connected.
+
+        The end is told when all that it has printed is where it belongs.
+        """
+        if "accepted" in message:
+            self._network.accepted(message)
+            return
         number, status = int(message["ended"]), int(message["status"])
         command = self._commands.pop(number, None)
         if command is None:

@@ -167,7 +167,7 @@ class Link:
 
     def new_stream(self) -> int:
         """A number for a stream."""
-        self._last_stream = self._last_stream % 0xFFFFFFFF + 1
+        self._last_stream = self._last_stream % 0x7FFFFFFF + 1
         return self._last_stream
 
     @property

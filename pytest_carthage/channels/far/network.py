@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_carthage.channels.far.carried import Inlet, Outlet
+from pytest_carthage.channels.far.inside.wire import RESET
 from pytest_carthage.fabric import netlink, observe
 from pytest_carthage.fabric.agent import address_of
+from pytest_carthage.fabric.wire import frames
 from pytest_carthage.fabric.wire.frames import Message
 from pytest_carthage.fabric.wire.server import Connection, Handler, Reply
 
@@ -30,6 +33,8 @@ class FarNetwork:
     def __init__(self, deputy: FarDeputy) -> None:
         self._deputy = deputy
         self._link = deputy.link
+        #: the agent's number of what listens there to the path of the socket that takes it here
+        self._listeners: dict[int, str] = {}
 
     @property
     def handlers(self) -> Mapping[str, Handler]:
@@ -40,6 +45,8 @@ class FarNetwork:
             "lookup": self._lookup,
             "listening": self._listening,
             "observe": self._observe,
+            "listen": self._listen,
+            "unlisten": self._unlisten,
         }
 
     def _lookup(self, connection: Connection, message: Message, fds: list[int]) -> None:
@@ -103,6 +110,48 @@ class FarNetwork:
 
         self._deputy.ask(connection, message, "look", told, paths=[_HOSTS])
 
+    def _carry(self, ours: socket.socket, streams: Sequence[int]) -> None:
+        """Carry a connection, over a stream to the machine and one back."""
+        fd, server = ours.detach(), self._deputy.server
+        back = Outlet(self._link, server, streams[1], os.dup(fd))
+        Inlet(self._link, server, streams[0], fd, back=back)
+
+    def _listen(self, connection: Connection, message: Message, fds: list[int]) -> None:
+        """Have the machine listen; each connection is carried to a socket of this host's files."""
+        address = message.get("address") or "127.0.0.1"
+
+        def listens(reply: Message) -> Reply:
+            self._listeners[number] = message["to"]
+            connection.on_close.append(lambda: self._end(number))
+            return Reply(listener=number, address=address, port=int(reply["port"]))
+
+        number = self._deputy.ask(
+            connection, message, "listen", listens, address=address, port=message["port"]
+        )
+
+    def _unlisten(self, connection: Connection, message: Message, fds: list[int]) -> None:
+        listener = message["listener"]
+        self._listeners.pop(listener, None)
+        self._deputy.ask(connection, message, "unlisten", lambda reply: Reply(), listener=listener)
+
+    def _end(self, number: int) -> None:
+        if self._listeners.pop(number, None) is not None:
+            self._link.tell("unlisten", listener=number)
+
+    def lost(self) -> None:
+        """The agent is gone, and nothing listens any more."""
+        self._listeners.clear()
+
+    def accepted(self, news: Message) -> None:
+        """Somebody has connected to a port there."""
+        streams = [int(stream) for stream in news["streams"]]
+        path = self._listeners.get(news["accepted"], "")
+        try:
+            self._carry(frames.connect(path), streams)
+        except OSError:  # nobody takes it here any more
+            for stream in streams:
+                self._link.send_number(RESET, stream, errno.ECONNREFUSED)
+
     def _reach(self, connection: Connection, message: Message, address: str) -> None:
         streams = [self._link.new_stream(), self._link.new_stream()]
         protocol = message.get("protocol") or "tcp"
@@ -110,10 +159,7 @@ class FarNetwork:
         def connected(reply: Message) -> Reply:
             kind = socket.SOCK_SEQPACKET if protocol == "udp" else socket.SOCK_STREAM
             ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
-            fd = ours.detach()
-            server = self._deputy.server
-            back = Outlet(self._link, server, streams[1], os.dup(fd))
-            Inlet(self._link, server, streams[0], fd, back=back)
+            self._carry(ours, streams)
             return Reply((theirs.detach(),), address=address)
 
         self._deputy.ask(

@@ -385,6 +385,12 @@ class AsyncGate:
         return planned is not None and not planned.traits.can("links")
 
     @property
+    def _is_of_this_kernel(self) -> bool:
+        """Whether sockets of its machine's network can be had here."""
+        planned = self._gates.knows.plan.machines.get(self.machine)
+        return planned is None or planned.traits.can("socket")
+
+    @property
     def _has_name(self) -> bool:
         """Whether the far end has a name that can lead to this gate within the machine."""
         return not self._is_apart and not _is_address(self.host) and self.host not in LOCAL_NAMES
@@ -427,9 +433,23 @@ class AsyncGate:
                 raise GateError(f"{self._who}: {error}") from error
             self.address = self._there.address
             return self._there.sock
+        if not self._at and self._is_double:
+            raise GateError(self._taken)
+        if not self._is_of_this_kernel:
+            try:
+                self._there = await listen_there(
+                    machine.channel,
+                    self._gates.reaches.folder,
+                    self.port,
+                    _BACKLOG,
+                    address=self.address,
+                )
+            except FabricError as error:
+                if error.errno == errno.EADDRINUSE:
+                    raise GateError(self._taken) from error
+                raise GateError(f"{self._who}: {error}") from error
+            return self._there.sock
         if not self._at:
-            if self._is_double:
-                raise GateError(self._taken)
             sock = await self._listen_aside(machine)
             if sock is not None:
                 return sock

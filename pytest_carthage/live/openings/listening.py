@@ -38,10 +38,13 @@ class Listening:
         await asyncio.to_thread(self.file.unlink, missing_ok=True)
 
 
-async def listen_there(channel: Channel, folder: Path, port: int, backlog: int) -> Listening:
+async def listen_there(
+    channel: Channel, folder: Path, port: int, backlog: int, *, address: str | None = None
+) -> Listening:
     """Have a machine listen.
 
     :param folder: of the environment's, which nobody but its owner can enter.
+    :param address: where, if the machine has a choice; its loopback by default.
     :raises FabricError: it cannot.
     """
     file = folder / f"{os.urandom(8).hex()}.sock"
@@ -54,7 +57,7 @@ async def listen_there(channel: Channel, folder: Path, port: int, backlog: int) 
         finally:
             os.close(own)
         sock.listen(backlog)
-        reply, _ = await channel.request("listen", to=str(file), port=port)
+        reply, _ = await channel.request("listen", to=str(file), port=port, address=address)
     except BaseException:
         sock.close()
         file.unlink(missing_ok=True)

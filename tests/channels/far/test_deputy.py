@@ -217,3 +217,43 @@ def test_many_connections_are_carried_at_once(far: Bench) -> None:
             assert near.recv(100) == b"N%d" % number
             near.close()
         thread.join(10)
+
+
+def test_port_of_the_machine_leads_to_a_socket_here(far: Bench, tmp_path: object) -> None:
+    path = f"{tmp_path}/gate.sock"
+    with socket.socket(socket.AF_UNIX) as takes:
+        takes.bind(path)
+        takes.listen()
+        takes.settimeout(10)
+        reply, _ = far.ask("listen", to=path, port=0, address="127.86.0.9")
+        assert reply["address"] == "127.86.0.9"
+        with pytest.raises(FabricError, match="Address already in use"):
+            far.ask("listen", to=path, port=reply["port"], address="127.86.0.9")
+        for word in (b"one", b"two"):
+            with socket.create_connection(("127.86.0.9", reply["port"]), 10) as there:
+                there.sendall(word)
+                with takes.accept()[0] as here:
+                    assert here.recv(9) == word
+                    here.sendall(word.upper())
+                assert there.recv(9) == word.upper()
+                assert there.recv(1) == b""
+    # nobody takes it here: it is hung up there
+    with socket.create_connection(("127.86.0.9", reply["port"]), 10) as there:
+        assert there.recv(1) == b""
+    far.ask("unlisten", listener=reply["listener"])
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.86.0.9", reply["port"]), 10)
+
+
+def test_port_of_the_machine_closes_with_who_asked_for_it(far: Bench, tmp_path: object) -> None:
+    async def go(opened: AsyncChannel) -> int:
+        reply, _ = await opened.request("listen", to=f"{tmp_path}/none", port=0)
+        return int(reply["port"])
+
+    port = far.talk(go)
+
+    def refuses() -> bool:
+        with socket.socket() as sock:
+            return sock.connect_ex(("127.0.0.1", port)) != 0
+
+    assert settled(refuses, wanted=True)

@@ -18,7 +18,7 @@ from pytest_carthage.channels.far.inside.contents import FileSink, FileSource, t
 from pytest_carthage.channels.far.inside.jobs import FarJobs, owner_of
 from pytest_carthage.channels.far.inside.looking import far_holders, look, processes
 from pytest_carthage.channels.far.inside.loop import Loop
-from pytest_carthage.channels.far.inside.network import Connecting, Echoing, netlink
+from pytest_carthage.channels.far.inside.network import Connecting, Echoing, Listener, netlink
 from pytest_carthage.channels.far.inside.streams import Port, Streams
 from pytest_carthage.channels.far.inside.window import FarWindow
 from pytest_carthage.channels.far.inside.wire import (
@@ -62,6 +62,8 @@ class FarAgent:
         #: request to what takes it back, while it is under way
         self._under_way: dict[int, Callable[[], None]] = {}
         self._number = b""
+        #: by the number of the request that began it
+        self._listeners: dict[int, Listener] = {}
         self._window = FarWindow()
         self._wake, wake = os.pipe()
         for fd in (reading, writing, self._wake, wake):
@@ -85,6 +87,8 @@ class FarAgent:
             "write": self._write,
             "connect": partial(self._begin, Connecting),
             "echo": partial(self._begin, Echoing),
+            "listen": self._listen,
+            "unlisten": self._unlisten,
             "window": self._window.look,
             "netlink": netlink,
             "look": look,
@@ -176,6 +180,8 @@ class FarAgent:
         self._under_way.clear()
         for number in list(self._jobs.jobs):
             self._jobs.end(number)
+        for number in list(self._listeners):
+            self._unlisten({"listener": number})
         self._streams.close()
 
     # what is asked
@@ -211,6 +217,16 @@ class FarAgent:
         if take_back is not None:
             take_back()
         self._jobs.end(message["request"])
+        return {}
+
+    def _listen(self, message: dict[str, Any]) -> dict[str, Any]:
+        listener = self._listeners[message["id"]] = Listener(self._streams, message, self._tell)
+        return {"port": listener.port}
+
+    def _unlisten(self, message: dict[str, Any]) -> dict[str, Any]:
+        listener = self._listeners.pop(message["listener"], None)
+        if listener is not None:
+            listener.close()
         return {}
 
     def _write(self, message: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from pytest_carthage.channels.far.inside.streams import Streams
 
+_BACKLOG = 128
 _NLMSG_DONE, _NLMSG_ERROR = 3, 2
 _NLM_F_MULTI = 2
 
@@ -156,6 +157,49 @@ class Echoing:
             self.is_over = True
             self._loop.unwatch(self._sock.fileno())
             self._sock.close()
+
+
+class Listener:
+    """A port here: who connects to it is carried to the deputy."""
+
+    def __init__(
+        self,
+        streams: Streams,
+        message: Mapping[str, Any],
+        tell: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self._streams = streams
+        self._number = message["id"]
+        self._tell = tell
+        family = socket.AF_INET6 if ":" in message["address"] else socket.AF_INET
+        self._sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._sock.bind((message["address"], message["port"]))
+            self._sock.listen(_BACKLOG)
+            self._sock.setblocking(False)
+            self.port = self._sock.getsockname()[1]
+        except BaseException:
+            self._sock.close()
+            raise
+        streams.loop.watch(self._sock.fileno(), select.POLLIN, self._accept)
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._sock.accept()
+        except OSError:
+            return  # it has left again
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        to, back = self._streams.own_number(), self._streams.own_number()
+        self._tell({"accepted": self._number, "streams": [to, back]})
+        fd = sock.detach()
+        self._streams.sink(to, os.dup(fd), "stream")
+        self._streams.source(back, fd, "stream")
+
+    def close(self) -> None:
+        """Listen no more; what has connected stays."""
+        self._streams.loop.unwatch(self._sock.fileno())
+        self._sock.close()
 
 
 def netlink(message: Mapping[str, Any]) -> dict[str, Any]:

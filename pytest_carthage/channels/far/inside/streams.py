@@ -30,6 +30,8 @@ CHUNK = (32 << 10) - 16
 #: what may wait to be sent before nothing more is read that would have to wait, too
 _CROWD = 256 << 10
 NUMBER = struct.Struct("!Q")
+#: streams that begin here have larger numbers, those of the deputy's smaller ones
+_OWN = 1 << 31
 #: place and length of what stands in the window
 PLACE = struct.Struct("!QI")
 
@@ -259,7 +261,13 @@ class Streams:
         self.sources: dict[int, Source] = {}
         self.sinks: dict[int, Sink] = {}
         self.is_paused = False
+        self._last = _OWN
         loop.each_turn = self._turn
+
+    def own_number(self) -> int:
+        """A number for a stream that begins here."""
+        self._last = self._last + 1 if self._last < 0xFFFFFFFF else _OWN
+        return self._last
 
     def source(self, stream: int, fd: int, kind: str = "pipe") -> Source:
         """Carry what a descriptor gives, which is this one's now."""
