@@ -16,6 +16,7 @@ _HIDDEN = re.compile(
     rb"\x1b\[[0-?]*[ -/]*[@-~]"
     rb"|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)"
     rb"|\x1b[ -/]*[0-OQ-WYZ\\`-~]"
+    rb"|\x1b\[?"  # the beginning of one that somebody has cut off
     rb"|\r+(?=\n)"
     rb"|[\x00-\x08\x0b\x0c\x0e-\x1a\x7f]"
 )

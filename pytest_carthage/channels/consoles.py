@@ -25,7 +25,7 @@ from pytest_carthage.fabric.host.programs import PATH
 from pytest_carthage.fabric.wire import channel, client, frames
 from pytest_carthage.handles.channel import Channel
 
-__all__ = ["LINES", "SOCKET", "Attached", "Consoles", "attach"]
+__all__ = ["LINES", "SOCKET", "Attached", "Consoles", "attach", "forget", "settle"]
 
 #: of the folder of an environment: where its recorder answers
 SOCKET = "consoles.sock"
@@ -58,14 +58,6 @@ class Consoles:
             asked = await self._reach(closing)
             await asked.request("record", machine=machine, path=str(path), log=str(log))
 
-    async def forget(self, machine: str) -> None:
-        """The machine is gone; one without a console is not an error."""
-        async with contextlib.AsyncExitStack() as closing:
-            with contextlib.suppress(FabricError):
-                asked = await _connect(self._folder)
-                closing.callback(asked.close)
-                await asked.request("forget", machine=machine)
-
     async def _reach(self, closing: contextlib.AsyncExitStack) -> channel.AsyncChannel:
         """Connect to the recorder, which is started where it is not there."""
         try:
@@ -81,7 +73,7 @@ class Consoles:
             "spawn",
             argv=_command(self._folder / SOCKET),
             env={"PATH": PATH, "LANG": "C.UTF-8"},
-            log=str(self._folder / "logs" / "consoles.log"),
+            log=str(self._folder / "consoles.log"),
         )
 
     async def _when_it_listens(self) -> channel.AsyncChannel:
@@ -91,13 +83,39 @@ class Consoles:
                 return await _connect(self._folder)
             except FabricError as error:
                 if clock.monotonic_s() > deadline:
-                    log = self._folder / "logs" / "consoles.log"
+                    log = self._folder / "consoles.log"
                     raise FabricError(
                         f"the recorder of consoles has not answered for {_START_S:g} s: {error}; "
                         f"log: {log}"
                     ) from error
             # a socket tells nobody that it begins to listen
             await asyncio.sleep(_POLL_S)
+
+
+async def forget(folder: Path, machine: str) -> None:
+    """A machine is gone: let go of its console; one without any is not an error.
+
+    :param folder: of the environment.
+    """
+    await _ask(folder, "forget", machine)
+
+
+async def settle(folder: Path, machine: str) -> None:
+    """Return when the log of a machine has all that was printed on its console by now.
+
+    :param folder: of the environment.
+    """
+    await _ask(folder, "settle", machine)
+
+
+async def _ask(folder: Path, op: str, machine: str) -> None:
+    """Ask a recorder, if there is one."""
+    with contextlib.suppress(FabricError):
+        asked = await _connect(folder)
+        try:
+            await asked.request(op, machine=machine)
+        finally:
+            asked.close()
 
 
 def _command(path: Path) -> list[str]:

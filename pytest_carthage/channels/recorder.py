@@ -93,20 +93,23 @@ class _Stream:
     def _is_watched(self) -> bool:
         return self._sock.fileno() in self._server.selector.get_map()
 
+    def take(self) -> bool:
+        """Take a piece of what came, or the end; returns whether there was any."""
+        try:
+            data = self._sock.recv(_PIECE)
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""
+        if data:
+            self._heard(data)
+        else:
+            self._end()
+        return bool(data)
+
     def _ready(self) -> None:
         if self._reads:
-            try:
-                data = self._sock.recv(_PIECE)
-            except BlockingIOError:
-                pass
-            except OSError:
-                self._end()
-                return
-            else:
-                if not data:
-                    self._end()
-                    return
-                self._heard(data)
+            self.take()
         if self._sock.fileno() >= 0:
             self._flush()
 
@@ -169,6 +172,11 @@ class _Console:
         stream.post(_last_lines(bytes(self._last), lines))
         return theirs.detach()
 
+    def settle(self) -> None:
+        """Take all that the machine has printed by now."""
+        while self._machine is not None and self._machine.take():
+            pass
+
     def close(self) -> None:
         """Let go of it: the machine is gone."""
         self._server.unwatch(self._listening.fileno())
@@ -226,7 +234,7 @@ def _last_lines(data: bytes, count: int) -> bytes:
 
 
 class Recorder:
-    """Answers who asks for consoles: ``record``, ``forget`` and ``console`` of :mod:`.frames`."""
+    """Answers who asks for consoles, see :mod:`pytest_carthage.fabric.wire.frames`."""
 
     def __init__(self) -> None:
         self.server = Server()
@@ -234,6 +242,7 @@ class Recorder:
         self.server.handlers = {
             "record": self._record,
             "forget": self._forget,
+            "settle": self._settle,
             "console": self._console,
         }
 
@@ -247,6 +256,12 @@ class Recorder:
         console = self._consoles.pop(message["machine"], None)
         if console is not None:
             console.close()
+        return Reply()
+
+    def _settle(self, connection: Connection, message: Message, fds: list[int]) -> Reply:
+        console = self._consoles.get(message["machine"])
+        if console is not None:
+            console.settle()
         return Reply()
 
     def _console(self, connection: Connection, message: Message, fds: list[int]) -> Reply:

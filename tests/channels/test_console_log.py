@@ -19,6 +19,7 @@ SHOWN = {
     b"\x1b[2J\x1b[01;01H\x1b[=3hGRUB\x1b7\x1b(B\x1bc": b"GRUB",
     b"\x1b]0;root@web\x07web login: ": b"web login: ",
     b"\x1b]0;title\x1b\\\x1bPq#0\x1b\\x\r\r\n": b"x\n",
+    "socket\x1b[…- Bus\x1bÄ".encode(): "socket…- BusÄ".encode(),
     b"50 %\r100 %\n": b"50 %\r100 %\n",
     b"a\x00\x07b\x7fc\td": b"abc\td",
     "Grüße\r\n".encode(): "Grüße\n".encode(),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_carthage.channels.consoles import forget, settle
 from pytest_carthage.errors import FabricError
 from pytest_carthage.portal import Portal
 from tests.channels.conftest import settled
@@ -126,6 +127,19 @@ def test_recorder_that_was_killed_is_started_again_and_the_log_goes_on(bench: Re
     assert len(bench.fabric.processes) == 2
 
 
+def test_log_has_all_that_was_printed_once_it_has_settled(bench: Recorded) -> None:
+    port = bench.record()
+    for number in range(50):
+        port.sendall(b"x" * 10_000 + b"%d\n" % number)
+        bench.portal.call(settle, bench.folder, "web")
+        assert bench.log().path.read_text().endswith(f"x{number}\n")
+    port.sendall(b"the end")
+    port.close()
+    bench.portal.call(settle, bench.folder, "web")
+    assert bench.log().path.read_text().endswith("the end")
+    bench.portal.call(settle, bench.folder, "nobody")
+
+
 def test_one_recorder_has_all_machines_of_an_environment(bench: Recorded) -> None:
     for name in ("web", "db"):
         bench.record(name).sendall(name.encode())
@@ -137,15 +151,15 @@ def test_one_recorder_has_all_machines_of_an_environment(bench: Recorded) -> Non
 def test_machine_that_is_gone_hangs_up_and_has_no_console(bench: Recorded) -> None:
     bench.record()
     attached = bench.attach()
-    bench.portal.call(bench.consoles.forget, "web")
+    bench.portal.call(forget, bench.folder, "web")
     assert attached.socket.recv(1) == b""
     assert not (bench.folder / "web.sock").exists()
     with pytest.raises(FabricError, match=r"'web' has no serial console here; those.* none"):
         bench.attach()
-    bench.portal.call(bench.consoles.forget, "web")  # again is no error
+    bench.portal.call(forget, bench.folder, "web")  # again is no error
 
 
 def test_environment_without_consoles_says_so(bench: Recorded) -> None:
     with pytest.raises(FabricError, match="machine 'web' has no serial console"):
         bench.attach()
-    bench.portal.call(bench.consoles.forget, "web")
+    bench.portal.call(forget, bench.folder, "web")

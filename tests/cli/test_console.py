@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from pytest_carthage.channels.consoles import forget
 from pytest_carthage.cli import main
 from pytest_carthage.portal import Portal
 from pytest_carthage.state.listing import list_environments
@@ -91,7 +92,7 @@ def test_console_of_a_machine_that_is_removed_ends(
     recorded.record("one")
     terminal = attach()
     terminal.expect("^] detaches.")
-    recorded.portal.call(recorded.consoles.forget, "one")
+    recorded.portal.call(forget, recorded.folder, "one")
     terminal.expect("test-pair/one is gone.")
     assert terminal.process.wait(30) == 1
     assert termios.tcgetattr(terminal.theirs) == terminal.before

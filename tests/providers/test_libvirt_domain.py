@@ -124,6 +124,15 @@ def test_domain_has_sockets_whose_paths_the_kernel_takes() -> None:
     ]
     assert values(root, "devices/graphics", "socket") == ["/run/vm/db/vnc.sock"]
     assert values(root, "devices/graphics", "port") == [None]
+    assert values(root, "devices/graphics", "passwd") == [None]
+    assert values(root, "devices/serial/source", "path") == ["/run/vm/db/serial.sock"]
+
+
+def test_serial_port_comes_to_the_recorder_and_comes_again_when_that_was_killed() -> None:
+    root = domain()
+    assert values(root, "devices/serial/source", "mode") == ["connect"]
+    assert values(root, "devices/serial/source/reconnect", "enabled") == ["yes"]
+    assert root.find("devices/serial/log") is None, "nobody bounds what QEMU writes itself"
 
 
 def test_emulated_domain_keeps_little_of_what_it_has_translated() -> None:

@@ -27,10 +27,10 @@ def life(log: Path) -> Life:
     return Life(Log(log))
 
 
-async def at_once(life: Life) -> End | None:
+async def at_once(life: Life, within_s: float = 0.05) -> End | None:
     """What the machine did, if that is known by now."""
     try:
-        return await asyncio.wait_for(life.next(), 0.05)
+        return await asyncio.wait_for(life.next(), within_s)
     except TimeoutError:
         return None
 
@@ -136,3 +136,28 @@ async def test_machine_that_is_gone_is_told_to_who_waits(life: Life) -> None:
     life.hear(UNDEFINED, 0)
     with pytest.raises(FabricError, match="its domain is gone"):
         await asyncio.wait_for(waiting, 5)
+
+
+def test_end_is_told_by_what_the_console_has_said_until_it_has_settled(log: Path) -> None:
+    """The log comes by another way than the event, and may be behind it."""
+
+    async def settle() -> None:
+        await asyncio.to_thread(log.write_text, "Kernel panic - not syncing: Fatal exception\n")
+
+    log.write_text("")
+    life = Life(Log(log), settle)
+    life.hear(RESET, 0)
+    end = asyncio.run(at_once(life, 5))
+    assert end is not None
+    assert (end.how, end.last) == ("panic", "Kernel panic - not syncing: Fatal exception")
+
+
+def test_panic_of_a_boot_before_a_reset_from_here_is_not_told(life: Life, log: Path) -> None:
+    log.write_text("Kernel panic - not syncing\n")
+    life.is_switched = True
+    life.hear(RESET, 0)
+    life.is_switched = False
+    life.hear(RESET, 0)
+    end = asyncio.run(at_once(life, 5))
+    assert end is not None
+    assert end.how == "reboot"

@@ -88,6 +88,7 @@ To the recorder of serial consoles (``consoles.sock``):
 ``record``     machine, path: where its serial port
                connects to, log: of what it prints
 ``forget``     machine                                     who is attached is hung up
+``settle``     machine                                     its log has all that it has printed
 ``console``    machine, lines: of what was printed last    a socket that is attached;
                                                            is_connected: the machine is there;
                                                            others: how many are attached, too

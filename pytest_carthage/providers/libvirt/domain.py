@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AGENT",
+    "SCREEN",
     "Booting",
     "Hardware",
     "Places",
@@ -30,6 +31,8 @@ __all__ = [
     "interface_xml",
 ]
 
+#: of a machine's folder: the socket at which its screen speaks VNC
+SCREEN = "vnc.sock"
 #: name of the port that our agent in the machine listens on
 AGENT = "org.pytest-carthage.agent"
 _GUEST_AGENT = "org.qemu.guest_agent.0"
@@ -65,6 +68,16 @@ class Places:
     def agent(self) -> Path:
         """The socket behind which our agent in it listens."""
         return self.folder / "agent.sock"
+
+    @property
+    def serial(self) -> Path:
+        """The socket that its serial port connects to."""
+        return self.folder / "serial.sock"
+
+    @property
+    def screen(self) -> Path:
+        """The socket at which its screen speaks VNC."""
+        return self.folder / SCREEN
 
     def further(self, name: str) -> Path:
         """A disk beside those."""
@@ -189,16 +202,19 @@ def _devices(
         tpm = ElementTree.SubElement(devices, "tpm", model="tpm-crb" if is_x86 else "tpm-tis")
         ElementTree.SubElement(tpm, "backend", type="emulator", version="2.0")
     if vm.graphics:
-        ElementTree.SubElement(devices, "graphics", type="vnc", socket=f"{places.short}/vnc.sock")
+        screen = f"{places.short}/{places.screen.name}"
+        ElementTree.SubElement(devices, "graphics", type="vnc", socket=screen)
         video = ElementTree.SubElement(devices, "video")
         ElementTree.SubElement(video, "model", type="vga" if is_x86 else "virtio")
     return devices
 
 
 def _consoles(places: Places) -> Sequence[ElementTree.Element]:
+    # the recorder of consoles listens there, and comes back if it was killed
     serial = ElementTree.Element("serial", type="unix")
-    ElementTree.SubElement(serial, "source", mode="bind", path=f"{places.short}/serial.sock")
-    ElementTree.SubElement(serial, "log", file=str(places.log), append="on")
+    path = f"{places.short}/{places.serial.name}"
+    source = ElementTree.SubElement(serial, "source", mode="connect", path=path)
+    ElementTree.SubElement(source, "reconnect", enabled="yes", timeout="1")
     ElementTree.SubElement(serial, "target", port="0")
     return [serial]
 

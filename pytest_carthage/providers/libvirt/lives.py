@@ -11,9 +11,12 @@ from pytest_carthage.errors import FabricError
 from pytest_carthage.provider import End
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from typing import Literal
 
     from pytest_carthage.channels.log import Log
+
+    _How = Literal["panic", "reboot", "off", "emulator"]
 
 __all__ = ["RESET", "Life"]
 
@@ -34,14 +37,16 @@ class Life:
     """The lives of one machine, one after the other.
 
     :param log: what its console prints.
+    :param settle: returns when the log has all that was printed by then.
     """
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, settle: Callable[[], Awaitable[None]] | None = None) -> None:
         self._log = log
+        self._settle = settle
         #: where in that its present life begins
         self.born = log.size
-        #: ends that nobody has been told of yet
-        self._untold: deque[End] = deque()
+        #: ends that nobody has been told of yet, with the time of each
+        self._untold: deque[tuple[_How, float]] = deque()
         self._news = asyncio.Event()
         #: set while it is off
         self.off = asyncio.Event()
@@ -65,11 +70,9 @@ class Life:
     def hear(self, event: int, detail: int) -> None:
         """Take in an event."""
         if event == RESET:
-            panicked = _PANIC in self._log.tail(self.born)
-            self.born = self._log.size if not panicked else self.born
-            if panicked and not self.is_switched:
-                self._tell("panic")
-            elif not self.is_switched:
+            if self.is_switched:
+                self.born = self._log.size
+            else:
                 self._tell("reboot")
         elif event == _CRASHED:
             self._has_panicked = True
@@ -87,10 +90,19 @@ class Life:
             self._is_gone = True
             self._news.set()
 
-    def _tell(self, how: Literal["panic", "reboot", "off", "emulator"]) -> None:
-        last = self.last_lines(_LAST_LINES if how == "panic" else 1)
-        self._untold.append(End(how=how, status=0, at_s=clock.unix_s(), last="\n".join(last)))
+    def _tell(self, how: _How) -> None:
+        self._untold.append((how, clock.unix_s()))
         self._news.set()
+
+    def _end(self, how: _How, at_s: float) -> End:
+        """An end, by what the console has told of it."""
+        if how == "reboot":
+            if _PANIC in self._log.tail(self.born):
+                how = "panic"
+            else:
+                self.born = self._log.size
+        last = self.last_lines(_LAST_LINES if how == "panic" else 1)
+        return End(how=how, status=0, at_s=at_s, last="\n".join(last))
 
     def last_lines(self, count: int) -> list[str]:
         """What its console has printed last in this life."""
@@ -111,4 +123,7 @@ class Life:
                 raise FabricError("its domain is gone")
             self._news.clear()
             await self._news.wait()
-        return self._untold.popleft()
+        how, at_s = self._untold.popleft()
+        if self._settle is not None:
+            await self._settle()
+        return self._end(how, at_s)

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from xml.etree import ElementTree
 
 from pytest_carthage import clock
+from pytest_carthage.channels import consoles
 from pytest_carthage.channels.agent import Interrupted, execute
 from pytest_carthage.channels.log import Log
 from pytest_carthage.errors import CreationError, FabricError
 from pytest_carthage.placing import systemd
 from pytest_carthage.provider import Channel, Context, End, Identity
-from pytest_carthage.providers.libvirt import lives
+from pytest_carthage.providers.libvirt import lives, screen
 from pytest_carthage.providers.libvirt.binding import Refused
 from pytest_carthage.providers.libvirt.domain import interface_at
 from pytest_carthage.work.booted import STARTED, state_of_systemd
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 
+    from pytest_carthage.handles.capability import Capability
     from pytest_carthage.planning.plan import PlannedMachine
     from pytest_carthage.providers.libvirt.domain import Places
     from pytest_carthage.providers.libvirt.service import Service
+    from pytest_carthage.screens.keys import Chord
 
 __all__ = ["LibvirtMachine", "subject"]
 
@@ -51,6 +55,7 @@ class LibvirtMachine:
 
     :param way: gives the command of a deputy that reaches it.
     :param is_emulated: whether its processors are.
+    :param has_screen: whether it has a screen and a keyboard.
     """
 
     channel: Channel
@@ -65,6 +70,7 @@ class LibvirtMachine:
         places: Places,
         way: Callable[[], Sequence[str]],
         is_emulated: bool,
+        has_screen: bool,
     ) -> None:
         self.identity = identity
         self._planned = planned
@@ -76,7 +82,11 @@ class LibvirtMachine:
         self._who = subject(planned, context)
         #: one at a time starts and stops it
         self._switching = asyncio.Lock()
-        self._life = lives.Life(Log(places.log))
+        self._life = lives.Life(Log(places.log), self._settle)
+        #: what it lacks by its declaration, see :class:`pytest_carthage.provider.Differs`
+        self.lacks: Mapping[Capability, str] = (
+            {} if has_screen else {"screen": "on=Vm(graphics=True)"}
+        )
         #: of its present boot
         self._boot_id = ""
         # of one that is off nobody asks anything before it is started
@@ -124,6 +134,7 @@ class LibvirtMachine:
             await self._context.fabric.request("plug", machine=self._planned.name, up=True)
             self._life.begin()
             try:
+                await self._record()
                 await self.call(lambda libvirt, domain: domain.create())
                 await self._appoint()
                 await self.wait_until_it_answers()
@@ -132,6 +143,7 @@ class LibvirtMachine:
                     await asyncio.shield(self._switch_off())
                 if not isinstance(error, (Refused, FabricError)):
                     raise
+                await self._settle()
                 raise CreationError(f"{self._who}: {error}{self._last_words()}") from error
 
     async def stop(self, *, timeout_s: float = 10.0) -> None:
@@ -206,6 +218,44 @@ class LibvirtMachine:
             domain.updateDeviceFlags(ElementTree.tostring(interface, encoding="unicode"), flags)
 
         await self.call(steps)
+
+    # console and screen
+
+    async def _record(self) -> None:
+        """Have what its console prints recorded."""
+        assert self._service.consoles is not None
+        await self._service.consoles.record(
+            self._planned.name, self._places.serial, self._places.log
+        )
+
+    async def _settle(self) -> None:
+        await consoles.settle(self._context.folder, self._planned.name)
+
+    async def attach(self, *, lines: int) -> consoles.Attached:
+        """Attach to its serial console; the last lines that were printed come first."""
+        attach = partial(consoles.attach, lines=lines)
+        return await asyncio.to_thread(attach, self._context.folder, self._planned.name)
+
+    async def screenshot(self) -> bytes:
+        """What is on its screen now: a PNG file."""
+        with self._refusals("no picture of its screen"):
+            return await screen.screenshot(self.call)
+
+    async def press(self, chords: Sequence[Chord]) -> None:
+        """Press keys, one chord after the other."""
+        with self._refusals("no keys can be typed at it"):
+            await screen.press(self.call, chords)
+
+    @contextlib.contextmanager
+    def _refusals(self, what: str) -> Iterator[None]:
+        """Tell libvirt's refusals as the machine's.
+
+        :raises FabricError: libvirt refused.
+        """
+        try:
+            yield
+        except (Refused, ValueError) as error:
+            raise FabricError(f"{self._who}: {what}: {error}") from error
 
     # by itself
 

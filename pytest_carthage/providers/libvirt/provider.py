@@ -7,14 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from pytest_carthage.channels import consoles
 from pytest_carthage.channels.far.deputy import deputy_by_stream
 from pytest_carthage.errors import CreationError, FabricError, HostError, Problem
 from pytest_carthage.model.vm import Vm
-from pytest_carthage.provider import Channel, Context, Identity, Traits
+from pytest_carthage.provider import Channel, Context, Identity, Traits, View
 from pytest_carthage.providers.libvirt import disks, host
 from pytest_carthage.providers.libvirt.apart import MACHINES
 from pytest_carthage.providers.libvirt.binding import Refused
-from pytest_carthage.providers.libvirt.domain import Hardware, Places, domain_xml
+from pytest_carthage.providers.libvirt.domain import SCREEN, Hardware, Places, domain_xml
 from pytest_carthage.providers.libvirt.machine import LibvirtMachine, subject
 from pytest_carthage.providers.libvirt.service import Service
 from pytest_carthage.store import disk
@@ -167,7 +168,15 @@ class LibvirtProvider:
                 unix=str(places.agent), window=str(places.seed), env=dict(planned.env)
             ),
             is_emulated=host.acceleration().kind != "kvm",
+            has_screen=vm_of(planned).graphics,
         )
+
+    def view(self, folder: Path, machine: str) -> View | None:
+        """Where the screen of a machine is; None: it has none, or is off."""
+        socket = folder / "vm" / machine / SCREEN
+        if not socket.exists():
+            return None
+        return View(socket=socket, uri=Service(folder).uri, domain=machine)
 
     async def destroy(self, identity: Identity) -> None:
         """Remove the domain through its environment's libvirtd, where there still is one."""
@@ -189,6 +198,7 @@ class LibvirtProvider:
         finally:
             if is_ours:
                 await service.close()
+        await consoles.forget(Path(folder), identity.name)
         await asyncio.to_thread(disk.delete, Path(folder) / "vm" / identity.name)
 
     async def leftovers(self, run: str) -> Sequence[Identity]:

@@ -12,6 +12,7 @@ import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_carthage import clock
+from pytest_carthage.channels.consoles import Consoles
 from pytest_carthage.errors import HostError
 from pytest_carthage.fabric.host.programs import PATH
 from pytest_carthage.fabric.wire import frames
@@ -45,6 +46,8 @@ class Service:
         self.machines = environment / "vm"
         #: where it can be started; None: it can only be asked
         self._fabric = fabric
+        #: serial consoles of its machines; None: who asks has nothing to do with the fabric
+        self.consoles = None if fabric is None else Consoles(fabric, environment)
         self._connection: Connection | None = None
         self._reviving = asyncio.Lock()
         #: folders of the store that are held by a process of the fabric
@@ -116,6 +119,11 @@ class Service:
         return (self.folder / "ended").exists() or not self.folder.exists()
 
     # requests
+
+    @property
+    def uri(self) -> str:
+        """Its URI, for whoever is on this host, see https://libvirt.org/uri.html."""
+        return f"qemu+unix:///system?socket={self.folder / 'run' / _SOCKET}"
 
     @property
     def connection(self) -> Connection:

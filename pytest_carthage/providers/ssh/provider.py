@@ -41,7 +41,7 @@ class SshProvider:
         outside=True,
         settings=Ssh,
         needs_settings=True,
-        lacks=frozenset({"freeze", "limits", "command", "power", "socket"}),
+        lacks=frozenset({"freeze", "limits", "command", "power", "socket", "console", "screen"}),
     )
 
     def __init__(self) -> None:
