@@ -577,8 +577,8 @@ def test_network_that_is_wrong_is_refused(refused: Refused, network: str, messag
             'Network("10.0.0.0/24")',
             'mac="02:00:00:00:00:01"',
             'mac="02-00-00-00-00-01"',
-            "mac '02:00:00:00:00:01' of interface 'eth0' is taken by machine 'gw' in network 'lan';"
-            " {at}; try: another one, or leave it out",
+            "mac '02:00:00:00:00:01' of interface 'eth0' is taken by machine 'gw' in network 'lan'"
+            " (declared at conftest.py:3); {at}; try: another one, or leave it out",
             id="duplicate MAC",
         ),
         pytest.param(

@@ -22,6 +22,7 @@ from pytest_carthage import (
     filesystem_task,
     machine_task,
 )
+from pytest_carthage.handles.capability import CAPABILITIES
 from pytest_carthage.planning import extend_plan, make_plan
 from pytest_carthage.roles import DhcpServer, DnsServer, Nginx, OspfRouter, Postgres, Router
 
@@ -363,10 +364,7 @@ def test_wrong_attribute_is_told_with_the_machine(made: Role, what: str) -> None
 
 def test_group_that_ansible_does_not_take_is_refused_with_one_that_it_takes() -> None:
     assert told(role(groups="web-servers")).endswith('; try: groups = ("web_servers",)')
-    assert told(role(uses=("powr",))).endswith(
-        "; try: one of run, files, connect, socket, listening, observe, logs, power, freeze, links,"
-        " limits, command, console, screen"
-    )
+    assert told(role(uses=("powr",))).endswith(f"; try: one of {', '.join(CAPABILITIES)}")
 
 
 def test_role_with_a_parameter_without_key_is_refused_where_it_has_filesystem_tasks() -> None:
