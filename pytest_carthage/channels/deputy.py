@@ -68,6 +68,10 @@ class Deputy(Endpoint):
             }
         )
 
+    def greeting(self) -> Reply:
+        """What there is to be asked for, and by which way it goes."""
+        return Reply(**super().greeting().fields, way="command")
+
     def _run(self, connection: Connection, message: Message, fds: list[int]) -> Reply | None:
         if message.get("tty"):
             raise ValueError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_carthage import clock
@@ -64,7 +64,7 @@ def _print_alive(environments: Sequence[Listed]) -> None:
             (
                 environment.name,
                 environment.layout,
-                _several(list(environment.machines)),
+                _several([_machine(*row) for row in environment.machines.items()]),
                 age(now_s - environment.created_at),
                 expiry(kept=environment.kept, expires_at=environment.expires_at, now_s=now_s),
                 f"pid {environment.owner_pid}" if has_owner(environment) else "gone",
@@ -72,6 +72,12 @@ def _print_alive(environments: Sequence[Listed]) -> None:
             for environment in environments
         ],
     )
+
+
+def _machine(name: str, described: Mapping[str, Any]) -> str:
+    """Its name, with the way to it where an agent of the fabric is not in it."""
+    way = described.get("way")
+    return f"{name} (by {way})" if way else name
 
 
 def _several(names: list[str], most: int = 6) -> str:

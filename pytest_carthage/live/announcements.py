@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 from pytest_carthage.errors import AnsibleError, CreationError, FabricError
 from pytest_carthage.live.machines.machine import AsyncMachine
@@ -53,9 +54,22 @@ class Announcements:
 
         failures = await each_that_runs(self._surroundings.handles(), write, self._note_failure)
         failures += await self.refresh_roles()
-        await self._run.describe(self._surroundings.name, sketch(plan))
+        await self._run.describe(self._surroundings.name, self._description())
         self.hand_over()
         raise_first(failures)
+
+    async def tell_ways(self) -> None:
+        """Keep on disk by which way machines are reached, if there is anything to tell."""
+        if any(machine.way is not None for machine in self._surroundings.handles()):
+            await self._run.describe(self._surroundings.name, self._description())
+
+    def _description(self) -> dict[str, Any]:
+        """What is planned, and by which way each machine is reached that no agent of ours is in."""
+        description = sketch(self._surroundings.plan)
+        for machine in self._surroundings.handles():
+            if machine.way is not None and machine.name in description["machines"]:
+                description["machines"][machine.name]["way"] = machine.way
+        return description
 
     def hand_over(self) -> None:
         """Leave what others need to run Ansible in it."""

@@ -178,6 +178,7 @@ class AsyncLayout(LayoutOperations):
             await environment._learn()
             await environment._resolutions.settle()
             environment._announcements.hand_over()
+            await environment._announcements.tell_ways()
         except BaseException as error:
             if autopsy is not None and isinstance(error, Exception):
                 with contextlib.suppress(Exception):

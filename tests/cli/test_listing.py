@@ -57,6 +57,15 @@ def test_record_is_json_with_what_a_program_needs() -> None:
     }
 
 
+def test_ls_shows_by_which_way_machines_are_reached_that_no_agent_is_in(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    machines = {"web": {"target": "netns"}, "db": {"target": "libvirt", "way": "agent"}}
+    be_alive(monkeypatch, [listed("bakodi-shop", machines=machines)])
+    main(["ls"])
+    assert "  web, db (by agent)  " in capsys.readouterr().out
+
+
 def test_ls_shows_ages_owners_and_the_first_machines(
     monkeypatch: pytest.MonkeyPatch, capfd: Capture
 ) -> None:

@@ -12,6 +12,7 @@ import pytest
 from pytest_carthage import CommandError, TimeLimitError, command, file, port
 from pytest_carthage.errors import FabricError
 from pytest_carthage.handles.capability import lacking
+from pytest_carthage.state.listing import look
 from tests.contract.conftest import Target
 
 
@@ -19,6 +20,14 @@ def test_endpoint_says_what_it_can_be_asked_for(target: Target) -> None:
     operations = getattr(target.a.aio.channel, "operations", None)
     assert operations, "an endpoint says at the start which operations it has"
     assert {name for name in lacking(operations) if target.a.can(name)} == set()
+
+
+def test_way_that_a_deputy_goes_is_told_by_the_machine_and_by_the_list(target: Target) -> None:
+    way = target.a.aio.way
+    assert (way is not None) == (target.kind in ("cell", "libvirt", "ssh"))
+    if target.world is None:
+        alive = [each for each in look().environments if each.name == target.pair.name]
+        assert [each.machines["a"].get("way") for each in alive] == [way]
 
 
 # commands

@@ -140,6 +140,11 @@ class MachineCore(FilesystemOperations):
             self._last_words,
         )
 
+    @property
+    def way(self) -> str | None:
+        """By which way its deputy reaches it, as ``"agent"`` or ``"ssh"``; None: it has none."""
+        return getattr(self._means.channel, "way", None)
+
     def _is_frozen(self) -> bool:
         return self.out_of_order == "frozen"
 

@@ -175,6 +175,7 @@ async def _write_machines(
             "target": planned.target,
             "hostname": planned.hostname,
             "live": name in live,
+            "way": getattr(live.get(name), "way", None),
             "files": own.pages.files,
             "missing": own.pages.missing,
             "last_command": own.last_command,

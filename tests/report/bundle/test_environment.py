@@ -78,6 +78,7 @@ def test_environment_is_drawn_and_its_machines_are_looked_at(logs: Path, folder:
         "target": "netns",
         "hostname": "web",
         "live": True,
+        "way": None,
         "files": [
             "log.txt",
             "observed.json",
