@@ -154,6 +154,15 @@ class Powered(Protocol):
         ...
 
 
+@runtime_checkable
+class Resets(Protocol):
+    """Has a reset button."""
+
+    async def reset(self) -> None:
+        """Press it: nothing in the machine is told; return when its agent answers again."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class End:
     """How a machine ended that nobody had asked to."""

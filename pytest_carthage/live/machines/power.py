@@ -7,12 +7,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_carthage.bridge import opening, operation
+from pytest_carthage.channels.agent import execute
 from pytest_carthage.errors import CarthageError, FabricError
 from pytest_carthage.live.machines.addresses import AddressOperations
 from pytest_carthage.live.machines.readiness import ReadinessOperations
 from pytest_carthage.model.machine import rebooted
 from pytest_carthage.model.mistakes.place import Place
-from pytest_carthage.provider import End, Ends, Freezes, Powered, Signals
+from pytest_carthage.provider import End, Ends, Freezes, Powered, Resets, Signals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
     from pytest_carthage.live.faults.registry import Fault
 
 __all__ = ["PowerOperations"]
+
+#: asks an init for a reboot, and does not wait for its end
+_REBOOT = ("/bin/sh", "-c", "systemctl --no-block reboot || reboot")
+#: what an init may take to say that it has heard
+_ASK_S = 60.0
 
 
 class PowerOperations(AddressOperations, ReadinessOperations):
@@ -168,6 +174,44 @@ class PowerOperations(AddressOperations, ReadinessOperations):
         """Stop and start."""
         await self.stop()
         await self.start()
+
+    @operation
+    async def reboot(self) -> None:
+        """Have its init reboot it, and wait until it is ready again, in another boot.
+
+        :raises FabricError: it has no init that does.
+        :raises TimeLimitError: it has not come back in twice the time that it has to be ready.
+        """
+        self._refuse_out_of_order()
+        self.require("power", "reboot()")
+        before = self._reboots
+        status, _, err = await execute(
+            self.channel, _REBOOT, user=None, cwd=None, env={}, input=None, timeout_s=_ASK_S
+        )
+        if status or not isinstance(self._means, Ends):
+            said = err.decode(errors="replace").strip() or "nobody tells on its target"
+            raise FabricError(
+                f"{self._who}: its init does not reboot it ({said}); try: restart(), or an image "
+                'with systemd, as packages=["systemd-sysv"]'
+            )
+        self._reboots_seen = before
+        await self.wait_for(rebooted(), timeout_s=2 * self.planned.ready_timeout_s)
+
+    @operation
+    async def reset(self) -> None:
+        """Press its reset button: nothing in it is told; wait until it is ready again.
+
+        :raises UnsupportedError: it has none.
+        """
+        self._refuse_out_of_order()
+        self.require("reset", "reset()")
+        assert isinstance(self._means, Resets)
+        await self._means.reset()
+        self._begin_anew()
+        await self.give_addresses_back(tell=False)
+        await self.ask_for_addresses()
+        await self._arrivals.again(self)
+        await self.wait_until_ready()
 
     @operation
     async def has_crashed(self) -> None:

@@ -193,6 +193,18 @@ class LibvirtMachine:
             finally:
                 self._life.is_switched = False
 
+    async def reset(self) -> None:
+        """Press its reset button; return when its agent answers in another boot.
+
+        :raises FabricError: it does not, with the last lines of its console.
+        """
+        async with self._switched():
+            try:
+                await self.call(lambda libvirt, domain: domain.reset())
+                await self.wait_until_it_answers()
+            except (FabricError, Refused) as error:
+                raise FabricError(f"{self._who}: {error}{self._last_words()}") from error
+
     async def freeze(self) -> None:
         """Stop its processors, until :meth:`thaw`: it answers nothing, pings neither."""
         await self.call(lambda libvirt, domain: domain.suspend())
@@ -276,11 +288,11 @@ class LibvirtMachine:
 
         :raises FabricError: it has not in time.
         """
-        async with self._switching:
-            try:
-                await self.wait_until_it_answers()
-            except FabricError as error:
-                raise FabricError(f"{error}{self._last_words()}") from error
+        # whoever stops it need not wait for that
+        try:
+            await self.wait_until_it_answers()
+        except FabricError as error:
+            raise FabricError(f"{error}{self._last_words()}") from error
 
     # the way in
 
