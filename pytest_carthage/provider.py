@@ -40,6 +40,7 @@ __all__ = [
     "Logs",
     "Means",
     "Places",
+    "Plugs",
     "Powered",
     "PreparesEnvironments",
     "PrintsLogs",
@@ -160,6 +161,33 @@ class Resets(Protocol):
 
     async def reset(self) -> None:
         """Press it: nothing in the machine is told; return when its agent answers again."""
+        ...
+
+
+@runtime_checkable
+class Plugs(Protocol):
+    """Takes disks and network cards while the machine runs."""
+
+    async def plug_disk(self, name: str, size_mib: int) -> None:
+        """Make an empty disk with this serial number, and plug it in.
+
+        :raises FabricError: there is one of this name, or it cannot be plugged in.
+        """
+        ...
+
+    async def unplug_disk(self, name: str) -> None:
+        """Pull a disk out, when the machine has let go of it; it is gone with all that is on it.
+
+        :raises FabricError: there is none, or the machine does not let go of it.
+        """
+        ...
+
+    async def plug_card(self, port: str) -> None:
+        """Plug the card in again that ends at this port of the fabric."""
+        ...
+
+    async def unplug_card(self, port: str) -> None:
+        """Pull the card out that ends at this port, when the machine has let go of it."""
         ...
 
 

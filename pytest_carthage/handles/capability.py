@@ -25,6 +25,8 @@ Capability = Literal[
     "console",
     "screen",
     "snapshots",
+    "reset",
+    "plug",
 ]
 
 #: capability to words that follow "cannot"
@@ -46,6 +48,8 @@ CAPABILITIES: Mapping[Capability, str] = MappingProxyType(
         "console": "attach to consoles of machines",
         "screen": "show screens of machines, or type at them",
         "snapshots": "take snapshots of machines, or go back to them",
+        "reset": "press reset buttons of machines",
+        "plug": "plug disks and cards into machines that run",
     }
 )
 

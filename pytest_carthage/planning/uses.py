@@ -40,8 +40,11 @@ OF_MACHINE: Mapping[str, Capability] = MappingProxyType(
         "logs": "logs",
         "observe": "observe",
         "ping": "echo",
+        "plug_disk": "plug",
         "put": "files",
         "read_text": "files",
+        "reboot": "power",
+        "reset": "reset",
         "restart": "power",
         "revert": "snapshots",
         "run": "run",
@@ -51,6 +54,7 @@ OF_MACHINE: Mapping[str, Capability] = MappingProxyType(
         "snapshot": "snapshots",
         "socket": "socket",
         "stop": "power",
+        "unplug_disk": "plug",
         "write_text": "files",
     }
 )

@@ -10,7 +10,17 @@ from pytest_carthage.handles.capability import CAPABILITIES, OPERATIONS, Capabil
 from pytest_carthage.handles.channel import Channel
 from pytest_carthage.planning.plan import Plan, PlannedMachine
 from pytest_carthage.planning.refusal import refusal
-from pytest_carthage.provider import Console, Differs, Freezes, Means, Powered, Screen, Snapshots
+from pytest_carthage.provider import (
+    Console,
+    Differs,
+    Freezes,
+    Means,
+    Plugs,
+    Powered,
+    Resets,
+    Screen,
+    Snapshots,
+)
 
 __all__ = ["Asked", "lacked", "lacks"]
 
@@ -30,6 +40,10 @@ def lacks(planned: PlannedMachine, means: Means) -> frozenset[Capability]:
         missing.add("screen")
     if not isinstance(means, Snapshots):
         missing.add("snapshots")
+    if not isinstance(means, Resets):
+        missing.add("reset")
+    if not isinstance(means, Plugs):
+        missing.add("plug")
     if traits.outside and not isinstance(means, Freezes):  # else the fabric does it
         missing.add("freeze")
     return frozenset(missing | set(lacked(means)))

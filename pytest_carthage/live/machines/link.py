@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pytest_carthage.bridge import Blocks, Opening, TwoFaced, opening
+from pytest_carthage.bridge import Blocks, Opening, TwoFaced, opening, operation
 from pytest_carthage.portal import Portal
 
 if TYPE_CHECKING:
@@ -37,6 +37,10 @@ class LinkedMachine(Protocol):
 
     def lent(self, interface: str) -> Sequence[Lease]:
         """What servers have lent to a link."""
+        ...
+
+    async def plug_cards(self, ports: Sequence[str], use: str, *, plugged: bool) -> None:
+        """Plug the cards in that end at these ports of the fabric, or pull them out."""
         ...
 
     async def signal(self, ports: Sequence[str], *, present: bool) -> None:
@@ -122,6 +126,29 @@ class LinkOperations:
         from pytest_carthage.live.faults.links import down
 
         return down(self._rooms.faults, self)
+
+    @operation
+    async def unplug(self) -> None:
+        """Pull the machine's card out, be it in use: the interface is gone until :meth:`plug`.
+
+        :raises UnsupportedError: its target cannot.
+        :raises FabricError: there is none in it, or its kernel does not let go of it.
+        """
+        await self._plug_cards("unplug()", plugged=False)
+
+    @operation
+    async def plug(self) -> None:
+        """Plug the machine's card in again, which its own system has to configure.
+
+        :raises UnsupportedError: its target cannot.
+        :raises FabricError: it is plugged in already.
+        """
+        await self._plug_cards("plug()", plugged=True)
+
+    async def _plug_cards(self, use: str, *, plugged: bool) -> None:
+        from pytest_carthage.live.faults.cables import ports_of
+
+        await self.machine.plug_cards(ports_of(self.planned), use, plugged=plugged)
 
     @opening
     def capture(self, filter: str = "") -> Opening[AsyncCapture, Capture]:

@@ -13,7 +13,8 @@ from pytest_carthage.live.machines.addresses import AddressOperations
 from pytest_carthage.live.machines.readiness import ReadinessOperations
 from pytest_carthage.model.machine import rebooted
 from pytest_carthage.model.mistakes.place import Place
-from pytest_carthage.provider import End, Ends, Freezes, Powered, Resets, Signals
+from pytest_carthage.model.vm import Disk
+from pytest_carthage.provider import End, Ends, Freezes, Plugs, Powered, Resets, Signals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -212,6 +213,40 @@ class PowerOperations(AddressOperations, ReadinessOperations):
         await self.ask_for_addresses()
         await self._arrivals.again(self)
         await self.wait_until_ready()
+
+    @operation
+    async def plug_disk(self, name: str, *, size_mib: int) -> None:
+        """Plug an empty disk into the machine: ``/dev/disk/by-id/virtio-NAME`` in it.
+
+        :param name: its serial number, of at most 20 letters, digits, - and _.
+        :raises UnsupportedError: its target cannot.
+        :raises FabricError: it has a disk of this name already.
+        """
+        wrong = [what for what, _ in Disk(name=name, size_mib=size_mib).wrong_values()]
+        if wrong:
+            raise ValueError(f"{self._who}: plug_disk(): {wrong[0]}")
+        await self._plugs("plug_disk()").plug_disk(name, size_mib)
+
+    @operation
+    async def unplug_disk(self, name: str) -> None:
+        """Pull a disk out, when the machine's kernel has let go of it; all on it is gone.
+
+        :raises UnsupportedError: its target cannot.
+        :raises FabricError: it has none of this name, or does not let go of it.
+        """
+        await self._plugs("unplug_disk()").unplug_disk(name)
+
+    async def plug_cards(self, ports: Sequence[str], use: str, *, plugged: bool) -> None:
+        """Plug the cards in that end at these ports of the fabric, or pull them out."""
+        plugs = self._plugs(use)
+        for port in ports:
+            await (plugs.plug_card(port) if plugged else plugs.unplug_card(port))
+
+    def _plugs(self, use: str) -> Plugs:
+        self._refuse_out_of_order()
+        self.require("plug", use)
+        assert isinstance(self._means, Plugs)
+        return self._means
 
     @operation
     async def has_crashed(self) -> None:

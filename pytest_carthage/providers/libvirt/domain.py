@@ -41,6 +41,9 @@ _QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
 #: 350 MiB more
 _TRANSLATED_MIB = 96
 
+#: of PCI Express, for what is plugged in later
+_FREE_PORTS = 4
+
 ElementTree.register_namespace("qemu", _QEMU)
 
 
@@ -196,6 +199,9 @@ def _devices(
     _text(rng, "backend", "/dev/urandom", model="random")
     if is_x86:
         ElementTree.SubElement(devices, "panic", model="isa")
+    if vm.machine == "q35":  # else nothing can be plugged in while it runs
+        for _ in range(_FREE_PORTS):
+            ElementTree.SubElement(devices, "controller", type="pci", model="pcie-root-port")
     ElementTree.SubElement(devices, "memballoon", model="none")
     ElementTree.SubElement(devices, "controller", type="usb", model="none")
     if vm.tpm:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
-from xml.etree import ElementTree
 
 from pytest_carthage import clock
 from pytest_carthage.channels import consoles
@@ -14,10 +13,14 @@ from pytest_carthage.channels.agent import Interrupted, execute
 from pytest_carthage.channels.log import Log
 from pytest_carthage.errors import CreationError, FabricError
 from pytest_carthage.placing import systemd
+from pytest_carthage.placing.cards import Card, cards
 from pytest_carthage.provider import Channel, Context, End, Identity
+<<<<<<< HEAD
 from pytest_carthage.providers.libvirt import lives, screen
+=======
+from pytest_carthage.providers.libvirt import lives, plugging
+>>>>>>> ccc7f10 (Machines are rebooted and reset, and take disks and cards while they run)
 from pytest_carthage.providers.libvirt.binding import Refused
-from pytest_carthage.providers.libvirt.domain import interface_at
 from pytest_carthage.work.booted import STARTED, state_of_systemd
 
 if TYPE_CHECKING:
@@ -217,19 +220,34 @@ class LibvirtMachine:
 
     async def signal(self, port: str, *, present: bool) -> None:
         """Have the interface at this tap have a carrier, or none: from now on, and if it starts."""
+        await self.call(partial(plugging.set_carrier, port=port, present=present))
 
-        def steps(libvirt: Any, domain: Any) -> None:
-            interface = interface_at(domain.XMLDesc(), port)
-            link = interface.find("link")
-            if link is None:
-                link = ElementTree.SubElement(interface, "link")
-            link.set("state", "up" if present else "down")
-            flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG
-            if domain.isActive():
-                flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE
-            domain.updateDeviceFlags(ElementTree.tostring(interface, encoding="unicode"), flags)
+    async def plug_disk(self, name: str, size_mib: int) -> None:
+        """Make an empty disk, and plug it in."""
+        await self._plug(
+            partial(plugging.plug_disk, places=self._places, name=name, size_mib=size_mib)
+        )
 
-        await self.call(steps)
+    async def unplug_disk(self, name: str) -> None:
+        """Pull a disk out, which is deleted."""
+        await self._plug(partial(plugging.unplug_disk, places=self._places, name=name))
+
+    async def plug_card(self, port: str) -> None:
+        """Plug a card in again."""
+        await self._plug(partial(plugging.plug_card, card=self._card(port)))
+
+    async def unplug_card(self, port: str) -> None:
+        """Pull a card out; its tap stays."""
+        await self._plug(partial(plugging.unplug_card, card=self._card(port)))
+
+    def _card(self, port: str) -> Card:
+        return next(card for card in cards(self._planned) if card.port == port)
+
+    async def _plug(self, function: Callable[[Any, Any], None]) -> None:
+        try:
+            await self.call(function)
+        except (FabricError, Refused, OSError) as error:
+            raise FabricError(f"{self._who}: {error}") from error
 
     # console and screen
 

@@ -116,7 +116,7 @@ class NetnsProvider:
         needs="folders",
         restarts=True,
         is_default=True,
-        lacks=frozenset({"console", "screen", "snapshots"}),
+        lacks=frozenset({"console", "plug", "reset", "screen", "snapshots"}),
     )
 
     def __init__(self) -> None:

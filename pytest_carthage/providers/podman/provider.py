@@ -44,7 +44,7 @@ class PodmanProvider:
         needs="folders",
         privileges=True,
         restarts=True,
-        lacks=frozenset({"console", "screen", "snapshots"}),
+        lacks=frozenset({"console", "plug", "reset", "screen", "snapshots"}),
     )
 
     def __init__(self) -> None:
