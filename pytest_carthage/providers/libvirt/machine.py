@@ -15,11 +15,7 @@ from pytest_carthage.errors import CreationError, FabricError
 from pytest_carthage.placing import systemd
 from pytest_carthage.placing.cards import Card, cards
 from pytest_carthage.provider import Channel, Context, End, Identity
-<<<<<<< HEAD
-from pytest_carthage.providers.libvirt import lives, screen
-=======
-from pytest_carthage.providers.libvirt import lives, plugging
->>>>>>> ccc7f10 (Machines are rebooted and reset, and take disks and cards while they run)
+from pytest_carthage.providers.libvirt import lives, plugging, screen
 from pytest_carthage.providers.libvirt.binding import Refused
 from pytest_carthage.work.booted import STARTED, state_of_systemd
 
