@@ -22,6 +22,7 @@ _MODULES = (
     "channels.far.inside.contents",
     "channels.far.inside.network",
     "channels.far.inside.looking",
+    "channels.far.inside.identity",
     "channels.far.inside.main",
 )
 _OURS = "pytest_carthage."

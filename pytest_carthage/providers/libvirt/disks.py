@@ -37,8 +37,10 @@ class Made:
     """What a machine starts from."""
 
     booting: Booting
-    #: a folder of the store that must stay as long as the machine
-    held: Path
+    #: the disk of its image, which its own one stands on
+    base: BootDisk
+    #: with what its image says beside its files
+    completed: PlannedMachine
 
 
 async def make(
@@ -59,13 +61,14 @@ async def make(
     await asyncio.to_thread(places.folder.mkdir, mode=0o700)
     base = await ensure_disk(built, boot=vm.boot or "kernel", firmware=vm.firmware, note=note)
     await asyncio.to_thread(new_disk, places.disk, above=base)
-    seed = make_seed(_completed(planned, built.config), plan, built, agent=agent_program())
+    completed = _completed(planned, built.config)
+    seed = make_seed(completed, plan, built, agent=agent_program())
     await asyncio.to_thread(places.seed.write_bytes, seed)
     add_window(places.seed)
     for each in vm.disks:
         await asyncio.to_thread(new_disk, places.further(each.name), size_mib=each.size_mib)
     booting = Booting(kernel=base.kernel, initrd=base.initrd, append=base.append)
-    return Made(booting=booting, held=base.folder)
+    return Made(booting=booting, base=base, completed=completed)
 
 
 def _completed(planned: PlannedMachine, config: ImageConfig) -> PlannedMachine:

@@ -15,15 +15,24 @@ from pytest_carthage.errors import CreationError, FabricError
 from pytest_carthage.placing import systemd
 from pytest_carthage.placing.cards import Card, cards
 from pytest_carthage.provider import Channel, Context, End, Identity
-from pytest_carthage.providers.libvirt import lives, plugging, screen
+from pytest_carthage.providers.libvirt import clones, lives, plugging, screen, snapshots
 from pytest_carthage.providers.libvirt.binding import Refused
 from pytest_carthage.work.booted import STARTED, state_of_systemd
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+    from collections.abc import (
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Coroutine,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
 
     from pytest_carthage.handles.capability import Capability
     from pytest_carthage.planning.plan import PlannedMachine
+    from pytest_carthage.providers.libvirt.clones import Memory
     from pytest_carthage.providers.libvirt.domain import Places
     from pytest_carthage.providers.libvirt.service import Service
     from pytest_carthage.screens.keys import Chord
@@ -129,14 +138,56 @@ class LibvirtMachine:
 
         :raises CreationError: it does not start, with the last lines of its console.
         """
+
+        async def boot() -> None:
+            await self.call(lambda libvirt, domain: domain.create())
+            await self._appoint()
+            await self.wait_until_it_answers()
+
+        await self._start(boot)
+
+    async def start_as_clone(self, memory: Memory) -> None:
+        """The same without a boot: it goes on where another one of its recipe has come to.
+
+        :param memory: stands on the disk that its own one stands on.
+        :raises CreationError: it cannot.
+        """
+        pipe = self._places.folder / "memory"
+
+        def restore(libvirt: Any, domain: Any) -> None:
+            xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE)
+            clones.restore(libvirt, domain.connect(), memory.saved, xml, pipe)
+
+        async def begin() -> None:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.call(restore))
+                group.create_task(self._appoint())
+            await self._unless_it_ends(self._be_itself())
+
+        try:
+            await self._start(begin)
+        except* (Refused, FabricError, CreationError, OSError) as errors:
+            first: BaseException = errors
+            while isinstance(first, BaseExceptionGroup):
+                first = first.exceptions[0]
+            raise CreationError(str(first)) from first
+
+    async def _be_itself(self) -> None:
+        limit_s = self._planned.ready_timeout_s
+        self._boot_id = await clones.become(
+            self.channel, limit_s=limit_s, waits=self._planned.init == "systemd", note=self._note
+        )
+
+    def _note(self, text: str) -> None:
+        self._context.note(self._planned.name, text)
+
+    async def _start(self, begin: Callable[[], Awaitable[None]]) -> None:
         async with self._switched():
             await self._context.fabric.request("plug", machine=self._planned.name, up=True)
             self._life.begin()
             try:
                 await self._record()
-                await self.call(lambda libvirt, domain: domain.create())
-                await self._appoint()
-                await self.wait_until_it_answers()
+                await begin()
             except BaseException as error:
                 with contextlib.suppress(Exception):
                     await asyncio.shield(self._switch_off())
@@ -211,6 +262,55 @@ class LibvirtMachine:
     async def thaw(self) -> None:
         """Have them go on."""
         await self.call(lambda libvirt, domain: domain.resume())
+
+    # snapshots
+
+    async def snapshot(self, name: str) -> None:
+        """Keep what it is now.
+
+        :raises FabricError: libvirt cannot, with its words.
+        """
+        async with self._switching:
+            try:
+                await self.call(partial(snapshots.keep, name=name))
+            except Refused as refused:
+                raise FabricError(
+                    f"{self._who}: snapshot {name!r} cannot be kept: {refused}"
+                ) from refused
+
+    async def snapshots(self) -> Sequence[str]:
+        """Names of what is kept."""
+        return await self.call(snapshots.names)
+
+    async def revert(self, name: str) -> None:
+        """Put it back, and have it run; return when its agent answers.
+
+        :raises FabricError: it cannot, or its agent does not answer.
+        """
+
+        async def go_on() -> None:
+            await self.call(partial(snapshots.put_back, name=name))
+            self._life.off.clear()
+            # what the one before has begun is not known there
+            await self._appoint()
+            await self._unless_it_ends(self._renew())
+
+        try:
+            async with self._switched():
+                if self._life.off.is_set():
+                    request = self._context.fabric.request
+                    await request("plug", machine=self._planned.name, up=True)
+                    self._life.begin()
+                    await self._record()
+                await go_on()
+        except (Refused, FabricError) as error:
+            raise FabricError(
+                f"{self._who}: it cannot be put back to {name!r}: {error}{self._last_words()}"
+            ) from error
+
+    async def _renew(self) -> None:
+        limit_s = self._planned.ready_timeout_s
+        self._boot_id = await clones.renew(self.channel, limit_s=limit_s, note=self._note)
 
     # links
 
@@ -315,7 +415,10 @@ class LibvirtMachine:
 
         :raises FabricError: it does not in time, or the machine ends meanwhile.
         """
-        answers = asyncio.ensure_future(self._until_it_answers())
+        await self._unless_it_ends(self._until_it_answers())
+
+    async def _unless_it_ends(self, waiting: Coroutine[Any, Any, None]) -> None:
+        answers = asyncio.ensure_future(waiting)
         ends = asyncio.ensure_future(self._life.off.wait())
         try:
             await asyncio.wait((answers, ends), return_when=asyncio.FIRST_COMPLETED)

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from pytest_carthage.channels import consoles
 from pytest_carthage.channels.far.deputy import deputy_by_stream
-from pytest_carthage.errors import CreationError, FabricError, HostError, Problem
+from pytest_carthage.errors import CarthageError, CreationError, FabricError, HostError, Problem
 from pytest_carthage.model.vm import Vm
 from pytest_carthage.provider import Channel, Context, Identity, Traits, View
-from pytest_carthage.providers.libvirt import disks, host
+from pytest_carthage.providers.libvirt import clones, disks, host
 from pytest_carthage.providers.libvirt.apart import MACHINES
 from pytest_carthage.providers.libvirt.binding import Refused
+from pytest_carthage.providers.libvirt.clones import Recipe
 from pytest_carthage.providers.libvirt.domain import SCREEN, Hardware, Places, domain_xml
 from pytest_carthage.providers.libvirt.machine import LibvirtMachine, subject
 from pytest_carthage.providers.libvirt.service import Service
 from pytest_carthage.store import disk
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Sequence
 
     from pytest_carthage.planning.plan import Plan, PlannedMachine
     from pytest_carthage.store.built import Built
@@ -47,6 +49,8 @@ class LibvirtProvider:
         self._services: dict[Channel, Service] = {}
         #: images to start machines from, by the keys of their declarations
         self._built: dict[str, Built] = {}
+        #: keys of recipes the memory of which could not be kept
+        self._unkept: set[str] = set()
 
     def check(self, plan: Plan | None = None) -> Sequence[Problem]:
         """List what this host lacks, memory for the machines of a plan included."""
@@ -111,19 +115,24 @@ class LibvirtProvider:
                 plan=context.plan,
                 note=lambda text: context.note(planned.name, text),
             )
-            await service.hold(made.held)
+            await service.hold(made.base.folder)
             await context.place(planned, "tap")
             hardware = Hardware(
                 acceleration=host.acceleration(), emulator=host.emulator() or "qemu"
             )
-            xml = domain_xml(
-                planned,
-                vm,
-                identity=identity,
-                places=places,
-                booting=made.booting,
-                hardware=hardware,
-            )
+
+            def domain(places: Places, words: str = "") -> str:
+                append = f"{made.booting.append} {words}".strip()
+                return domain_xml(
+                    planned,
+                    vm,
+                    identity=identity,
+                    places=places,
+                    booting=replace(made.booting, append=append),
+                    hardware=hardware,
+                )
+
+            xml = domain(places)
             await service.call(
                 lambda libvirt, connection: connection.defineXMLFlags(
                     xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE
@@ -132,9 +141,61 @@ class LibvirtProvider:
         except (OSError, ValueError, FabricError, Refused, HostError) as error:
             raise CreationError(f"{who}: {error}") from error
         machine = self._machine(planned, context, service, identity, places)
-        await machine.start()
+        recipe = Recipe(
+            built=self._built[planned.image.key],
+            base=made.base,
+            planned=made.completed,
+            plan=context.plan,
+            vm=vm,
+            domain=domain,
+        )
+        if not await self._cloned(machine, recipe, places, context, service):
+            await machine.start()
         await service.keep_probes()
         return machine
+
+    async def _cloned(
+        self,
+        machine: LibvirtMachine,
+        recipe: Recipe,
+        places: Places,
+        context: Context,
+        service: Service,
+    ) -> bool:
+        """Start a machine as a clone; False: it has to boot, and why is told."""
+        name = recipe.planned.name
+        if clones.why_not(recipe) or recipe.key in self._unkept:
+            return False
+
+        def tell(error: Exception) -> None:
+            context.note(name, f"boots, since it cannot be a clone: {str(error).splitlines()[0]}")
+
+        def reach(agent: Path) -> Awaitable[Channel]:
+            return context.deputy(name, deputy_by_stream(unix=str(agent)))
+
+        try:
+            memory = await clones.ensure_memory(
+                recipe,
+                service,
+                emulator=host.emulator() or "qemu",
+                folder=places.folder.parent,
+                channel=reach,
+                note=lambda text: context.note(name, text),
+            )
+            for folder in memory.held:
+                await service.hold(folder)
+        except (CarthageError, OSError, ValueError) as error:
+            self._unkept.add(recipe.key)  # nor can others of its recipe
+            tell(error)
+            return False
+        try:
+            await asyncio.to_thread(disks.new_disk, places.disk, above=memory.disk)
+            await machine.start_as_clone(memory)
+        except (CreationError, OSError) as error:
+            tell(error)
+            await asyncio.to_thread(disks.new_disk, places.disk, above=recipe.base)
+            return False
+        return True
 
     async def take_up(
         self, planned: PlannedMachine, context: Context, *, runs: bool

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_carthage.channels.far.inside.contents import FileSink, FileSource, touch
+from pytest_carthage.channels.far.inside.identity import become, renew
 from pytest_carthage.channels.far.inside.jobs import FarJobs, owner_of
 from pytest_carthage.channels.far.inside.looking import far_holders, look, processes
 from pytest_carthage.channels.far.inside.loop import Loop
@@ -96,6 +97,8 @@ class FarAgent:
             "holders": lambda m: {"holders": far_holders(self._streams, m["streams"])},
             "ping": lambda message: {},
         }
+        if is_port:  # nothing of a host that is not ours is changed
+            self._work.update(renew=renew, become=become)
 
     def _by_name(self, work: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
         return lambda message: work(message, owner_of)

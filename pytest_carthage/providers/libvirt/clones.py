@@ -1,0 +1,391 @@
+"""Machines that are not booted: their memory is that of the first boot of what they are made of.
+
+A machine of the recipe, the *model*, boots once, with a network that leads nowhere, as far as
+systemd's ``sysinit.target``: nothing of the image runs yet that would know who it is. What it then
+has in memory and on disk is kept in the store. A clone begins there, is told who it is, and starts
+the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import platform
+import re
+import secrets
+import uuid
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+
+from pytest_carthage import clock
+from pytest_carthage.channels.agent import Interrupted, execute
+from pytest_carthage.channels.far.program import agent_program
+from pytest_carthage.channels.log import Log
+from pytest_carthage.errors import FabricError
+from pytest_carthage.images.exports.boot.merged import locate
+from pytest_carthage.images.exports.disks.values import BootDisk
+from pytest_carthage.images.seeds.seed import make_seed
+from pytest_carthage.images.seeds.values import text
+from pytest_carthage.providers.libvirt import disks
+from pytest_carthage.providers.libvirt.binding import Refused
+from pytest_carthage.providers.libvirt.memory import Saved, restore
+from pytest_carthage.store import disk
+from pytest_carthage.store.disks import DiskMeta
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from pytest_carthage.handles.channel import Channel
+    from pytest_carthage.model.vm import Vm
+    from pytest_carthage.planning.plan import Plan, PlannedMachine
+    from pytest_carthage.providers.libvirt.domain import Places
+    from pytest_carthage.providers.libvirt.service import Service
+    from pytest_carthage.store.built import Built
+    from pytest_carthage.store.disks import KeptDisk
+
+__all__ = ["GONE", "Memory", "Recipe", "become", "ensure_memory", "renew", "restore", "why_not"]
+
+#: part of every key: raised when a model is made differently
+_FORMAT = 1
+_TARGET = "carthage-model.target"
+_TARGET_FILE = f"run/systemd/system/{_TARGET}"
+_LINK_FILE = "run/systemd/network/00-carthage-model.link"
+#: files of the model that a clone does not have
+GONE = (f"/{_TARGET_FILE}", f"/{_LINK_FILE}")
+#: what starts before a machine knows who it is: what most have, and nobody asks for its name
+_FIRST = ("dbus.service", "systemd-logind.service", "cron.service")
+_MODEL_TARGET = f"""[Unit]
+Description=What a machine has before it knows which one it is
+Requires=sysinit.target
+Wants={" ".join(_FIRST)}
+After=sysinit.target {" ".join(_FIRST)}
+AllowIsolate=yes
+"""
+#: a card keeps the name that it is given, whatever udev would call it
+_MODEL_LINK = "[Match]\nOriginalName=*\n\n[Link]\nNamePolicy=\n"
+_SYSTEMD = ("usr/lib/systemd/systemd", "lib/systemd/systemd")
+_BOOTED = ("systemctl", "is-system-running", "--wait")
+_BOOT_ID = ("cat", "/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What a clone begins with."""
+
+    saved: Saved
+    #: disk that belongs to it
+    disk: BootDisk
+    #: folders of the store that must stay as long as the clone
+    held: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What a machine is made of: machines of the same have the same memory when they have booted.
+
+    :param domain: gives the XML of the machine, with the files of a place, and with words that
+        are added to the kernel's command line.
+    """
+
+    built: Built
+    base: BootDisk
+    planned: PlannedMachine
+    plan: Plan
+    vm: Vm
+    domain: Callable[[Places, str], str]
+
+    @property
+    def key(self) -> str:
+        """Content key, of all that the memory depends on but for the host's QEMU."""
+        parts = {
+            "format": _FORMAT,
+            "disk": self.base.key,
+            "hardware": _hardware(self.domain(_nowhere(), "")),
+            "agent": agent_program(),
+            "model": [_MODEL_TARGET, _MODEL_LINK],
+            "command": [self.planned.command, sorted(self.planned.env.items())],
+            "processor": _processor(),
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def why_not(recipe: Recipe) -> str:
+    """Why a machine boots by itself; empty: it can be a clone."""
+    vm, base = recipe.vm, recipe.base
+    if not (base.has_init and any(locate(recipe.built.lower, path) for path in _SYSTEMD)):
+        return "it has no systemd, which would start the rest"
+    if base.kernel is None or base.seed != "carthage":
+        return "its disk brings the kernel"
+    if vm.firmware != "bios":
+        return f"its firmware is {vm.firmware}"
+    if vm.tpm:
+        return "its TPM would be another one's"
+    if vm.xml is not None:
+        return "it has XML of its own"
+    return ""
+
+
+async def ensure_memory(
+    recipe: Recipe,
+    service: Service,
+    *,
+    emulator: str,
+    folder: Path,
+    channel: Callable[[Path], Awaitable[Channel]],
+    note: Callable[[str], None],
+) -> Memory:
+    """Find the memory of a recipe in the store, or boot a model for it; it is held.
+
+    One process at a time makes it, and others that want it wait.
+
+    :param folder: where the model can have its files.
+    :param channel: opens one to the agent behind a socket.
+    :raises CarthageError: the model does not boot, or its memory cannot be kept.
+    :raises OSError: likewise.
+    """
+    store = recipe.built.store
+    versions = await service.call(lambda libvirt, connection: _versions(connection))
+    key = hashlib.sha256(f"{recipe.key} {versions} {emulator}".encode()).hexdigest()[:32]
+    kept = await _held(recipe, key)
+    if kept is None:
+        async with store.claims.claimed(key, note) as claim:
+            kept = await _held(recipe, key)
+            if kept is None:
+                claim.tell("boots the first machine of its recipe", recipe.built.image.name)
+                note("is the first of its recipe: boots, and its memory is kept for others")
+                kept = await _make(recipe, key, service, folder, channel)
+                await store.holding.added(kept.path)
+    store.disks.use(kept)
+    saved = await asyncio.to_thread(Saved.read, kept.path / "memory")
+    above = replace(recipe.base, key=key, folder=kept.path, path=kept.path / "disk", format="qcow2")
+    return Memory(saved=saved, disk=above, held=(recipe.base.folder, kept.path))
+
+
+async def _held(recipe: Recipe, key: str) -> KeptDisk | None:
+    store = recipe.built.store
+    if await store.holding.added(store.disks.path(key)):
+        return await asyncio.to_thread(store.disks.get, key)
+    return None
+
+
+async def _make(
+    recipe: Recipe,
+    key: str,
+    service: Service,
+    folder: Path,
+    channel: Callable[[Path], Awaitable[Channel]],
+) -> KeptDisk:
+    store = recipe.built.store
+    began = clock.monotonic_s()
+    work = store.work(key)
+    await asyncio.to_thread(store.take_away, work)
+    work.mkdir(mode=0o711, parents=True)
+    try:
+        await _boot_model(recipe, service, folder, channel, work)
+        meta = DiskMeta(
+            key=key,
+            image=recipe.built.image.name,
+            top=recipe.built.layers[-1].key,
+            files={name: (work / name).stat().st_size for name in ("disk", "memory")},
+            append=recipe.base.append,
+            kernel="",
+            made_at=clock.unix_s(),
+            seconds=clock.monotonic_s() - began,
+        )
+        return await asyncio.to_thread(store.disks.commit, work, meta)
+    except BaseException:
+        await asyncio.to_thread(store.take_away, work)
+        raise
+
+
+async def _boot_model(
+    recipe: Recipe,
+    service: Service,
+    folder: Path,
+    channel: Callable[[Path], Awaitable[Channel]],
+    work: Path,
+) -> None:
+    """Boot a model, and have its memory and its disk in the working folder."""
+    from pytest_carthage.providers.libvirt.apart import MACHINES
+    from pytest_carthage.providers.libvirt.domain import Places
+
+    name = f"model-{secrets.token_hex(4)}"
+    places = Places(
+        folder=folder / name, short=f"{MACHINES}/{name}", log=folder / name / "console.log"
+    )
+    await asyncio.to_thread(_make_disks, recipe, places, work)
+    xml = _of_model(
+        recipe.domain(places, f"systemd.unit={_TARGET}"), name, work / "disk", places.log
+    )
+
+    def start(libvirt: Any, connection: Any) -> None:
+        connection.createXML(xml, libvirt.VIR_DOMAIN_START_VALIDATE)
+
+    def save(libvirt: Any, connection: Any) -> None:
+        connection.lookupByName(name).save(str(work / "memory"))
+
+    def destroy(libvirt: Any, connection: Any) -> None:
+        with contextlib.suppress(libvirt.libvirtError):
+            connection.lookupByName(name).destroy()
+
+    try:
+        await service.call(start)
+        await _booted(channel, places.agent, recipe.planned.ready_timeout_s, places.log)
+        await service.call(save)
+    finally:
+        with contextlib.suppress(Refused):
+            await asyncio.shield(service.call(destroy))
+        await asyncio.to_thread(disk.delete, places.folder)
+
+
+def _make_disks(recipe: Recipe, places: Places, work: Path) -> None:
+    places.folder.mkdir(mode=0o700)
+    disks.new_disk(work / "disk", above=recipe.base)
+    nobody = replace(recipe.planned, name="model", hostname="localhost", links=(), loopback=())
+    files = {_TARGET_FILE: text(_MODEL_TARGET), _LINK_FILE: text(_MODEL_LINK)}
+    places.seed.write_bytes(_seed(nobody, recipe, files))
+    for each in recipe.vm.disks:
+        disks.new_disk(places.further(each.name), size_mib=each.size_mib)
+
+
+def _seed(planned: PlannedMachine, recipe: Recipe, files: Mapping[str, Any]) -> bytes:
+    return make_seed(planned, recipe.plan, recipe.built, agent=agent_program(), files=files)
+
+
+async def _booted(
+    reach: Callable[[Path], Awaitable[Channel]], agent: Path, limit_s: float, log: Path
+) -> None:
+    """Wait until a model has nothing more to do.
+
+    :raises FabricError: it has not come so far in time, with the end of its console.
+    """
+    seen = "its agent did not answer"
+    channel = await reach(agent)
+    try:
+        async with asyncio.timeout(limit_s):
+            while True:
+                try:
+                    if getattr(channel, "closed", False):
+                        channel = await reach(agent)
+                    await channel.request("ping")
+                    _, out, _ = await execute(
+                        channel, _BOOTED, user=None, cwd=None, env={}, input=None, timeout_s=limit_s
+                    )
+                except (FabricError, Interrupted) as error:
+                    seen = str(error)
+                else:
+                    seen = out.decode(errors="replace").strip()
+                    if seen in ("running", "degraded"):
+                        break
+                await asyncio.sleep(0.1)
+    except TimeoutError as error:
+        lines = await asyncio.to_thread(Log(log).last_lines, 5)
+        last = "".join(f"\n  {line}" for line in lines)
+        text = f"its model did not boot in {limit_s:g} s (last: {seen}){last}"
+        raise FabricError(text) from error
+
+
+async def become(
+    channel: Channel, *, limit_s: float, waits: bool, note: Callable[[str], None]
+) -> str:
+    """Have a clone be itself, and start what there is to start; returns what its boot is called.
+
+    :param waits: until that is started.
+    :param note: is told what could not be done.
+    :raises FabricError: it cannot be told who it is.
+    """
+    boot_id = str(uuid.uuid4())
+    await _ask(channel, "become", limit_s, note, boot_id=boot_id, gone=list(GONE))
+    start = ["systemctl", "start", *([] if waits else ["--no-block"]), "default.target"]
+    status, _, err = await execute(
+        channel, start, user=None, cwd=None, env={}, input=None, timeout_s=limit_s
+    )
+    if status:
+        note(err.decode(errors="replace").strip())
+    return boot_id
+
+
+async def renew(channel: Channel, *, limit_s: float, note: Callable[[str], None]) -> str:
+    """Have a machine that was put back know what time it is; returns what its boot is called."""
+    await _ask(channel, "renew", limit_s, note)
+    _, out, _ = await execute(
+        channel, _BOOT_ID, user=None, cwd=None, env={}, input=None, timeout_s=limit_s
+    )
+    return out.decode().strip()
+
+
+async def _ask(
+    channel: Channel, op: str, limit_s: float, note: Callable[[str], None], **fields: Any
+) -> None:
+    try:
+        async with asyncio.timeout(limit_s):
+            await channel.request("ping")  # which may have to wait; what time it is must not
+            reply, _ = await channel.request(
+                op, time=clock.unix_s(), entropy=secrets.token_hex(64), **fields
+            )
+    except TimeoutError:
+        raise FabricError(f"its agent did not answer in {limit_s:g} s") from None
+    for failure in reply["failed"]:
+        note(failure)
+
+
+# what a domain is made of
+
+
+def _of_model(xml: str, name: str, disk: Path, log: Path) -> str:
+    """The XML of a machine as that of its model: taps of nobody's, and addresses of its own."""
+    root = ElementTree.fromstring(xml)
+    for tag, value in (("name", name), ("uuid", str(uuid.uuid4()))):
+        element = root.find(tag)
+        assert element is not None
+        element.text = value
+    for interface in root.iterfind("devices/interface"):
+        for target in interface.findall("target"):
+            interface.remove(target)
+        mac = interface.find("mac")
+        if mac is not None:
+            mac.set("address", ":".join(["52", "54", *re.findall("..", secrets.token_hex(4))]))
+    for serial in root.iterfind("devices/serial"):  # nobody looks at it but for an error
+        serial.set("type", "file")
+        for child in [each for each in serial if each.tag in ("source", "log")]:
+            serial.remove(child)
+        ElementTree.SubElement(serial, "source", path=str(log), append="on")
+    source = root.find("devices/disk/source")
+    assert source is not None
+    source.set("file", str(disk))
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _nowhere() -> Places:
+    from pytest_carthage.providers.libvirt.domain import Places
+
+    return Places(folder=Path("/"), short="", log=Path("/log"))
+
+
+def _hardware(xml: str) -> str:
+    """The XML of a machine without what is one machine's alone."""
+    root = ElementTree.fromstring(xml)
+    for tag in ("name", "uuid", "genid"):
+        for element in root.findall(tag):
+            root.remove(element)
+    for interface in root.iterfind("devices/interface"):
+        for tag in ("mac", "target", "alias"):
+            for element in interface.findall(tag):
+                interface.remove(element)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _versions(connection: Any) -> list[int]:
+    return [connection.getVersion(), connection.getLibVersion()]
+
+
+def _processor() -> list[str]:
+    """What this host's processor is and can, which memory is not taken to another one of."""
+    lines = Path("/proc/cpuinfo").read_text(errors="replace").split("\n\n")[0].splitlines()
+    names = ("vendor_id", "cpu family", "model", "stepping", "flags", "Features", "CPU part")
+    said = [line for line in lines if line.split("\t")[0].split(":")[0].strip() in names]
+    return [platform.machine(), *said]
