@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -14,7 +15,7 @@ from pytest_carthage import Disk, Image, Layout, Machine, Network, Vm
 from pytest_carthage.planning import make_plan
 from pytest_carthage.planning.plan import PlannedMachine
 from pytest_carthage.provider import Identity
-from pytest_carthage.providers.libvirt import host
+from pytest_carthage.providers.libvirt import LibvirtProvider, host
 from pytest_carthage.providers.libvirt.domain import Booting, Hardware, Places, domain_xml
 from pytest_carthage.providers.libvirt.host import Acceleration
 
@@ -235,3 +236,17 @@ def test_memory_is_read_as_the_kernel_tells_it(tmp_path: Path) -> None:
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal: 9 kB\nMemAvailable:    2097152 kB\n")
     assert host.available_mib(meminfo) == 2048
+
+
+@pytest.mark.parametrize(
+    ("vm", "what"),
+    [
+        (Vm(uri="qemu+ssh://big.lab/system"), "is to be of the libvirt at qemu.ssh://big.lab"),
+        (Vm(way="ssh"), "is to be reached by way='ssh'"),
+    ],
+)
+def test_what_is_declared_and_not_made_is_told_before_anything_is_built(vm: Vm, what: str) -> None:
+    machine = Machine(Image.debian("bookworm"), on=vm)
+    problems = LibvirtProvider().check(make_plan(Layout.of("Shop", {"db": machine})))
+    (text,) = [str(one) for one in problems if "'db'" in str(one)]
+    assert re.search(f"machine 'db' {what}.*; try: leave (uri|way)= out", text)

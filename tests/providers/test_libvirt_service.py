@@ -7,14 +7,18 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from types import SimpleNamespace
+from typing import Any, TypeVar, cast
 
 import pytest
 
-from pytest_carthage.errors import HostError
+from pytest_carthage import Image, Layout, Machine, Vm
+from pytest_carthage.errors import CreationError, HostError
 from pytest_carthage.fabric.host import privilege
+from pytest_carthage.planning import make_plan
 from pytest_carthage.portal import Portal
-from pytest_carthage.providers.libvirt import host
+from pytest_carthage.provider import Context, Identity
+from pytest_carthage.providers.libvirt import LibvirtProvider, host
 from pytest_carthage.providers.libvirt.binding import Refused
 from pytest_carthage.providers.libvirt.service import Service
 from pytest_carthage.state.run import Run, new_name
@@ -36,6 +40,18 @@ class Bench:
 
     def call(self, function: Callable[[Any, Any], T]) -> T:
         return self._portal.call(lambda: self.service.call(function))
+
+    def validate(self, vm: Vm) -> None:
+        """Have a provider validate a machine that has this."""
+        machine = Machine(Image.debian("bookworm"), on=vm)
+        context = SimpleNamespace(
+            plan=make_plan(Layout.of("Shop", {"db": machine})),
+            identity=Identity(kind="libvirt", run="r", environment="e", name=""),
+            folder=self.service.environment,
+            logs=self.service.environment,
+        )
+        validate = LibvirtProvider()._validate
+        self._portal.call(lambda: validate(cast("Context", context), self.service))
 
     def pids(self) -> list[int]:
         """Its process, as the host counts."""
@@ -126,3 +142,21 @@ def test_libvirtd_that_does_not_start_is_told_with_what_it_printed(
     other = Service(tmp_path, bench.service._fabric)
     with pytest.raises(HostError, match=r"libvirtd ended; it printed: no room for it; try: "):
         bench._portal.call(other.start)
+
+
+# what an author has written for it
+
+
+def test_own_xml_that_libvirt_rejects_is_told_before_a_machine_is_made(bench: Bench) -> None:
+    with pytest.raises(
+        CreationError,
+        match=r"(?s)machine 'db' of layout 'Shop': libvirt rejects its domain, which has xml= in "
+        r"it: .*Extra element devices.*; try: ",
+    ):
+        bench.validate(Vm(xml="<devices><teapot/></devices>"))
+
+
+def test_own_xml_that_libvirt_takes_leaves_no_domain(bench: Bench) -> None:
+    bench.validate(Vm(xml="<devices><watchdog model='i6300esb' action='reset'/></devices>"))
+    names = bench.call(lambda libvirt, connection: [d.name() for d in connection.listAllDomains()])
+    assert "db" not in names

@@ -17,13 +17,13 @@ from pytest_carthage.providers.libvirt import clones, disks, host
 from pytest_carthage.providers.libvirt.apart import MACHINES
 from pytest_carthage.providers.libvirt.binding import Refused
 from pytest_carthage.providers.libvirt.clones import Recipe
-from pytest_carthage.providers.libvirt.domain import SCREEN, Hardware, Places, domain_xml
+from pytest_carthage.providers.libvirt.domain import SCREEN, Booting, Hardware, Places, domain_xml
 from pytest_carthage.providers.libvirt.machine import LibvirtMachine, subject
 from pytest_carthage.providers.libvirt.service import Service
 from pytest_carthage.store import disk
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Awaitable, Mapping, Sequence
 
     from pytest_carthage.planning.plan import Plan, PlannedMachine
     from pytest_carthage.store.built import Built
@@ -66,7 +66,7 @@ class LibvirtProvider:
             uefi=any(vm.firmware == "uefi" for vm in machines.values()),
         )
         problems += host.lack_of_memory({name: vm.memory_mib for name, vm in machines.items()})
-        return problems
+        return [*problems, *_not_yet(machines)]
 
     async def take_image(self, built: Built) -> None:
         """Take an image to start machines from."""
@@ -81,10 +81,34 @@ class LibvirtProvider:
         if not service.was_begun:  # else by who has built the environment
             await service.start()
         self._services[context.fabric] = service
+        await self._validate(context, service)
         accelerated = host.acceleration()
         if accelerated.kind != "kvm":
             why = accelerated.why
             context.note("", f"virtual machines are emulated, about ten times slower: {why}")
+
+    async def _validate(self, context: Context, service: Service) -> None:
+        """Have libvirt look at what authors have written for it, before any machine is made.
+
+        :raises CreationError: it rejects something, with its words.
+        """
+        for planned in context.plan.machines.values():
+            if planned.target != self.kind or vm_of(planned).xml is None:
+                continue
+            try:
+                xml = _xml(
+                    planned,
+                    context,
+                    Booting(kernel=Path("/dev/null")),
+                    places_of(planned, context),
+                )
+                await service.call(partial(_define, xml=xml))
+                await service.call(partial(_remove, name=planned.name))
+            except (ValueError, Refused) as error:
+                raise CreationError(
+                    f"{subject(planned, context)}: libvirt rejects its domain, which has xml= in "
+                    f"it: {error}; try: https://libvirt.org/formatdomain.html"
+                ) from error
 
     async def end(self, context: Context) -> None:
         """Let go of the libvirtd, which ends with the fabric."""
@@ -117,27 +141,12 @@ class LibvirtProvider:
             )
             await service.hold(made.base.folder)
             await context.place(planned, "tap")
-            hardware = Hardware(
-                acceleration=host.acceleration(), emulator=host.emulator() or "qemu"
-            )
 
             def domain(places: Places, words: str = "") -> str:
                 append = f"{made.booting.append} {words}".strip()
-                return domain_xml(
-                    planned,
-                    vm,
-                    identity=identity,
-                    places=places,
-                    booting=replace(made.booting, append=append),
-                    hardware=hardware,
-                )
+                return _xml(planned, context, replace(made.booting, append=append), places)
 
-            xml = domain(places)
-            await service.call(
-                lambda libvirt, connection: connection.defineXMLFlags(
-                    xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE
-                )
-            )
+            await service.call(partial(_define, xml=domain(places)))
         except (OSError, ValueError, FabricError, Refused, HostError) as error:
             raise CreationError(f"{who}: {error}") from error
         machine = self._machine(planned, context, service, identity, places)
@@ -279,6 +288,48 @@ def places_of(planned: PlannedMachine, context: Context) -> Places:
         short=f"{MACHINES}/{planned.name}",
         log=context.logs / f"{planned.name}.log",
     )
+
+
+def _xml(planned: PlannedMachine, context: Context, booting: Booting, places: Places) -> str:
+    """What libvirt is told of a machine.
+
+    :raises ValueError: its own XML is none.
+    """
+    return domain_xml(
+        planned,
+        vm_of(planned),
+        identity=context.identity,
+        places=places,
+        booting=booting,
+        hardware=Hardware(acceleration=host.acceleration(), emulator=host.emulator() or "qemu"),
+    )
+
+
+def _define(libvirt: Any, connection: Any, *, xml: str) -> None:
+    connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+
+
+def _not_yet(machines: Mapping[str, Vm]) -> list[Problem]:
+    """What machines ask for that is declared, and not made here."""
+    problems = []
+    for name, vm in machines.items():
+        if vm.uri is not None:
+            problems.append(
+                host.problem(
+                    f"machine {name!r} is to be of the libvirt at {vm.uri}, and machines are only"
+                    " made by one that is started here for the environment",
+                    "leave uri= out, or on=Ssh(...) for a machine that exists there",
+                )
+            )
+        if vm.way not in (None, "agent"):
+            problems.append(
+                host.problem(
+                    f"machine {name!r} is to be reached by way={vm.way!r}, and machines are only"
+                    " reached by the agent, which needs a Python 3.6 in them",
+                    "leave way= out, with Python in the image",
+                )
+            )
+    return problems
 
 
 def _remove(libvirt: Any, connection: Any, *, name: str) -> None:

@@ -32,6 +32,8 @@ T = TypeVar("T")
 
 _START_S = 30.0
 _POLL_S = 0.01
+#: how long one that has ended may take to be known to have
+_END_S = 10.0
 _SOCKET = "libvirt-sock"
 
 
@@ -148,15 +150,24 @@ class Service:
 
         :raises Refused: with libvirt's own words.
         """
-        try:
-            return await self.connection.call(function)
-        except Refused as refused:
-            if not refused.is_gone or self._fabric is None or not self.folder.exists():
-                raise
-        async with self._reviving:
-            if self.has_ended:
-                await self._spawn()
-        return await self.connection.call(function)
+        deadline = clock.monotonic_s() + _END_S
+        while True:
+            try:
+                return await self.connection.call(function)
+            except Refused as refused:
+                is_over = clock.monotonic_s() > deadline
+                if (
+                    not refused.is_gone
+                    or self._fabric is None
+                    or not self.folder.exists()
+                    or is_over
+                ):
+                    raise
+            async with self._reviving:
+                if self.has_ended:
+                    await self._spawn()
+            # it may be about to end, which is noted a moment later than it is felt
+            await asyncio.sleep(_POLL_S)
 
     async def hold(self, folder: Path) -> None:
         """Have a folder of the store stay as long as the fabric does, whoever ends before."""
