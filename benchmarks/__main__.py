@@ -29,6 +29,7 @@ from benchmarks import (
     startup,
     system_containers,
     testinfra_assertion,
+    vm,
     whole_run,
 )
 from benchmarks.harness import Figure, main
@@ -57,6 +58,7 @@ _SCRIPTS = (
     memory,
     scaling,
     scopes,
+    vm,
 )
 
 
