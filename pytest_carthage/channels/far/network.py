@@ -41,6 +41,7 @@ class FarNetwork:
         """The operations that it answers."""
         return {
             "connect": self._connect,
+            "datagrams": lambda c, m, f: self._connect(c, {**m, "protocol": "udp"}, f),
             "echo": self._echo,
             "lookup": self._lookup,
             "listening": self._listening,

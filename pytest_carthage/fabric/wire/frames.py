@@ -72,6 +72,11 @@ To an agent:
                port] (is begun, not waited for), host
 ``lookup``     host                                        address, by ``/etc/hosts``
 ``connect``    host, port, protocol, timeout_s             a connected socket; address
+``datagrams``  host, port, timeout_s                       the same for UDP: a packet is a datagram
+``listen``     to, address, port                           listener, address, port: who connects
+                                                           there is carried to the socket ``to``
+``unlisten``   listener
+``echo``       host, timeout_s                             seconds of an ICMP echo
 ``listening``                                              listening: sockets that wait for peers
 ``holders``    inodes of pipes                             holders: [{pid, args, ...}]
 ``observe``                                                processes, listening, addresses...

@@ -37,6 +37,8 @@ _FIELDS: Mapping[str, Mapping[str, Shape]] = {
     "listdir": {"names": [_is_file_name]},
     "lookup": {"address": str},
     "connect": {"address": str},
+    "datagrams": {"address": str},
+    "listen": {"listener": int, "address": str, "port": int},
     "settings": {"changed": dict},
     "holders": {"holders": [{"pid": int, "args": str, "is_piped": bool, "is_ending": bool}]},
     "listening": {"listening": _LISTENING},
@@ -64,7 +66,9 @@ _FIELDS: Mapping[str, Mapping[str, Shape]] = {
     "console": {"is_connected": bool, "others": int},
 }
 #: operations whose reply comes with one descriptor
-_WITH_DESCRIPTOR = frozenset({"connect", "console", "open", "socket", "station", "tap", "underlay"})
+_WITH_DESCRIPTOR = frozenset(
+    {"connect", "datagrams", "console", "open", "socket", "station", "tap", "underlay"}
+)
 
 
 def check(op: str, fields: Mapping[str, Any], reply: frames.Message, fds: int) -> None:

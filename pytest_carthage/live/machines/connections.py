@@ -100,12 +100,13 @@ class ConnectionOperations(CircumstanceOperations):
     ) -> sockets.socket:
         """Have the machine's endpoint connect, which carries what is sent."""
         self.require("connect", "connect()")
-        if protocol == "udp":  # what is carried is a stream
+        op = "connect" if protocol == "tcp" else "datagrams"
+        if op not in (self.channel.operations or (op,)):  # what is carried is a stream
             self.require("socket", "connect(protocol='udp')")
         begin_s = clock.unix_s()
         try:
             _, fds = await self._about_host(
-                host, "connect", port=port, protocol=protocol, timeout_s=timeout_s
+                host, op, port=port, protocol=protocol, timeout_s=timeout_s
             )
         except FabricError as error:
             if error.errno is None:

@@ -93,7 +93,7 @@ def test_datagrams_keep_their_bounds(far: Bench) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as service:
         service.bind(("127.0.0.1", 0))
         port = service.getsockname()[1]
-        _, (fd,) = far.ask("connect", host="127.0.0.1", port=port, protocol="udp")
+        _, (fd,) = far.ask("datagrams", host="127.0.0.1", port=port)
         with socket.socket(fileno=fd) as near:
             near.settimeout(10)
             service.settimeout(10)
