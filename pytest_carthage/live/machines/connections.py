@@ -101,7 +101,8 @@ class ConnectionOperations(CircumstanceOperations):
         """Have the machine's endpoint connect, which carries what is sent."""
         self.require("connect", "connect()")
         op = "connect" if protocol == "tcp" else "datagrams"
-        if op not in (self.channel.operations or (op,)):  # what is carried is a stream
+        operations = getattr(self.channel, "operations", None)
+        if op not in (operations or (op,)):  # what is carried is a stream
             self.require("socket", "connect(protocol='udp')")
         begin_s = clock.unix_s()
         try:
