@@ -68,6 +68,11 @@ class Places:
         return self.folder / "seed.img"
 
     @property
+    def guest_agent(self) -> Path:
+        """The socket behind which QEMU's guest agent listens, where there is one."""
+        return self.folder / "qga.sock"
+
+    @property
     def agent(self) -> Path:
         """The socket behind which our agent in it listens."""
         return self.folder / "agent.sock"

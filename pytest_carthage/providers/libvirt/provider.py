@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pytest_carthage.channels import consoles
 from pytest_carthage.channels.far.deputy import deputy_by_stream
+from pytest_carthage.channels.guest_agent import deputy_by_guest_agent
 from pytest_carthage.errors import CarthageError, CreationError, FabricError, HostError, Problem
 from pytest_carthage.model.vm import Vm
 from pytest_carthage.provider import Channel, Context, Identity, Traits, View
@@ -234,9 +235,7 @@ class LibvirtProvider:
             context=context,
             service=service,
             places=places,
-            way=lambda: deputy_by_stream(
-                unix=str(places.agent), window=str(places.seed), env=dict(planned.env)
-            ),
+            way=lambda: _deputy(planned, places),
             is_emulated=host.acceleration().kind != "kvm",
             has_screen=vm_of(planned).graphics,
         )
@@ -274,6 +273,13 @@ class LibvirtProvider:
     async def leftovers(self, run: str) -> Sequence[Identity]:
         """None: nothing of it outlives its fabric."""
         return ()
+
+
+def _deputy(planned: PlannedMachine, places: Places) -> list[str]:
+    """The command of who answers for a machine, by the way that it chooses."""
+    if vm_of(planned).way == "guest-agent":
+        return deputy_by_guest_agent(places.guest_agent, env=planned.env)
+    return deputy_by_stream(unix=places.agent, window=places.seed, env=planned.env)
 
 
 def vm_of(planned: PlannedMachine) -> Vm:
