@@ -230,6 +230,16 @@ def test_files_of_a_seed_replace_what_is_there(tmp_path: Path) -> None:
     assert (tmp_path / "new/link").readlink() == Path("/x")
 
 
+def test_settings_of_a_seed_are_those_of_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "50-carthage.conf"
+    assert list(identity._settings(str(path))) == []
+    path.write_text("net.ipv4.ip_forward = 1\n# nothing\nnet.ipv6.conf.all.forwarding=1\n")
+    assert list(identity._settings(str(path))) == [
+        ("/proc/sys/net/ipv4/ip_forward", "1"),
+        ("/proc/sys/net/ipv6/conf/all/forwarding", "1"),
+    ]
+
+
 @pytest.mark.parametrize(("is_port", "has"), [(False, set()), (True, {"renew", "become"})])
 def test_agent_of_a_host_that_is_not_ours_has_no_operation_that_changes_it(
     is_port: bool, has: set[str]

@@ -22,6 +22,7 @@ _BOOT_ID_FILE = "/proc/sys/kernel/random/boot_id"
 _RUN = "/run/carthage"
 _BUSYBOX = _RUN + "/busybox"
 _NETWORK = "/usr/lib/pytest-carthage/network"
+_SETTINGS = "/etc/sysctl.d/50-carthage.conf"
 _SEED_MARK = "/var/lib/pytest-carthage/seed"
 _SEED_SERIAL = "carthage-seed"
 _SECTOR = 512
@@ -80,11 +81,30 @@ def become(message: Mapping[str, Any]) -> dict[str, Any]:
         if os.path.lexists(path):
             os.unlink(path)
     _plug_anew(dict(line.split() for line in members["cards"].decode().splitlines()))
+    for path, value in _settings(_SETTINGS):
+        try:
+            with open(path, "w") as file:
+                file.write(value)
+        except OSError as error:
+            failed.append(f"{path} could not be set: {error}")
     if "script" in groups:
         _spawned(["/bin/sh", _NETWORK], failed)
     for pid in _called("systemd-journald"):
         os.kill(pid, signal.SIGTERM)  # systemd starts it again
     return {"failed": failed}
+
+
+def _settings(path: str) -> Iterator[tuple[str, str]]:
+    """What a file for sysctl(8) sets, each by its file; those of others were set when it booted."""
+    try:
+        with open(path) as file:
+            lines = file.read().splitlines()
+    except FileNotFoundError:
+        return
+    for line in lines:
+        name, _, value = line.partition("=")
+        if value:
+            yield "/proc/sys/" + name.strip().replace(".", "/"), value.strip()
 
 
 def _spawned(argv: list[str], failed: list[str]) -> None:
