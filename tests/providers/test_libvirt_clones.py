@@ -109,6 +109,7 @@ def test_machines_were_cloned_and_none_booted(twins: Any, events: Recorder) -> N
 
 def test_revert_puts_files_and_memory_back(twins: Any) -> None:
     one = twins.one
+    # docs: snapshots
     one.write_text("/root/data", "before")
     one.run("mkdir -p /run/kept; sleep 1000 > /dev/null 2>&1 & echo $! > /run/kept/pid")
     one.snapshot("before")
@@ -117,6 +118,7 @@ def test_revert_puts_files_and_memory_back(twins: Any) -> None:
     one.revert("before")
     assert one.read_text("/root/data") == "before"
     assert one.run("kill -0 $(cat /run/kept/pid)").ok
+    # docs: end
     assert abs(float(one.run("date +%s.%N").stdout) - time.time()) < 5
 
 
