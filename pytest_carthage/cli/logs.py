@@ -27,6 +27,12 @@ def add(commands: Any) -> None:
         "init, the journal.",
     )
     target.add_machine(parser)
+    parser.add_argument(
+        "-c",
+        "--console",
+        action="store_true",
+        help="where systemd is its init, what was printed on its console all the same",
+    )
     parser.add_argument("-f", "--follow", action="store_true", help="go on as it grows")
     parser.add_argument("-n", "--lines", type=_count, metavar="N", help="the last N lines only")
     parser.set_defaults(run=run)
@@ -41,7 +47,7 @@ def _count(text: str) -> int:
 def run(arguments: argparse.Namespace) -> int:
     """Print it."""
     environment, machine = target.machine(arguments.machine)
-    if environment.machines[machine].get("init") == "systemd":
+    if environment.machines[machine].get("init") == "systemd" and not arguments.console:
         return _journal(environment, machine, arguments)
     path = environment.folder / "logs" / f"{machine}.log"
     if not path.exists() or (path.stat().st_size == 0 and not arguments.follow):
@@ -109,6 +115,10 @@ class _Log:
 
         :param last: no more is to come: a line without an end is one, too.
         """
+        at = self._file.tell()
+        self._file.seek(
+            0 if self._file.seek(0, os.SEEK_END) < at else at
+        )  # it was shortened, or not
         data = self._rest + self._file.read()
         self._rest = b""
         if self._printed is None:

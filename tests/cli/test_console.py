@@ -1,4 +1,7 @@
-"""``console``, on a terminal of the test's own; the machine's serial port is a socket."""
+"""``console``, on a terminal of the test's own; the machine's serial port is a socket.
+
+It types what ``docs/how-to/consoles.md`` says, as :mod:`tests.cli.test_view` does.
+"""
 
 from __future__ import annotations
 

@@ -34,6 +34,18 @@ def test_log_is_printed_as_it_is_without_a_reader() -> None:
     assert log.read(last=True) == b""
 
 
+def test_log_that_was_shortened_is_read_from_its_beginning() -> None:
+    file = io.BytesIO(b"a long beginning\n")
+    log = _Log(file, None)
+    assert log.read() == b"a long beginning\n"
+    file.truncate(0)
+    file.seek(0)
+    file.write(b"short\n")
+    file.seek(17)
+    assert log.read() == b"short\n"
+    assert log.read() == b""
+
+
 def test_reader_is_given_whole_lines_only() -> None:
     file = io.BytesIO(b"born\nhalf a")
     log = _Log(file, shout)

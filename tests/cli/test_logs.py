@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,19 @@ def test_logs_are_shown_as_their_provider_reads_them(
     arguments = argparse.Namespace(machine="shop/web", follow=False, lines=None)
     assert logs.run(arguments) == 0
     assert capfdbinary.readouterr().out == printed
+
+
+def test_console_of_a_machine_with_systemd_is_shown_where_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "web.log").write_bytes(b"Kernel panic\n")
+    environment = listed(tmp_path, "virtual")
+    machines = {"web": {"target": "virtual", "init": "systemd"}}
+    environment = replace(environment, machines=machines)
+    monkeypatch.setattr(target, "machine", lambda text: (environment, "web"))
+    monkeypatch.setattr(logs, "_journal", lambda *of: 7)
+    asked = {"machine": "shop/web", "follow": False, "lines": None}
+    assert logs.run(argparse.Namespace(**asked, console=False)) == 7
+    assert logs.run(argparse.Namespace(**asked, console=True)) == 0
+    assert capfdbinary.readouterr().out == b"Kernel panic\n"

@@ -46,6 +46,7 @@ NOT_TYPED = {
 }
 #: pages that tests of their own type, but for the lines that are in such a test's list
 ELSEWHERE = {
+    "docs/how-to/consoles.md": "tests/cli/test_console.py",
     "docs/how-to/images.md": "tests/docs/test_images.py",
     "docs/how-to/offline.md": "tests/docs/test_offline.py",
     "docs/how-to/other-tools.md": "tests/docs/test_other_tools.py",

@@ -12,6 +12,7 @@ from pytest_carthage import (
     Layout,
     LayoutError,
     Machine,
+    MachineHandle,
     TimeLimitError,
     UnsupportedError,
     screen,
@@ -65,6 +66,22 @@ def test_screen_is_waited_for() -> None:
         testing.fakes(shop)["db"].screen = "Debian GNU/Linux 12 db tty1\n\ndb l0gin : _"
         shop.db.wait_for(screen("db login:"))
         assert shop.db.screen_text().startswith("Debian")
+
+
+def login(db: MachineHandle) -> None:
+    """What a tool of a user's does with a machine."""
+    db.wait_for(screen("login:"))
+    db.send_keys("root\n")
+
+
+def test_tool_that_works_on_screens_is_tested_in_memory() -> None:
+    # docs: fakes
+    with testing.live(Shop) as shop:
+        db = testing.fakes(shop)["db"]
+        db.screen = "db login: _"
+        login(shop.db)
+        assert db.keys == ["r", "o", "o", "t", "enter"]
+    # docs: end
 
 
 def test_screen_that_never_shows_it_is_told_with_its_last_lines() -> None:
