@@ -37,6 +37,7 @@ __all__ = [
     "Ends",
     "Freezes",
     "Identity",
+    "Lends",
     "Logs",
     "Means",
     "Places",
@@ -474,6 +475,25 @@ class TakesUp(Protocol):
 
         :param runs: whether it runs, as far as the fabric knows; one that does not has no channel
             until it is started.
+        :raises CarthageError: it does not answer.
+        """
+        ...
+
+
+@runtime_checkable
+class Lends(Protocol):
+    """A provider of machines that exist, each of which is one run's at a time."""
+
+    async def lease(self, planned: PlannedMachine) -> str | None:
+        """Say who uses a machine, or why it is not to be used; None: it is free.
+
+        :raises CarthageError: it does not answer.
+        """
+        ...
+
+    async def break_lease(self, planned: PlannedMachine) -> str | None:
+        """Take away what keeps others from using it; returns what that was, or None.
+
         :raises CarthageError: it does not answer.
         """
         ...

@@ -23,6 +23,7 @@ from pytest_carthage.cli import (
     images,
     import_,
     inventory,
+    leases,
     lock,
     logs,
     ls,
@@ -59,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND")
     building = (up, plan, import_, images, lock, bundle, unbundle)
     looking = (ls, shell, exec_, ssh_config, inventory, ansible, run_, logs, console, view, graph)
-    for module in (*looking, *building, rm, gc, doctor):
+    for module in (*looking, *building, rm, leases, gc, doctor):
         module.add(commands)
     return parser
 

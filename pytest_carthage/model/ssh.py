@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, cast, get_args
@@ -70,7 +70,7 @@ class Ssh(On):
     _: KW_ONLY
     user: str | None = None
     port: int | None = None
-    jump: str | tuple[str, ...] = ()
+    jump: str | Sequence[str] = ()
     proxy_command: str | None = None
     config: str | Path | None = None
     identity: str | Path | None = None
@@ -80,7 +80,7 @@ class Ssh(On):
     password_env: str | None = None
     passphrase_env: str | None = None
     become_password_env: str | None = None
-    on_return: str | Here | tuple[str | Here, ...] = ()
+    on_return: str | Here | Sequence[str | Here] = ()
     lease_s: float = 300.0
     wait_s: float = 0.0
 

@@ -34,6 +34,7 @@ COMMANDS = (
     "images",
     "import",
     "inventory",
+    "leases",
     "lock",
     "logs",
     "ls",

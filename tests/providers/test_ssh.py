@@ -7,6 +7,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -417,3 +418,74 @@ def test_missing_password_is_told_before_anything_is_built() -> None:
 
     (problem,) = SshProvider().check(make_plan(alone(on)))
     assert "machine 'db' takes a password from the variable NO_SUCH_VARIABLE_HERE" in str(problem)
+
+
+# from the command line
+
+
+SUITE = """\
+from pytest_carthage import Layout, Machine, Ssh
+
+class Lab(Layout):
+    db = Machine(on=Ssh("db1.lab", user="root", config="/dev/null",
+        proxy_command={proxy!r}, identity={identity!r}, host_key={key!r}, on_return="true"))
+
+lab = Lab.fixture()
+"""
+
+
+def test_leases_are_told_and_broken(
+    host: Rack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pytest_carthage.cli import main
+
+    suite = tmp_path / "lab.py"
+    suite.write_text(
+        SUITE.format(proxy=host.proxy_command, identity=host.identity, key=host.host_key)
+    )
+    layout = f"{suite}:Lab"
+    assert main(["leases", layout]) == 0
+    lay(host)
+    assert main(["leases", layout]) == 0
+    assert main(["leases", layout, "--break", "web"]) == 2
+    assert main(["leases", layout, "--break", "db"]) == 0
+    assert main(["leases", layout, "--break", "db"]) == 0
+    said, wrong = capsys.readouterr()
+    assert re.sub("5[0-9]+ s|600 s", "600 s", said).splitlines() == [
+        "db: free",
+        "db: in use by eve on far, for 600 s unless it is renewed",
+        "db: broken: in use by eve on far, for 600 s unless it is renewed",
+        "db: it was free",
+    ]
+    assert "layout 'Lab' has no host 'web' that exists; there are: db" in wrong
+    assert LEASE not in host.run("ls -d /run/lock/*", check=False)
+
+
+# kill -9
+
+
+def test_killed_pytest_leaves_neither_lease_nor_process(host: Rack, tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(
+        SUITE.format(proxy=host.proxy_command, identity=host.identity, key=host.host_key).replace(
+            '"true"', '"touch /tmp/returned"'
+        )
+    )
+    (tmp_path / "test_lab.py").write_text(
+        "def test_hangs(lab):\n    lab.db.run('setsid sleep 2222 & sleep 2223')\n"
+    )
+    pytest_ = subprocess.Popen(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(tmp_path)],
+        env={**os.environ, "CARTHAGE_STATE": str(tmp_path / "state")},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=tmp_path,
+    )
+    try:
+        until(lambda: "sleep 2223" in str(host.processes()), "it never began", 60)
+    finally:
+        pytest_.kill()
+        pytest_.wait()
+    until(lambda: "returned" in host.run("ls /tmp"), "it was not restored", 60)
+    until(lambda: host.run("ls /run/lock") == "", "its lease is left", 20)
+    until(lambda: host.processes() == [], f"left: {host.processes()}", 20)
+    host.run("rm /tmp/returned")

@@ -81,6 +81,13 @@ class Lease:
         """Why the host is not as it should be; empty: nothing is known of that."""
         return str(self.record.get("mark", ""))
 
+    def __str__(self) -> str:
+        if self.mark:
+            return f"marked by {self.owner}: {self.mark}"
+        if self.is_dead:
+            return f"was not given back by {self.owner}, whose run is dead"
+        return f"in use by {self.owner}, for {self.left_s:.0f} s unless it is renewed"
+
     @property
     def is_dead(self) -> bool:
         """Whether who has taken it is gone: its time is over, or its process was of this host."""

@@ -97,8 +97,9 @@ class LineRelays(Relays):
     def _accepted(self, to: str) -> Any:
         async def carry(reader: Any, writer: Any) -> None:
             try:
-                near = await asyncio.open_unix_connection(to)
-            except OSError:
+                near = await _reach_socket(to)
+            except OSError as error:
+                print(f"{to}: {error}", flush=True)
                 writer.channel.abort()
                 return
             await _carry(near, (reader, writer))
@@ -113,6 +114,16 @@ class LineRelays(Relays):
         listener, _ = self._listeners.pop(number, (None, None))
         if listener is not None:
             self._line.soon(listener.close)
+
+
+async def _reach_socket(path: str) -> tuple[Any, Any]:
+    """Connect to a socket, whose path may be longer than the 108 bytes that the kernel takes."""
+    folder, _, name = path.rpartition("/")
+    own = os.open(folder, os.O_PATH | os.O_CLOEXEC)
+    try:
+        return await asyncio.open_unix_connection(f"/proc/self/fd/{own}/{name}")
+    finally:
+        os.close(own)
 
 
 async def _carry(near: tuple[Any, Any], far: tuple[Any, Any]) -> None:

@@ -254,8 +254,9 @@ class AsyncGate:
         self.for_s = for_s
         #: address in the machine where it listens; it is what the host's name leads to there
         self.address = ""
-        #: port in the machine where it listens, the same as outside
-        self.port = 0
+        #: port in the machine where it listens, the same as outside; in a machine that is on no
+        #: network of the layout another one, if that is taken there
+        self.port = self._to_port = 0
         self.host = ""
         self._gates = gates
         self._at = at
@@ -344,6 +345,7 @@ class AsyncGate:
         """Refuse what makes no sense, before anything is touched."""
         try:
             self.host, self.port = destination(self.to)
+            self._to_port = self.port
         except ValueError as error:
             raise GateError(f"{self._who}: {error}") from None
         for_s: object = self.for_s
@@ -425,14 +427,7 @@ class AsyncGate:
         if self._is_apart:
             if self._is_double:
                 raise GateError(self._taken)
-            try:
-                self._there = await listen_there(
-                    machine.channel, self._gates.reaches.folder, self.port, _BACKLOG
-                )
-            except FabricError as error:
-                raise GateError(f"{self._who}: {error}") from error
-            self.address = self._there.address
-            return self._there.sock
+            return await self._listen_there(machine)
         if not self._at and self._is_double:
             raise GateError(self._taken)
         if not self._is_of_this_kernel:
@@ -466,6 +461,21 @@ class AsyncGate:
                 raise GateError(self._taken) from error
             raise GateError(f"{self._who}: {error}") from error
         return socket.socket(fileno=fds[0])
+
+    async def _listen_there(self, machine: GatedMachine) -> socket.socket:
+        """Listen in a machine of another kernel: on another port, if this one is taken."""
+        for port in (self.port, 0):
+            try:
+                there = await listen_there(
+                    machine.channel, self._gates.reaches.folder, port, _BACKLOG
+                )
+            except FabricError as error:
+                if port and error.errno == errno.EADDRINUSE:
+                    continue
+                raise GateError(f"{self._who}: {error}") from error
+            self._there, self.address, self.port = there, there.address, there.port
+            return there.sock
+        raise AssertionError  # both are tried
 
     async def _listen_aside(self, machine: GatedMachine) -> socket.socket | None:
         """Listen on a port that no service wants, which is led to; None: not on this host."""
@@ -504,7 +514,7 @@ class AsyncGate:
         return any(
             gate is not self
             and gate.is_open
-            and (gate.machine, gate.host, gate.port) == (self.machine, self.host, self.port)
+            and (gate.machine, gate.host, gate._to_port) == (self.machine, self.host, self._to_port)
             for gate in self._gates.opened
         )
 
@@ -572,7 +582,7 @@ class AsyncGate:
     async def _reach(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect to the far end, by the first of its addresses that answers."""
         if self._far is not None:
-            sock = await self._far.connect(self.port)
+            sock = await self._far.connect(self._to_port)
             sock.setblocking(False)
             return await asyncio.open_connection(sock=sock)
         loop = asyncio.get_running_loop()
@@ -728,7 +738,10 @@ class Gate:
 
     @property
     def port(self) -> int:
-        """Port in the machine where it listens, the same as outside."""
+        """Port in the machine where it listens, the same as outside.
+
+        In a machine that is on no network of the layout, another one if that is taken there.
+        """
         return self.aio.port
 
     @property

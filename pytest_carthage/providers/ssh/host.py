@@ -120,7 +120,8 @@ class Reserved:
                     await self._mark(connection, secrets, failure)
                     raise FabricError(
                         f"ssh {self.way}: {failure}; the host is marked, and the next run says so; "
-                        "try: restore it by hand, then pytest-carthage leases --break"
+                        "try: restore it by hand, then pytest-carthage leases LAYOUT --break "
+                        f"{self.lease.rpartition('/')[2]}"
                     )
             await self._ask(connection, secrets, RELEASE, self.lease)
 

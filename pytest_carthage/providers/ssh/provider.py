@@ -18,7 +18,7 @@ from pytest_carthage.channels.ssh.way import Secrets
 from pytest_carthage.errors import CreationError, FabricError, Problem
 from pytest_carthage.model.ssh import Ssh
 from pytest_carthage.provider import Traits
-from pytest_carthage.providers.ssh.host import Reserved
+from pytest_carthage.providers.ssh.host import Reserved, way_of
 from pytest_carthage.providers.ssh.machine import SshMachine
 
 if TYPE_CHECKING:
@@ -122,6 +122,30 @@ class SshProvider:
         """What this process has reserved and not given back: hosts are not searched for."""
         return [identity for identity in self._reserved.values() if identity.run == run]
 
+    async def lease(self, planned: PlannedMachine) -> str | None:
+        """Say who uses a host, or why it is not to be used; None: it is free.
+
+        :raises FabricError: it cannot be reached.
+        """
+        held = await self._host(planned).look()
+        return None if held is None else str(held)
+
+    async def break_lease(self, planned: PlannedMachine) -> str | None:
+        """Take a lease away, whoever's it is, or a mark; returns what it was, or None.
+
+        :raises FabricError: it cannot be reached.
+        """
+        host = self._host(planned)
+        held = await host.look()
+        if held is None:
+            return None
+        await host.release(held)
+        return f"broken: {held}"
+
+    def _host(self, planned: PlannedMachine) -> Reserved:
+        assert isinstance(planned.on, Ssh)
+        return Reserved(way=way_of(planned.on), lease="", owner="")
+
     async def _deputy(
         self, reserved: Reserved, planned: PlannedMachine, context: Context
     ) -> Channel:
@@ -143,6 +167,7 @@ class SshProvider:
         on = planned.on
         assert isinstance(on, Ssh)
         who = f"machine {planned.name!r} of layout {context.plan.layout!r}"
+        breaking = f"pytest-carthage leases LAYOUT --break {planned.name}"
         deadline = clock.monotonic_s() + on.wait_s
         instead_of, is_told = "", False
         while True:
@@ -160,7 +185,7 @@ class SshProvider:
             if held.text == instead_of:
                 raise CreationError(
                     f"{who}: ssh {reserved.way}: what lies there cannot be replaced: it is another "
-                    "user's; try: pytest-carthage leases --break, as that user"
+                    f"user's; try: {breaking}, as that user"
                 )
             instead_of = ""
             if held.mark:
@@ -178,7 +203,7 @@ class SshProvider:
                 left = f"its lease ends in {reply['left_s']:.0f} s unless it is renewed"
                 raise CreationError(
                     f"{who}: ssh {reserved.way}: it is in use by {held.owner}; {left}; try: "
-                    "wait_s=600 to wait for it, or pytest-carthage leases --break"
+                    f"wait_s=600 to wait for it, or {breaking}"
                 )
             else:
                 if not is_told:
@@ -199,7 +224,8 @@ class SshProvider:
         said = f"ssh {reserved.way}: it is marked by {held.owner}: {held.mark}"
         if not reserved.on_return:
             raise CreationError(
-                f"{who}: {said}; try: restore it, then pytest-carthage leases --break"
+                f"{who}: {said}; try: restore it, then "
+                f"pytest-carthage leases LAYOUT --break {planned.name}"
             )
         context.note(planned.name, f"{said}; it is restored first")
         await self._steps(who, reserved, channel)
