@@ -236,6 +236,25 @@ def test_users_configuration_leads_to_a_host(build: Build, host: Rack, tmp_path:
         assert lab.db.run("hostname").stdout == "db1\n"
 
 
+def test_jump_host_leads_to_a_host(build: Build, own_host: Rack, tmp_path: Path) -> None:
+    own_host.run(
+        "/usr/sbin/sshd -f /etc/ssh/rack_sshd_config -o ListenAddress=127.0.0.1:2222 "
+        "-o PidFile=none"
+    )
+    known = tmp_path / "known_hosts"
+    known.write_text(f"bastion {own_host.host_key}\n[127.0.0.1]:2222 {own_host.host_key}\n")
+    (tmp_path / "config").write_text(
+        f"Host bastion\n  ProxyCommand {own_host.proxy_command}\n"
+        "Host inner\n  HostName 127.0.0.1\n  Port 2222\n"
+        f"Host *\n  User root\n  IdentityFile {own_host.identity}\n"
+        f"  UserKnownHostsFile {known}\n"
+    )
+    on = Ssh("inner", jump="bastion", config=tmp_path / "config")
+    with live(build, alone(on)) as lab:
+        assert lab.db.run("hostname").stdout == "db1\n"
+        assert "2222" in own_host.run("ss -Htn state established", check=False)
+
+
 # the lease
 
 

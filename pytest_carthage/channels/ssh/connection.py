@@ -222,10 +222,10 @@ async def _open(
         values["tunnel"] = ",".join(way.jump)
     if way.proxy_command is not None:
         values["proxy_command"] = way.proxy_command
-    options = asyncssh.SSHClientConnectionOptions(host=way.host, client_factory=client, **values)
+    options = asyncssh.SSHClientConnectionOptions(host=way.host, **values)
     sock = await _socket(way, options, heard)
     try:
-        return await asyncssh.connect(options.host, options.port, sock=sock, options=options)
+        return await asyncssh.connect(way.host, sock=sock, client_factory=client, **values)
     except BaseException:
         if sock is not None:
             sock.close()

@@ -140,7 +140,11 @@ class _Relay:
             await writer.drain()
         self.is_half_ended = True
         if writer.can_write_eof():
-            writer.write_eof()
+            try:
+                writer.write_eof()
+            except OSError as error:
+                if error.errno != errno.ENOTCONN:  # it has ended already, and well
+                    raise
 
     @property
     def seen(self) -> GateConnection:
