@@ -246,3 +246,24 @@ def test_machine_that_cannot_take_the_memory_boots_from_the_disk_of_its_image(
     assert not asyncio.run(provider._cloned(machine, recipe, places, context, service))
     assert made[-1] == "base"
     assert notes[-1] == "boots, since it cannot be a clone: machine 'web': another processor"
+
+
+@pytest.mark.parametrize(
+    ("vm", "lacks"),
+    [
+        (Vm(graphics=True), {}),
+        (Vm(graphics=True, firmware="uefi"), {"snapshots": 'on=Vm(firmware="bios")'}),
+    ],
+)
+def test_machine_says_that_uefi_has_no_snapshots_and_how_it_has_them(
+    vm: Vm, lacks: dict[str, str], tmp_path: Path
+) -> None:
+    planned: Any = SimpleNamespace(name="web", on=vm, env={})
+    plan = SimpleNamespace(layout="Shop")
+    context: Any = SimpleNamespace(plan=plan, fabric=None)
+    service: Any = SimpleNamespace(connection=SimpleNamespace(listen=lambda name, hear: None))
+    places: Any = SimpleNamespace(log=tmp_path / "log")
+    identity: Any = None
+    provider = LibvirtProvider()
+    machine = provider._machine(planned, context, service, identity, places)
+    assert machine.lacks == lacks

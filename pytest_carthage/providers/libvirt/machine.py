@@ -64,6 +64,7 @@ class LibvirtMachine:
     :param way: gives the command of a deputy that reaches it.
     :param is_emulated: whether its processors are.
     :param has_screen: whether it has a screen and a keyboard.
+    :param has_snapshots: whether QEMU can keep all that it has in its disk.
     """
 
     channel: Channel
@@ -79,6 +80,7 @@ class LibvirtMachine:
         way: Callable[[], Sequence[str]],
         is_emulated: bool,
         has_screen: bool,
+        has_snapshots: bool = True,
     ) -> None:
         self.identity = identity
         self._planned = planned
@@ -92,9 +94,10 @@ class LibvirtMachine:
         self._switching = asyncio.Lock()
         self._life = lives.Life(Log(places.log), self._settle)
         #: what it lacks by its declaration, see :class:`pytest_carthage.provider.Differs`
-        self.lacks: Mapping[Capability, str] = (
-            {} if has_screen else {"screen": "on=Vm(graphics=True)"}
-        )
+        self.lacks: Mapping[Capability, str] = {
+            **({} if has_screen else {"screen": "on=Vm(graphics=True)"}),
+            **({} if has_snapshots else {"snapshots": 'on=Vm(firmware="bios")'}),
+        }
         #: of its present boot
         self._boot_id = ""
         # of one that is off nobody asks anything before it is started

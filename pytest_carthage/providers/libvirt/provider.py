@@ -238,6 +238,7 @@ class LibvirtProvider:
             way=lambda: _deputy(planned, places),
             is_emulated=host.acceleration().kind != "kvm",
             has_screen=vm_of(planned).graphics,
+            has_snapshots=vm_of(planned).firmware == "bios",
         )
 
     def view(self, folder: Path, machine: str) -> View | None:
