@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -66,7 +67,11 @@ class Recorded:
     def connect(self, name: str = "web") -> socket.socket:
         port = self._open.enter_context(socket.socket(socket.AF_UNIX))
         port.settimeout(30)
-        port.connect(str(self.folder / f"{name}.sock"))
+        folder = os.open(self.folder, os.O_PATH)
+        try:  # the kernel takes no more than 108 bytes as the path of a socket
+            port.connect(f"/proc/self/fd/{folder}/{name}.sock")
+        finally:
+            os.close(folder)
         return port
 
     def log(self, name: str = "web") -> Printed:
