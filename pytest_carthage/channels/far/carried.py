@@ -34,6 +34,10 @@ __all__ = ["Content", "Filled", "Inlet", "Outlet", "opened_anew"]
 _WORTH = 128 << 10
 
 
+#: what a file may have whose size the kernel there does not tell, as those in /proc
+_MOST_UNTOLD = 64 << 20
+
+
 def opened_anew(fd: int) -> tuple[int, bool]:
     """A descriptor of one's own for what a client has open, and whether it never blocks.
 
@@ -323,11 +327,16 @@ class Filled(_End):
     ) -> None:
         super().__init__(link, stream)
         self._fd = fd
-        self._at = self._given = 0
+        self._at = self._given = self._sum = 0
+        #: bytes; what brings more is no file of the size that was told
+        self.most = _MOST_UNTOLD
         self._done: Callable[[OSError | None], None] | None = done
 
     def data(self, data: bytes) -> None:
         """Something has come."""
+        self._sum += len(data)
+        if self._sum > self.most:
+            raise ValueError("a file that is larger than it was said to be")
         view = memoryview(data)
         try:
             while view:

@@ -71,6 +71,7 @@ class FarFiles:
             connection.answer(message["id"], give(copy))
 
         def answered(reply: Message) -> None:
+            filled.most = max(filled.most, int(reply["size"]))
             if int(reply["size"]) > _MOST_IN_MEMORY:
                 with tempfile.TemporaryFile() as file:
                     os.dup2(file.fileno(), copy, inheritable=False)

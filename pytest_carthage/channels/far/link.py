@@ -264,8 +264,9 @@ class Link:
             while (taken := self._frames.next()) is not None:
                 try:
                     self._take(*taken)
-                except (ValueError, KeyError, TypeError, RecursionError) as error:
-                    self._gone(f"its agent sent what makes no sense ({error})")
+                except Exception as error:  # it is foreign input: whatever it has led to
+                    kind = type(error).__name__
+                    self._gone(f"its agent sent what makes no sense ({kind}: {error})")
                     return
             if self._frames.is_spoilt:
                 self._frames.is_spoilt = False
