@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 from pytest_carthage.channels import scripts
+from pytest_carthage.channels.lent import Lent, own_descriptor
 from pytest_carthage.channels.questions import Questions
 from pytest_carthage.fabric.wire.frames import Message
 from pytest_carthage.fabric.wire.server import Connection, Handler, Reply
@@ -24,9 +25,7 @@ class Copies:
 
     def __init__(self, questions: Questions) -> None:
         self._questions = questions
-        #: number of a copy to its descriptor, its path, and the connection that has it
-        self._copies: dict[int, tuple[int, str, Connection]] = {}
-        self._last = 0
+        self._lent = Lent()
 
     @property
     def handlers(self) -> Mapping[str, Handler]:
@@ -59,12 +58,11 @@ class Copies:
             scripts.check(status, err, path)
             copy = os.memfd_create("file", os.MFD_CLOEXEC)
             _fill(copy, out)
-            access = flags & (os.O_ACCMODE | os.O_APPEND)
-            own = os.open(f"/proc/self/fd/{copy}", access | os.O_CLOEXEC)
+            own = own_descriptor(copy, flags)
             if is_read:
                 os.close(copy)
                 return Reply((own,))
-            return Reply((own,), commit=self._keep(copy, path, connection))
+            return Reply((own,), commit=self._lent.lend(copy, path, connection))
 
         if is_read:
             self._questions.ask(connection, message, opened, scripts.READ, path)
@@ -82,30 +80,12 @@ class Copies:
             "cut" if flags & os.O_TRUNC else "keep",
         )
 
-    def _keep(self, copy: int, path: str, connection: Connection) -> int:
-        self._last += 1
-        number = self._last
-        self._copies[number] = copy, path, connection
-        connection.on_close.append(lambda: self._drop(number))
-        return number
-
-    def _drop(self, number: int) -> None:
-        copy = self._copies.pop(number, None)
-        if copy is not None:
-            os.close(copy[0])
-
     def _commit(self, connection: Connection, message: Message, fds: list[int]) -> Reply | None:
         """Give a copy back to the machine, or throw it away."""
-        number = message["number"]
-        copy, path, owner = self._copies.get(number, (-1, "", None))
-        if owner is not connection:
-            raise LookupError(f"no copy {number}")
-        if not message.get("keep", True):
-            self._drop(number)
+        taken = self._lent.given_back(connection, message)
+        if taken is None:
             return Reply()
-        # a descriptor of its own begins at the beginning
-        content = os.open(f"/proc/self/fd/{copy}", os.O_RDONLY | os.O_CLOEXEC)
-        self._drop(number)
+        content, path = taken
 
         def done(status: int, out: bytes, err: bytes) -> Reply:
             scripts.check(status, err, path)

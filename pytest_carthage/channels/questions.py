@@ -16,7 +16,7 @@ from pytest_carthage.fabric.wire import frames
 from pytest_carthage.fabric.wire.frames import Message
 from pytest_carthage.fabric.wire.server import Connection, Reply
 
-__all__ = ["Answer", "Questions", "Reach"]
+__all__ = ["Answer", "Questions", "Reach", "end_with"]
 
 #: the command of the host that runs a command in the machine: its standard streams and its status
 #: are the command's
@@ -65,7 +65,7 @@ class Questions:
             stderr=stderr,
             start_new_session=True,
             # whoever ends a deputy kills it, and the commands of this host must not stay
-            preexec_fn=partial(_end_with, os.getpid()),
+            preexec_fn=partial(end_with, os.getpid()),
         )
         process.returncode = 0  # the endpoint's loop reaps: Popen must not
         return process
@@ -194,7 +194,7 @@ class Questions:
         self.ask(connection, message, done, script, *words)
 
 
-def _end_with(parent: int) -> None:
+def end_with(parent: int) -> None:
     """Have the kernel kill this process when its parent ends, and end if it has ended already."""
     syscalls.die_with_parent(signal.SIGKILL)
     if os.getppid() != parent:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_carthage.channels.far.carried import Content, Filled
 from pytest_carthage.channels.far.link import FarError
+from pytest_carthage.channels.lent import Lent, own_descriptor
 from pytest_carthage.fabric.wire.frames import Message
 from pytest_carthage.fabric.wire.server import Connection, Handler, Reply
 
@@ -28,9 +29,7 @@ class FarFiles:
     def __init__(self, deputy: FarDeputy) -> None:
         self._deputy = deputy
         self._link = deputy.link
-        #: number of a copy to its descriptor, its path, and the connection that has it
-        self._copies: dict[int, tuple[int, str, Connection]] = {}
-        self._last = 0
+        self._lent = Lent()
 
     @property
     def handlers(self) -> Mapping[str, Handler]:
@@ -40,12 +39,13 @@ class FarFiles:
     def _open(self, connection: Connection, message: Message, fds: list[int]) -> None:
         flags: int = message["flags"]
         if flags & os.O_ACCMODE == os.O_RDONLY:
-            self._read(connection, message, lambda copy: self._given(copy, flags))
+            self._read(connection, message, lambda copy: _given(copy, flags))
             return
 
         def touched(reply: Message) -> Reply | None:
             def filled(copy: int) -> Reply:
-                return self._lent(copy, flags, message["path"], connection)
+                number = self._lent.lend(os.dup(copy), message["path"], connection)
+                return Reply(_given(copy, flags).fds, commit=number)
 
             if flags & os.O_TRUNC:
                 return filled(os.memfd_create("file", os.MFD_CLOEXEC))
@@ -96,39 +96,12 @@ class FarFiles:
         )
         self._deputy.under_way(connection, message, lambda: self._link.take_back(number), take_back)
 
-    def _given(self, copy: int, flags: int) -> Reply:
-        """A descriptor of a copy, which begins at its beginning."""
-        try:
-            access = flags & (os.O_ACCMODE | os.O_APPEND)
-            return Reply((os.open(f"/proc/self/fd/{copy}", access | os.O_CLOEXEC),))
-        finally:
-            os.close(copy)
-
-    def _lent(self, copy: int, flags: int, path: str, connection: Connection) -> Reply:
-        """The same of one that is given back."""
-        self._last += 1
-        number = self._last
-        self._copies[number] = os.dup(copy), path, connection
-        connection.on_close.append(lambda: self._drop(number))
-        reply = self._given(copy, flags)
-        return Reply(reply.fds, commit=number)
-
-    def _drop(self, number: int) -> None:
-        copy = self._copies.pop(number, None)
-        if copy is not None:
-            os.close(copy[0])
-
     def _commit(self, connection: Connection, message: Message, fds: list[int]) -> Reply | None:
         """Give a copy back to the machine, or throw it away."""
-        number = message["number"]
-        copy, path, owner = self._copies.get(number, (-1, "", None))
-        if owner is not connection:
-            raise LookupError(f"no copy {number}")
-        if not message.get("keep", True):
-            self._drop(number)
+        taken = self._lent.given_back(connection, message)
+        if taken is None:
             return Reply()
-        content = os.dup(copy)
-        self._drop(number)
+        content, path = taken
         stream = self._link.new_stream()
         # who has gone wants a whole file, not half of one
         self._deputy.ask(
@@ -144,3 +117,11 @@ class FarFiles:
         )
         sent = Content(self._link, self._deputy.server, stream, content)
         return None
+
+
+def _given(copy: int, flags: int) -> Reply:
+    """A descriptor of a copy, for a client."""
+    try:
+        return Reply((own_descriptor(copy, flags),))
+    finally:
+        os.close(copy)

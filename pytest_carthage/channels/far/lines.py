@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from pytest_carthage.channels.far.program import agent_sent
-from pytest_carthage.fabric import syscalls
+from pytest_carthage.channels.questions import end_with
 from pytest_carthage.fabric.wire import frames
 
 __all__ = ["CommandLine", "SocketLine"]
@@ -59,7 +59,7 @@ class CommandLine:
                 stdout=theirs.fileno(),
                 stderr=self._said,
                 start_new_session=True,
-                preexec_fn=partial(_end_with, os.getpid()),
+                preexec_fn=partial(end_with, os.getpid()),
             )
         self._process.returncode = 0  # the endpoint's loop reaps: Popen must not
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
@@ -79,10 +79,3 @@ class CommandLine:
         if process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-
-
-def _end_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent ends, and end if it has ended already."""
-    syscalls.die_with_parent(signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
