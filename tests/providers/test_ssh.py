@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -105,7 +106,11 @@ def test_host_is_as_it_was_after_everything_that_can_be_done(
     build: Build, host: Rack, tmp_path: Path
 ) -> None:
     before = host.listing()
-    with live(build, alone(host.settings())) as lab:
+    room = Network("10.1.0.0/24", external="rack 4")
+    lan = Network("10.0.0.0/24")
+    db = Machine(on=host.settings(), links={"eth0": room.at(".10")})
+    layout = Layout.of("Lab", {"room": room, "lan": lan, "db": db})
+    with live(build, layout) as lab:
         between = set(host.listing()) - set(before)
         assert [line.split()[0] for line in between if "/run/lock " not in line] == [
             f"/root{LEASE}"
@@ -118,8 +123,8 @@ def test_host_is_as_it_was_after_everything_that_can_be_done(
         assert lab.db.host.file("/tmp/asked").content_string == "for"
         assert lab.db.host.user("nobody").uid == 65534
         lab.db.run("rm -r /tmp/asked /tmp/folder")
-        lab.add(Machine(), name="more")  # whose name the others learn
-        assert host.run("hostname; cat /etc/hosts").startswith("db1\n127.0.0.1 localhost\n")
+        lab.add(Machine(links={"eth0": lan.at(".2")}), name="more")  # the others learn of it
+        assert host.run("hostname; cat /etc/hosts") == ("db1\n127.0.0.1 localhost\n127.0.1.1 db1\n")
     assert host.listing() == before
     until(lambda: host.processes() == [], f"left: {host.processes()}")
 
@@ -374,6 +379,25 @@ def test_host_without_python_is_reached_by_commands(build: Build, own_host: Rack
         assert lab.db.read_text("/tmp/x") == "y"
         assert lab.db.host.file("/tmp/x").is_file
         lab.db.run("rm /tmp/x")
+
+
+def test_commands_end_there_with_their_deputy_where_no_agent_ends_them(
+    build: Build, own_host: Rack
+) -> None:
+    own_host.hide("python3")
+    with live(build, alone(own_host.settings())) as lab:
+
+        def hang() -> None:
+            with contextlib.suppress(FabricError):
+                lab.db.run("setsid sleep 1114 & sleep 1115")
+
+        thread = threading.Thread(target=hang)
+        thread.start()
+        until(lambda: "sleep 1115" in str(own_host.processes()), "it never began")
+        record = own_host.run(f"readlink {LEASE}").partition(" ")[2]
+        os.kill(json.loads(record)["holder"]["pid"], signal.SIGKILL)  # the deputy
+        thread.join(30)
+        until(lambda: own_host.processes() == [], f"left: {own_host.processes()}")
 
 
 def test_what_a_host_cannot_be_asked_for_is_refused_by_name(build: Build, host: Rack) -> None:
