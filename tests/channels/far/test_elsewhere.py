@@ -1,0 +1,23 @@
+"""An agent behind a command that leads elsewhere: a network of its own, another user."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from pytest_carthage.channels.far.deputy import deputy_by_stream
+from pytest_carthage.errors import FabricError
+from tests.channels.conftest import served_by
+
+pytestmark = pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare(1)")
+_APART = ["unshare", "--user", "--map-root-user", "--net"]
+
+
+def test_agent_sees_and_uses_the_network_where_it_is() -> None:
+    with served_by(deputy_by_stream(command=_APART)) as bench:
+        seen, _ = bench.ask("observe")
+        assert {row["interface"] for row in seen["addresses"]} == {"lo"}
+        assert seen["routes"] == seen["listening"] == []
+        with pytest.raises(FabricError, match="Network is unreachable"):
+            bench.ask("connect", host="192.0.2.1", port=9, timeout_s=5)
