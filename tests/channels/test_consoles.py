@@ -140,6 +140,16 @@ def test_log_has_all_that_was_printed_once_it_has_settled(bench: Recorded) -> No
     bench.portal.call(settle, bench.folder, "nobody")
 
 
+def test_console_that_is_asked_for_again_stays_what_it_is(bench: Recorded) -> None:
+    port = bench.record()
+    attached = bench.attach()
+    path, log = bench.folder / "web.sock", bench.log().path
+    bench.portal.call(bench.consoles.record, "web", path, log)
+    port.sendall(b"still here\n")
+    assert read(attached.socket, b"\n") == b"still here\n"
+    assert bench.attach().others == 1
+
+
 def test_one_recorder_has_all_machines_of_an_environment(bench: Recorded) -> None:
     for name in ("web", "db"):
         bench.record(name).sendall(name.encode())
