@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, TypeVar, cast
 import pytest
 
 from pytest_carthage import Image, Layout, Machine, Vm
-from pytest_carthage.errors import CreationError, HostError
+from pytest_carthage.errors import CarthageError, CreationError, HostError
 from pytest_carthage.fabric.host import privilege
 from pytest_carthage.planning import make_plan
 from pytest_carthage.portal import Portal
@@ -26,8 +27,10 @@ from pytest_carthage.state.run import Run, new_name
 T = TypeVar("T")
 pytestmark = pytest.mark.real
 
-DOMAIN = (
-    "<domain type='qemu'><name>a</name><memory>65536</memory><os><type>hvm</type></os></domain>"
+DOMAIN, LEFT = (
+    f"<domain type='qemu'><name>{name}</name><memory>65536</memory><os><type>hvm</type></os>"
+    "</domain>"
+    for name in ("a", "left")
 )
 
 
@@ -89,7 +92,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
         async def leave() -> None:
             await service.close()
-            await run.destroy(f"{run.name}-bench")
+            with contextlib.suppress(CarthageError):  # a test may have killed its fabric
+                await run.destroy(f"{run.name}-bench")
             run.close()
 
         run, service = portal.call(go)
@@ -160,3 +164,29 @@ def test_own_xml_that_libvirt_takes_leaves_no_domain(bench: Bench) -> None:
     bench.validate(Vm(xml="<devices><watchdog model='i6300esb' action='reset'/></devices>"))
     names = bench.call(lambda libvirt, connection: [d.name() for d in connection.listAllDomains()])
     assert "db" not in names
+
+
+# the end
+
+
+def test_nothing_is_left_when_the_fabric_is_killed(bench: Bench) -> None:
+    bench.call(lambda libvirt, connection: connection.createXML(LEFT).name())
+    (libvirtd,) = bench.pids()
+    first = _first_of_fabric(libvirtd)
+    ours = [pid for pid in pids("qemu-system-x86") if _first_of_fabric(pid) == first]
+    assert ours
+    watched = [os.pidfd_open(pid) for pid in (libvirtd, *ours)]
+    os.kill(first, signal.SIGKILL)
+    for fd in watched:
+        assert select.select([fd], [], [], 20)[0]
+        os.close(fd)
+
+
+def _first_of_fabric(pid: int) -> int:
+    """The first process of the PID namespace that a process is in; 0: it is the host's."""
+    while pid > 1:
+        status = Path(f"/proc/{pid}/status").read_text()
+        if status.partition("NSpid:")[2].split("\n")[0].split()[1:] == ["1"]:
+            return pid
+        pid = int(status.partition("PPid:")[2].split()[0])
+    return 0
