@@ -66,6 +66,17 @@ async def test_machine_that_is_reset_reboots(life: Life) -> None:
 
 
 @pytest.mark.asyncio
+async def test_machine_that_is_reset_twice_until_it_answers_reboots_once(life: Life) -> None:
+    life.hear(RESET, 0)
+    life.hear(RESET, 0)
+    assert await at_once(life) is not None
+    assert await at_once(life) is None
+    life.has_booted()
+    life.hear(RESET, 0)
+    assert await at_once(life) is not None
+
+
+@pytest.mark.asyncio
 async def test_machine_whose_kernel_told_of_its_panic_is_told_with_the_console(
     life: Life, log: Path
 ) -> None:

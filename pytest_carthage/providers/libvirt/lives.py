@@ -54,13 +54,19 @@ class Life:
         self.is_switched = False
         self._has_panicked = False
         self._is_gone = False
+        #: whether it was reset, and does not answer yet
+        self._is_rebooting = False
 
     def begin(self) -> None:
         """It is about to be started."""
         self.off.clear()
-        self._has_panicked = False
+        self._has_panicked = self._is_rebooting = False
         self._untold.clear()
         self.born = self._log.size
+
+    def has_booted(self) -> None:
+        """It answers, from a boot that is another one than the last."""
+        self._is_rebooting = False
 
     def is_found_off(self) -> None:
         """It has gone off when nobody listened."""
@@ -72,7 +78,9 @@ class Life:
         if event == RESET:
             if self.is_switched:
                 self.born = self._log.size
-            else:
+            # a kernel that goes on for a moment tries another way: one reboot, two resets
+            elif not self._is_rebooting or _PANIC in self._log.tail(self.born):
+                self._is_rebooting = True
                 self._tell("reboot")
         elif event == _CRASHED:
             self._has_panicked = True

@@ -455,6 +455,7 @@ class LibvirtMachine:
                 # whoever answers for it goes on, and takes callers again
                 await asyncio.sleep(_POLL_S)
         self._boot_id = boot_id
+        self._life.has_booted()
         await self._wait_for_systemd(max(0.1, deadline - clock.monotonic_s()))
 
     async def _ask_boot_id(self) -> str:
