@@ -91,7 +91,8 @@ def crash(faults: Faults, machine: FaultyMachine) -> Fault:
     async def ask() -> dict[str, Any]:
         _check_on(faults, machine, "crash")
         answer: dict[str, Any] = {}
-        if not machine.planned.traits.outside:
+        traits = machine.planned.traits
+        if not traits.outside and not traits.has_own_kernel:
             ports = [port for link in machine.planned.links for port in ports_of(link)]
             answer = await faults.ask(kind="crash", machine=name, ports=ports)
         await machine.has_crashed()
