@@ -46,6 +46,7 @@ _TAG = re.compile(
     re.ASCII,
 )
 _LOCALE = re.compile(r"[a-z]{2,3}(_[A-Z]{2})?(@[a-z]+)?\.[A-Za-z0-9-]+(@[a-z]+)?", re.ASCII)
+_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _MIRROR = re.compile(r"(https?|ftp)://\S+|(file|copy):/\S+|/\S*", re.ASCII)  # sources.list(5)
 
 _LONGEST_LINE = 4096  # PATH_MAX
@@ -125,6 +126,10 @@ class Image(Member):
     context: Path | None = None
     #: folder of the file in which the path is written: both may be moved together
     anchor: Path | None = field(default=None, compare=False, repr=False)
+    #: whether the disk is one that cloud-init configures when it is first booted
+    is_cloud: bool = False
+    #: of the disk's file, in hexadecimal digits; empty: it is not compared
+    sha256: str = ""
     #: what is done to it, in this order
     contents: tuple[Role | Task | File | tuple[str, ...], ...] = ()
     config: ImageConfig = field(default_factory=ImageConfig)
@@ -223,12 +228,35 @@ class Image(Member):
     @classmethod
     @declaring("image", own=1)
     def disk(cls, path: str | Path, *, name: str | None = None) -> Image:
-        """The root file system of a disk image, as qcow2 or raw.
+        """A disk image, as qcow2 or raw: a container has its root file system.
 
-        A relative path is of the folder of the file in which this is written.
+        A virtual machine boots the disk itself, by its own boot loader, above which it writes. A
+        relative path is of the folder of the file in which this is written.
         """
         full = _beside(path)
         return cls(kind="disk", path=full, anchor=_beside("."), name=_name(name) or _stem(full))
+
+    @classmethod
+    @declaring("image", own=1)
+    def cloud(
+        cls, path: str | Path, *, sha256: str | None = None, name: str | None = None
+    ) -> Image:
+        """A distribution's cloud image: a disk that cloud-init configures when it is first booted.
+
+        A virtual machine boots it, and is told its name, its network and our agent by a second
+        disk (data source NoCloud). Else it is as :meth:`disk`.
+
+        :param sha256: what the file is compared with, in hexadecimal digits.
+        """
+        full = _beside(path)
+        return cls(
+            kind="disk",
+            path=full,
+            is_cloud=True,
+            sha256=sha256 or "",
+            anchor=_beside("."),
+            name=_name(name) or _stem(full),
+        )
 
     # derived images
 
@@ -396,6 +424,8 @@ class Image(Member):
         parts += [self.mirror, self.reference, self.path or "", self.context or ""]
         if self.kind == "debian":
             parts += [self.docs, self.locales, self.keyring or ""]
+        if self.is_cloud:
+            parts += ["cloud", self.sha256]
         return digest(parts, self.anchor)
 
     @property
@@ -433,6 +463,12 @@ class Image(Member):
             mistake(
                 f"{self.reference!r} is not an image reference",
                 'Image.oci("localhost/name:tag")',
+            )
+        digits: object = self.sha256
+        if digits and not _is(_SHA256, digits):
+            mistake(
+                f"sha256={shown(digits)} is not 64 hexadecimal digits",
+                "what sha256sum prints of it",
             )
         added = (one for step in self.contents if isinstance(step, tuple) for one in step)
         for package in (*self.packages, *added):

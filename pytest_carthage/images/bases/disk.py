@@ -62,9 +62,18 @@ class _Part:
 
 
 async def inputs(image: Image) -> dict[str, str]:
-    """The path, and the hash of the file."""
+    """The path, and the hash of the file.
+
+    :raises BuildError: the file cannot be read, or is another one than was declared.
+    """
     assert image.path is not None
-    return {str(image.path): await asyncio.to_thread(content_hash, image.path, _who(image))}
+    digest = await asyncio.to_thread(content_hash, image.path, _who(image))
+    if image.sha256 and digest != image.sha256:
+        raise BuildError(
+            f"{_who(image)}: its SHA-256 is {digest}, and sha256= says {image.sha256}; "
+            "try: get the file again, or what its publisher says of it now"
+        )
+    return {str(image.path): digest}
 
 
 async def make(image: Image, tree: Path, tools: BaseTools) -> BaseResult:

@@ -17,6 +17,7 @@ _TOOLS = {
     "skopeo": ("skopeo", "brings images to podman and to registries"),
     "mke2fs": ("e2fsprogs", "makes the file systems of disks"),
     "qemu-img": ("qemu-utils", "makes qcow2 disks"),
+    "mformat": ("mtools", "makes what UEFI boots from"),
     "depmod": ("kmod", "orders the modules of a disk's kernel"),
     "dpkg-deb": ("dpkg", "unpacks a disk's kernel"),
     "apt-get": ("apt", "fetches a disk's kernel"),

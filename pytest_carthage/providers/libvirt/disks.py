@@ -11,6 +11,7 @@ from pytest_carthage.channels.far.program import agent_program
 from pytest_carthage.channels.far.window import add_window
 from pytest_carthage.fabric.host.programs import PATH
 from pytest_carthage.images.exports.disks.ensuring import ensure_disk
+from pytest_carthage.images.seeds.cloud import make_cloud_seed
 from pytest_carthage.images.seeds.seed import make_seed
 from pytest_carthage.providers.libvirt.domain import Booting
 from pytest_carthage.store import disk
@@ -59,10 +60,11 @@ async def make(
     """
     await asyncio.to_thread(disk.delete, places.folder)  # of a machine of this name
     await asyncio.to_thread(places.folder.mkdir, mode=0o700)
-    base = await ensure_disk(built, boot=vm.boot or "kernel", firmware=vm.firmware, note=note)
+    base = await ensure_disk(built, boot=vm.boot, note=note)
     await asyncio.to_thread(new_disk, places.disk, above=base)
     completed = _completed(planned, built.config)
-    seed = make_seed(completed, plan, built, agent=agent_program())
+    make_it = make_cloud_seed if base.seed == "cloud-init" else make_seed
+    seed = make_it(completed, plan, built, agent=agent_program())
     await asyncio.to_thread(places.seed.write_bytes, seed)
     add_window(places.seed)
     for each in vm.disks:

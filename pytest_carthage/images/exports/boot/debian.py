@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pytest_carthage.errors import BuildError
 from pytest_carthage.images.exports.boot.kernel import Kernel
+from pytest_carthage.images.exports.boot.packages import unpacked
 from pytest_carthage.images.exports.places import room
 from pytest_carthage.images.exports.tools import completed, require
 
@@ -26,6 +27,8 @@ _PACKAGES = {
     "x86_64": ("linux-image-cloud-amd64", "linux-image-amd64"),
     "aarch64": ("linux-image-cloud-arm64", "linux-image-arm64"),
 }
+
+_ADVICE = "try: apt-get update, or an image with packages=['linux-image-cloud-amd64']"
 
 
 async def fetched(store: Store, *, doing: str, note: Note, offline: bool) -> Kernel:
@@ -78,23 +81,10 @@ def _read(folder: Path) -> Kernel | None:
 
 
 async def _fetch(names: Sequence[str], work: Path, doing: str) -> None:
-    (work / "ready").mkdir()
-    (work / "unpacked").mkdir()
-    host = ["-o", f"Dir::Cache={work}/cache", "-o", "APT::Sandbox::User=root"]
-    own = [*host, "-o", f"Dir::State={work}/state"]
-    try:
-        await _download(names, work, host, doing)
-    except BuildError:
-        # the host's lists are missing or old; its own are not touched
-        for name in ("state/lists/partial", "cache/archives/partial"):
-            (work / name).mkdir(parents=True, exist_ok=True)
-        advice = "try: apt-get update, or an image with packages=['linux-image-cloud-amd64']"
-        await completed(["apt-get", "update", *own], doing=doing, advice=lambda said: advice)
-        await _download(names, work, own, doing, advice)
-    for path in await asyncio.to_thread(lambda: sorted(work.glob("*.deb"))):
-        await completed(
-            ["dpkg-deb", "-x", str(path), str(work / "unpacked")], doing=doing, places=[work]
-        )
+    async def choose(options: Sequence[str]) -> Sequence[str]:
+        return [await _kernel_package(names, options, doing), "busybox-static"]
+
+    await unpacked(choose, work, doing=doing, advice=_ADVICE)
     await asyncio.to_thread(_arrange, work)
     version = (work / "ready" / "version").read_text()
     await completed(
@@ -105,10 +95,8 @@ async def _fetch(names: Sequence[str], work: Path, doing: str) -> None:
     (work / "ready/tree/lib").rename(usr / "lib")
 
 
-async def _download(
-    names: Sequence[str], work: Path, options: Sequence[str], doing: str, advice: str = ""
-) -> None:
-    packages: list[str] = []
+async def _kernel_package(names: Sequence[str], options: Sequence[str], doing: str) -> str:
+    """The package with the kernel that one of others, the first that there is, depends on."""
     said = ""
     for name in names:
         try:
@@ -118,33 +106,22 @@ async def _download(
             continue
         packages = re.findall(r"^\s+Depends: (linux-image-\S+)$", depends, re.MULTILINE)
         if packages:
-            break
-    if not packages:
-        problem = f"{doing}: no kernel: this host's apt has no {' and no '.join(names)}"
-        raise BuildError(f"{problem}\n{said.removeprefix(f'{doing}: ')}\n{advice}".strip())
-    script = 'cd "$1"; shift; exec apt-get "$@"'
-    await completed(
-        [
-            *("sh", "-c", script, "apt-get", str(work)),
-            *("download", "--quiet", *options, packages[0], "busybox-static"),
-        ],
-        program="apt-get download",
-        doing=doing,
-        places=[work],
-        advice=lambda said: advice,
-    )
+            return str(packages[0])
+    problem = f"{doing}: no kernel: this host's apt has no {' and no '.join(names)}"
+    raise BuildError(f"{problem}\n{said.removeprefix(f'{doing}: ')}\n{_ADVICE}".strip())
 
 
 def _arrange(work: Path) -> None:
-    unpacked, ready = work / "unpacked", work / "ready"
-    (path,) = unpacked.glob("boot/vmlinuz-*")
+    files, ready = work / "unpacked", work / "ready"
+    ready.mkdir()
+    (path,) = files.glob("boot/vmlinuz-*")
     version = path.name.removeprefix("vmlinuz-")
     path.rename(ready / "vmlinuz")
     (ready / "vmlinuz").chmod(0o644)
     (ready / "version").write_text(version)
-    (busybox,) = (path for path in unpacked.glob("**/bin/busybox") if path.is_file())
+    (busybox,) = (path for path in files.glob("**/bin/busybox") if path.is_file())
     busybox.rename(ready / "busybox")
-    (modules,) = unpacked.glob(f"**/lib/modules/{version}")
+    (modules,) = files.glob(f"**/lib/modules/{version}")
     (ready / "tree/usr").mkdir(parents=True)
     # depmod looks for lib/modules
     (ready / "tree/lib/modules").mkdir(parents=True)

@@ -59,6 +59,8 @@ mount -t tmpfs -o mode=0755,nosuid,nodev tmpfs /root/run
 for block in /sys/block/vd*; do
     [ "$(cat "$block/serial" 2>/dev/null)" = @SERIAL@ ] || continue
     device=/dev/${block##*/}
+    # a CD is for cloud-init
+    [ "$(dd if="$device" bs=1 skip=32769 count=5 2>/dev/null)" != CD001 ] || continue
     read -r magic length sum < "$device"
     [ "$magic" = @MAGIC@ ] || fail "the seed disk $device has no seed"
     tail -c +513 "$device" | head -c "$length" > /seed.tar

@@ -12,26 +12,30 @@ from typing import TYPE_CHECKING
 
 from pytest_carthage import clock
 from pytest_carthage.errors import BuildError
-from pytest_carthage.images.exports.boot import initrd
+from pytest_carthage.images.exports.boot import initrd as booting
 from pytest_carthage.images.exports.boot.finding import find_kernel
 from pytest_carthage.images.exports.boot.merged import has_init, locate
+from pytest_carthage.images.exports.disks import bootloader
 from pytest_carthage.images.exports.disks.filesystem import identity_of, make_filesystem
 from pytest_carthage.images.exports.disks.values import BootDisk
 from pytest_carthage.images.exports.epoch import epoch
 from pytest_carthage.images.exports.notes import Note, quiet
+from pytest_carthage.images.exports.places import room
 from pytest_carthage.images.exports.tools import require
 from pytest_carthage.store.disks import DiskMeta
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pytest_carthage.images.exports.boot.kernel import Kernel
-    from pytest_carthage.images.exports.disks.values import Boot, Firmware
+    from pytest_carthage.images.exports.disks.values import Boot
     from pytest_carthage.store.built import Built
     from pytest_carthage.store.disks import KeptDisk
 
 __all__ = ["ensure_disk"]
 
 #: part of every key: raised when disks of equal images would be made differently
-_FORMAT = 1
+_FORMAT = 2
 _UDEVS = ("usr/lib/systemd/systemd-udevd", "lib/systemd/systemd-udevd")
 _CONSOLES = {"aarch64": "ttyAMA0"}
 
@@ -43,7 +47,6 @@ class _Wanted:
     built: Built
     kernel: Kernel
     boot: Boot
-    firmware: Firmware
     size_mib: int | None
     has_init: bool
     doing: str
@@ -56,8 +59,8 @@ class _Wanted:
             "format": _FORMAT,
             "top": self.built.layers[-1].key,
             "kernel": [self.kernel.version, self.kernel.modules is None],
-            "initrd": initrd.SOURCE,
-            "boot": [self.boot, self.firmware] if self.boot == "disk" else [self.boot],
+            "initrd": booting.SOURCE,
+            "boot": [self.boot, bootloader.SOURCE] if self.boot == "disk" else [self.boot],
             "size": self.size_mib,
             "command": None if self.has_init else asdict(self.built.config),
             "epoch": epoch(),
@@ -77,8 +80,7 @@ class _Wanted:
 async def ensure_disk(
     built: Built,
     *,
-    boot: Boot = "kernel",
-    firmware: Firmware = "bios",
+    boot: Boot | None = None,
     size_mib: int | None = None,
     offline: bool = False,
     doing: str = "",
@@ -90,6 +92,8 @@ async def ensure_disk(
     the modules of which the disk then has. It boots into systemd where the image has it, else the
     image's command is run.
 
+    :param boot: by ``"disk"`` it has a boot loader for either firmware, and the kernel on it. An
+        image that is a disk, with nothing added, is taken as it is unless this is ``"kernel"``.
     :param size_mib: by default what the files take and 2 GiB.
     :param offline: no kernel is fetched: one was, or the image has its own.
     :param doing: how messages about it begin.
@@ -97,6 +101,10 @@ async def ensure_disk(
     :raises HostError: this host lacks a tool.
     """
     doing = doing or f"{built.who}: made a disk"
+    image = built.image
+    if image.kind == "disk" and not image.contents and boot != "kernel" and image.path is not None:
+        return await asyncio.to_thread(_as_it_is, built, image.path)
+    boot = boot or "kernel"
     store = built.store
     boots = await asyncio.to_thread(has_init, built.lower)
     kernel = await find_kernel(built.lower, store, doing=doing, note=note, offline=offline)
@@ -104,7 +112,6 @@ async def ensure_disk(
         built=built,
         kernel=kernel,
         boot=boot,
-        firmware=firmware,
         size_mib=size_mib,
         has_init=boots,
         doing=doing,
@@ -133,6 +140,24 @@ async def ensure_disk(
     )
 
 
+def _as_it_is(built: Built, path: Path) -> BootDisk:
+    """An image's own disk."""
+    with path.open("rb") as file:
+        is_qcow = file.read(4) == b"QFI\xfb"
+    top = built.layers[-1]
+    return BootDisk(
+        key=top.key,
+        folder=top.path,
+        path=path,
+        format="qcow2" if is_qcow else "raw",
+        kernel=None,
+        initrd=None,
+        append="",
+        has_init=True,
+        seed="cloud-init" if built.image.is_cloud else "carthage",
+    )
+
+
 async def _held(built: Built, key: str) -> KeptDisk | None:
     """A disk that is there and held, so that it stays."""
     store = built.store
@@ -149,22 +174,21 @@ async def _make(wanted: _Wanted) -> KeptDisk:
     work = store.work(wanted.key)
     await asyncio.to_thread(store.take_away, work)
     work.mkdir(mode=0o711, parents=True)
+    identity = identity_of(built.layers[-1].key)
+    append = await asyncio.to_thread(_append, built)
     try:
-        await make_filesystem(
-            store,
-            wanted.trees,
-            work / "disk",
-            identity=identity_of(built.layers[-1].key),
-            size_mib=wanted.size_mib,
-            doing=wanted.doing,
-        )
-        await asyncio.to_thread(_write_kernel, wanted, work)
+        if wanted.boot == "disk":
+            await _make_with_loader(wanted, work, identity, append)
+        else:
+            await _make_filesystem(wanted, work / "disk", wanted.trees, identity)
+            await asyncio.to_thread(_write_kernel, wanted, work)
+            append = f"root=/dev/vda rw {append}"
         meta = DiskMeta(
             key=wanted.key,
             image=built.image.name,
             top=built.layers[-1].key,
             files={path.name: path.stat().st_size for path in sorted(work.iterdir())},
-            append=await asyncio.to_thread(_append, built),
+            append="" if wanted.boot == "disk" else append,
             kernel=kernel.version,
             made_at=clock.unix_s(),
             seconds=clock.monotonic_s() - began,
@@ -177,15 +201,54 @@ async def _make(wanted: _Wanted) -> KeptDisk:
         raise
 
 
-def _write_kernel(wanted: _Wanted, work: Path) -> None:
-    built, kernel = wanted.built, wanted.kernel
-    (work / "initrd").write_bytes(initrd.make_initrd(kernel, built.config, built.lower))
-    (work / "kernel").write_bytes(kernel.path.read_bytes())
+async def _make_filesystem(
+    wanted: _Wanted, raw: Path, trees: Sequence[Path], identity: str, offset_mib: int = 0
+) -> None:
+    await make_filesystem(
+        wanted.built.store,
+        trees,
+        raw,
+        identity=identity,
+        size_mib=wanted.size_mib,
+        offset_mib=offset_mib,
+        doing=wanted.doing,
+    )
+
+
+async def _make_with_loader(wanted: _Wanted, work: Path, identity: str, append: str) -> None:
+    """Make a disk that boots by itself: what the loader needs is merged above the image."""
+    store, version, raw = wanted.built.store, wanted.kernel.version, work / "disk"
+    async with room(store, wanted.doing) as folder:
+        boot = folder / "boot"
+        boot.mkdir()
+        await asyncio.to_thread(
+            bootloader.loader_files,
+            folder,
+            identity=identity,
+            version=version,
+            append=f"rw {append}",
+        )
+        await asyncio.to_thread(
+            _write_kernel, wanted, boot, kernel=f"vmlinuz-{version}", initrd="initrd.img-carthage"
+        )
+        trees = [folder, *wanted.trees]
+        await _make_filesystem(wanted, raw, trees, identity, bootloader.ROOT_AT_MIB)
+    await bootloader.install(store, raw, identity=identity, doing=wanted.doing, note=wanted.note)
+
+
+def _write_kernel(
+    wanted: _Wanted, folder: Path, *, kernel: str = "kernel", initrd: str = "initrd"
+) -> None:
+    built = wanted.built
+    (folder / initrd).write_bytes(booting.make_initrd(wanted.kernel, built.config, built.lower))
+    (folder / kernel).write_bytes(wanted.kernel.path.read_bytes())
+    for name in (initrd, kernel):
+        (folder / name).chmod(0o644)
 
 
 def _append(built: Built) -> str:
     console = _CONSOLES.get(os.uname().machine, "ttyS0")
-    append = f"root=/dev/vda rw console={console}"
+    append = f"console={console}"
     if not any(locate(built.lower, name) for name in _UDEVS):
         # systemd would wait for udev to tell of the console; see systemd-getty-generator(8)
         append += f" systemd.mask=serial-getty@{console}.service"

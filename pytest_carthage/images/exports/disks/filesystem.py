@@ -33,9 +33,9 @@ fi
 inodes=$((files * 5 / 4 + 1024)) usual=$((size * 64))
 if [ $inodes -lt $usual ]; then inodes=$usual; fi
 truncate -s "$((size + $5))M" "$1"
+extended="offset=$(($5 * 1048576)),hash_seed=$3,root_owner=0:0"
 mke2fs -q -F -t ext4 -b 4096 -m 1 -L root -U "$3" -N $inodes \
-    -E "offset=$(($5 * 1048576)),hash_seed=$3,root_owner=0:0" \
-    -E "lazy_itable_init=1,lazy_journal_init=1" -d merged "$1" "${size}M"
+    -E "$extended,lazy_itable_init=1,lazy_journal_init=1" -d merged "$1" "${size}M"
 """
 
 

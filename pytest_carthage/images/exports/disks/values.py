@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Boot", "BootDisk", "Firmware"]
+__all__ = ["Boot", "BootDisk"]
 
 Boot = Literal["kernel", "disk"]
-Firmware = Literal["bios", "uefi"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,149 @@
+"""The same seed for a machine with cloud-init: its data source NoCloud.
+
+See the reference of cloud-init: "NoCloud", "Network configuration version 2", "Module reference".
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import uuid
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pytest_carthage.images.seeds.iso import make_iso
+from pytest_carthage.images.seeds.seed import seed_files
+from pytest_carthage.images.seeds.wiring import wiring_of
+
+if TYPE_CHECKING:
+    from pytest_carthage.images.seeds.values import FileInSeed
+    from pytest_carthage.images.seeds.wiring import Wire, Wiring
+    from pytest_carthage.planning.plan import Plan, PlannedMachine
+    from pytest_carthage.store.built import Built
+
+__all__ = ["make_cloud_seed", "network_config"]
+
+_LABEL = "cidata"
+_HOST_KEYS = "etc/ssh/ssh_host_"
+#: what cloud-init itself writes, from what else it is told
+_OTHERWISE = ("etc/hostname", "etc/machine-id")
+
+
+def make_cloud_seed(
+    planned: PlannedMachine,
+    plan: Plan,
+    built: Built | None = None,
+    *,
+    agent: str,
+    files: Mapping[str, FileInSeed] | None = None,
+    authorized_keys: tuple[str, ...] = (),
+) -> bytes:
+    """The bytes of a disk that cloud-init finds by its label; arguments as of :func:`make_seed`.
+
+    :param authorized_keys: who may log in by ssh, as root and as the image's own user.
+    """
+    groups = seed_files(planned, plan, built, agent=agent)
+    written = {**groups["root"], **groups["units"], **(files or {})}
+    keys = {
+        f"{path.removeprefix(_HOST_KEYS).partition('_')[0]}_{kind}": file.data.decode()
+        for path, file in groups["ssh"].items()
+        for kind in ["public" if path.endswith(".pub") else "private"]
+    }
+    units = sorted(
+        path.rpartition("/")[2]
+        for path in written
+        if path.endswith(".service") and ".wants/" not in path
+    )
+    user: dict[str, Any] = {
+        "hostname": planned.hostname,
+        "preserve_hostname": False,
+        "manage_etc_hosts": False,
+        "ssh_deletekeys": True,
+        "ssh_keys": keys,
+        "disable_root": False,
+        "ssh_authorized_keys": list(authorized_keys),
+        "users": [
+            "default",
+            {"name": "root", "ssh_authorized_keys": list(authorized_keys), "lock_passwd": True},
+        ],
+        "package_update": False,
+        "write_files": [
+            {
+                "path": f"/{path}",
+                "encoding": "b64",
+                "content": base64.b64encode(file.data).decode(),
+                "permissions": f"{file.mode:04o}",
+            }
+            for path, file in written.items()
+            if not file.target and path not in _OTHERWISE
+        ],
+        "runcmd": [
+            ["systemctl", "daemon-reload"],
+            ["systemctl", "enable", "--now", "--no-block", *units],
+        ],
+    }
+    meta = {"instance-id": uuid.uuid4().hex, "local-hostname": planned.hostname}
+    iso = make_iso(
+        _LABEL,
+        {
+            "user-data": b"#cloud-config\n" + json.dumps(user, indent=1).encode(),
+            "meta-data": json.dumps(meta).encode(),
+            "network-config": json.dumps(network_config(wiring_of(planned)), indent=1).encode(),
+        },
+    )
+    return iso + bytes(-len(iso) % (1 << 20))
+
+
+def network_config(wiring: Wiring) -> dict[str, Any]:
+    """The network, as cloud-init is told; JSON is YAML."""
+    macs = {card.interface: card.mac for card in wiring.cards}
+    members = {member["interface"] for wire in wiring.wires for member in wire.spec["members"]}
+    config: dict[str, Any] = {"version": 2}
+    for name in members:
+        config.setdefault("ethernets", {})[name] = _card(name, macs[name])
+    for wire in wiring.wires:
+        link = wire.spec
+        own = _addresses(wire)
+        if link["kind"] in ("bridged", "trunk"):
+            config.setdefault("ethernets", {})[wire.name] = _card(wire.name, macs[wire.name]) | own
+        elif link["kind"] == "vlan":
+            place = {"id": link["vlan"], "link": link["over"][0], "macaddress": link["mac"]}
+            config.setdefault("vlans", {})[wire.name] = place | own
+        elif link["kind"] == "bond":
+            interfaces = [member["interface"] for member in link["members"]]
+            parameters = {"mode": "active-backup", "mii-monitor-interval": 100}
+            config.setdefault("bonds", {})[wire.name] = {
+                "interfaces": interfaces,
+                "macaddress": link["mac"],
+                "parameters": parameters,
+            } | own
+    return config
+
+
+def _card(name: str, mac: str) -> dict[str, Any]:
+    return {"match": {"macaddress": mac}, "set-name": name}
+
+
+def _addresses(wire: Wire) -> dict[str, Any]:
+    link = wire.spec
+    config: dict[str, Any] = {
+        "dhcp4": 4 in wire.dhcp,
+        "dhcp6": 6 in wire.dhcp,
+        "accept-ra": link["accept_ra"],
+    }
+    if link["mtu"] is not None:
+        config["mtu"] = link["mtu"]
+    if link["addresses"]:
+        config["addresses"] = list(link["addresses"])
+    routes = []
+    for route in wire.routes:
+        default = "::/0" if ":" in str(route["via"]) else "0.0.0.0/0"
+        entry: dict[str, Any] = {"to": route["destination"] or default, "via": route["via"]}
+        if route["metric"] is not None:
+            entry["metric"] = route["metric"]
+        if route["onlink"]:
+            entry["on-link"] = True
+        routes.append(entry)
+    if routes:
+        config["routes"] = routes
+    return config

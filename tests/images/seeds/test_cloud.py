@@ -1,0 +1,98 @@
+"""What cloud-init is told of a machine."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+from pathlib import Path
+from shutil import which
+from typing import Any
+
+import pytest
+
+from pytest_carthage.images.seeds.cloud import make_cloud_seed, network_config
+from pytest_carthage.images.seeds.iso import make_iso
+from pytest_carthage.images.seeds.values import text
+from pytest_carthage.images.seeds.wiring import wiring_of
+from pytest_carthage.planning import make_plan
+
+from .test_seed import Office, Stacked
+
+
+def _read(disk: Path, folder: Path) -> dict[str, bytes]:
+    """Its files, as another program reads them."""
+    if which("xorriso") is None:
+        pytest.skip("no xorriso; try: apt-get install xorriso")
+    folder.mkdir()
+    argv = ["xorriso", "-osirrox", "on", "-indev", str(disk), "-extract", "/", str(folder)]
+    subprocess.run(argv, check=True, capture_output=True)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_files_are_read_as_they_were_written(tmp_path: Path) -> None:
+    files = {"meta-data": b"a", "user-data": b"x" * 5000, "empty": b""}
+    disk = tmp_path / "seed.img"
+    disk.write_bytes(make_iso("cidata", files))
+    read = _read(disk, tmp_path / "files")
+    assert {name.lower().removesuffix("."): data for name, data in read.items()} == files
+    told = subprocess.run(
+        ["blkid", "-p", "-o", "export", str(disk)], capture_output=True, text=True, check=True
+    )
+    assert {"LABEL=cidata", "TYPE=iso9660"} <= set(told.stdout.splitlines())
+
+
+def test_more_files_than_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="100 files do not fit"):
+        make_iso("x", {f"file-{number}": b"" for number in range(100)})
+
+
+def test_cloud_init_is_told_the_machine(tmp_path: Path) -> None:
+    plan = make_plan(Office)
+    disk = tmp_path / "seed.img"
+    extra = {"etc/motd": text("hello\n")}
+    disk.write_bytes(
+        make_cloud_seed(
+            plan.machines["web"], plan, agent="print('x')", files=extra, authorized_keys=("key a",)
+        )
+    )
+    files = {
+        name.lower().rstrip("."): data for name, data in _read(disk, tmp_path / "files").items()
+    }
+    assert files["user-data"].startswith(b"#cloud-config\n")
+    user: dict[str, Any] = json.loads(files["user-data"].partition(b"\n")[2])
+    assert user["hostname"] == "web"
+    written = {row["path"]: base64.b64decode(row["content"]) for row in user["write_files"]}
+    assert written["/usr/lib/pytest-carthage/agent.py"] == b"print('x')"
+    assert written["/etc/motd"] == b"hello\n"
+    assert b"10.1.0.20 web" in written["/etc/hosts"]
+    assert "/etc/machine-id" not in written
+    assert user["runcmd"][-1][-1] == "pytest-carthage-agent.service"
+    assert sorted(user["ssh_keys"]) == [
+        *("ecdsa_private", "ecdsa_public", "ed25519_private", "ed25519_public")
+    ]
+    assert user["ssh_authorized_keys"] == ["key a"]
+    assert json.loads(files["meta-data"])["local-hostname"] == "web"
+    assert json.loads(files["network-config"])["version"] == 2
+
+
+def test_network_is_that_of_the_plan() -> None:
+    plan = make_plan(Office)
+    eth0 = network_config(wiring_of(plan.machines["web"]))["ethernets"]["eth0"]
+    assert eth0 == {
+        "match": {"macaddress": "02:00:00:00:00:20"},
+        "set-name": "eth0",
+        "dhcp4": False,
+        "dhcp6": False,
+        "accept-ra": False,
+        "mtu": 1400,
+        "addresses": ["10.1.0.20/24"],
+        "routes": [
+            {"to": "0.0.0.0/0", "via": "10.1.0.1"},
+            {"to": "198.51.100.0/24", "via": "10.1.0.2"},
+        ],
+    }
+    assert network_config(wiring_of(plan.machines["asks"]))["ethernets"]["eth0"]["dhcp4"] is True
+    vlans = network_config(wiring_of(make_plan(Stacked).machines["sw"]))["vlans"]
+    assert vlans["eth0.10"]["id"] == 10
+    assert vlans["eth0.10"]["link"] == "eth0"
