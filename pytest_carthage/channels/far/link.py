@@ -190,7 +190,8 @@ class Link:
         """Reach for the agent, for as long as it takes."""
         try:
             sock = self._line.open()
-        except OSError:
+        except OSError as error:
+            self._give_up_early(self._line.why() or str(error))
             self._server.later(self._again_s, self.start)
             self._again_s = min(2 * self._again_s, _AGAIN_MOST_S)
             return
@@ -281,9 +282,19 @@ class Link:
         self._server.selector.unregister(sock.fileno())
         sock.close()
         self._is_writing = False
-        self._lost(why or self._line.why() or "its agent is gone")
+        why = why or self._line.why() or "its agent is gone"
+        self._lost(why)
+        self._give_up_early(why)
         self._server.later(self._again_s, self.start)
         self._again_s = min(2 * self._again_s, _AGAIN_MOST_S)
+
+    def _give_up_early(self, why: str) -> None:
+        """Who was asked before it was there is not about to come; on a port it may be."""
+        if self._line.is_shared:
+            return
+        early, self._early = self._early, {}
+        for number in early:
+            self._asked.pop(number).done(FarError(None, why))
 
     def _lost(self, why: str) -> None:
         self._out.clear()
