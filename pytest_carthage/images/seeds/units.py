@@ -11,10 +11,20 @@ from pytest_carthage.placing import systemd
 if TYPE_CHECKING:
     from pytest_carthage.images.seeds.process import MainProcess
 
-__all__ = ["AGENT_PORT", "HOME", "programs", "runtime_files", "script_unit", "unit_files"]
+__all__ = [
+    "AGENT_ENDED",
+    "AGENT_PORT",
+    "HOME",
+    "programs",
+    "runtime_files",
+    "script_unit",
+    "unit_files",
+]
 
 #: name of the port of virtio-serial on which the agent answers
 AGENT_PORT = "org.pytest-carthage.agent"
+#: what its console tells when the agent has ended in error, before the reason
+AGENT_ENDED = "carthage: the agent has ended"
 #: where our programs are in the machine
 HOME = "usr/lib/pytest-carthage"
 
@@ -25,9 +35,13 @@ for port in /sys/class/virtio-ports/*; do
     [ "$name" = {AGENT_PORT} ] || continue
     for python in python3 /usr/bin/python3 /usr/local/bin/python3 /usr/libexec/platform-python; do
         command -v "$python" > /dev/null || continue
-        exec "$python" -I -S /{HOME}/agent.py "/dev/${{port##*/}}"
+        "$python" -I -S /{HOME}/agent.py "/dev/${{port##*/}}" 2> /run/carthage-agent && exit
+        while read -r line; do last=$line; done < /run/carthage-agent
+        echo "{AGENT_ENDED}: $last" > /dev/console
+        sleep 2
+        exit 1
     done
-    echo "carthage: no python3 for the agent" > /dev/console
+    echo "{AGENT_ENDED}: there is no python3" > /dev/console
     sleep 3600
 done
 sleep 0.2

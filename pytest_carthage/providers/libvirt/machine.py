@@ -12,6 +12,7 @@ from pytest_carthage.channels import consoles
 from pytest_carthage.channels.agent import Interrupted, execute
 from pytest_carthage.channels.log import Log
 from pytest_carthage.errors import CreationError, FabricError
+from pytest_carthage.images.seeds.units import AGENT_ENDED
 from pytest_carthage.placing import systemd
 from pytest_carthage.placing.cards import Card, cards
 from pytest_carthage.provider import Channel, Context, End, Identity
@@ -42,6 +43,8 @@ __all__ = ["LibvirtMachine", "subject"]
 T = TypeVar("T")
 
 _POLL_S = 0.1
+#: between two looks at the console
+_LOOK_S = 0.5
 #: what one answer of an agent that is there may take
 _ANSWER_S = 30.0
 _LAST_LINES = 15
@@ -423,15 +426,33 @@ class LibvirtMachine:
     async def _unless_it_ends(self, waiting: Coroutine[Any, Any, None]) -> None:
         answers = asyncio.ensure_future(waiting)
         ends = asyncio.ensure_future(self._life.off.wait())
+        cannot = asyncio.ensure_future(self._until_its_agent_ends())
+        tasks: tuple[asyncio.Future[Any], ...] = (answers, ends, cannot)
         try:
-            await asyncio.wait((answers, ends), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if answers.done():
                 return await answers
+            if cannot.done():
+                raise FabricError(
+                    f"its agent cannot run: {cannot.result()}; try: an image with python3, of which"
+                    " python3-minimal is not enough"
+                )
             raise FabricError("it went off while it started")
         finally:
-            for task in (answers, ends):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(answers, ends, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _until_its_agent_ends(self) -> str:
+        """Why the agent does not stay, as its console tells from now on."""
+        before = self._life.printed().count(AGENT_ENDED)
+        while True:
+            told = self._life.printed()
+            _, _, reason = told.rpartition(f"{AGENT_ENDED}: ")
+            if told.count(AGENT_ENDED) > before and "\n" in reason:
+                return reason.partition("\n")[0].strip()
+            # nobody tells of what is printed
+            await asyncio.sleep(_LOOK_S)
 
     async def _until_it_answers(self) -> None:
         limit_s = self._planned.ready_timeout_s

@@ -50,6 +50,9 @@ class LibvirtProvider:
         self._services: dict[Channel, Service] = {}
         #: images to start machines from, by the keys of their declarations
         self._built: dict[str, Built] = {}
+        #: environment and name of each machine that was started, to its layout: what it takes of
+        #: the host's memory is not available any more
+        self._started: dict[tuple[str, str], str] = {}
         #: keys of recipes the memory of which could not be kept
         self._unkept: set[str] = set()
 
@@ -66,7 +69,10 @@ class LibvirtProvider:
             tpm=any(vm.tpm for vm in machines.values()),
             uefi=any(vm.firmware == "uefi" for vm in machines.values()),
         )
-        problems += host.lack_of_memory({name: vm.memory_mib for name, vm in machines.items()})
+        started = {name for (_, name), layout in self._started.items() if layout == plan.layout}
+        problems += host.lack_of_memory(
+            {name: vm.memory_mib for name, vm in machines.items() if name not in started}
+        )
         return [*problems, *_not_yet(machines)]
 
     async def take_image(self, built: Built) -> None:
@@ -161,6 +167,7 @@ class LibvirtProvider:
         )
         if not await self._cloned(machine, recipe, places, context, service):
             await machine.start()
+        self._started[identity.environment, identity.name] = context.plan.layout
         await service.keep_probes()
         return machine
 
@@ -250,6 +257,7 @@ class LibvirtProvider:
 
     async def destroy(self, identity: Identity) -> None:
         """Remove the domain through its environment's libvirtd, where there still is one."""
+        self._started.pop((identity.environment, identity.name), None)
         folder = dict(identity.detail).get("folder")
         if folder is None:  # it was not begun
             return

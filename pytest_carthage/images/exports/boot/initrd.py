@@ -61,7 +61,8 @@ for block in /sys/block/vd*; do
     device=/dev/${block##*/}
     # a CD is for cloud-init
     [ "$(dd if="$device" bs=1 skip=32769 count=5 2>/dev/null)" != CD001 ] || continue
-    read -r magic length sum < "$device"
+    head -c 512 "$device" > /seed.head # a line without an end would be read byte by byte
+    read -r magic length sum < /seed.head
     [ "$magic" = @MAGIC@ ] || fail "the seed disk $device has no seed"
     tail -c +513 "$device" | head -c "$length" > /seed.tar
     echo "$sum  /seed.tar" | sha256sum -c > /dev/null 2>&1 || fail "the seed on $device is damaged"

@@ -1,0 +1,228 @@
+"""What goes wrong with virtual machines is told with the console's last lines, and leaves nothing.
+
+One machine is booted, and stands for all tests that need one; those that fail are added beside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_carthage import Image, Layout, LayoutError, Machine, Network, Vm
+from pytest_carthage.errors import CarthageError, CreationError, HostError
+from pytest_carthage.images.builder import ensure
+from pytest_carthage.images.seeds.seed import make_seed
+from pytest_carthage.live.packets.taps import interfaces_of, open_socket
+from pytest_carthage.portal import Portal
+from pytest_carthage.providers.libvirt import LibvirtProvider, clones, disks
+from pytest_carthage.providers.netns import NetnsProvider
+from tests.providers.conftest import DEBIAN
+from tests.support.layouts import Build, Factories, building
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
+
+MAC = "02:00:00:00:00:77"
+#: with a Python that the agent can run by; :data:`DEBIAN` has the minimal one
+GUEST = DEBIAN.with_packages("python3")
+
+
+class Empty(Layout):
+    """Machines that cannot come to life are added to it."""
+
+    lan = Network("10.0.0.0/24")
+    other = Machine(on="netns", links={"eth0": lan.at(".10", mac=MAC)})
+
+
+class Lab(Layout):
+    lan = Network("10.0.0.0/24")
+    vm = Machine(GUEST, on=Vm(), links={"eth0": lan.at(".10")}, ready_timeout_s=240)
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("faults") / "state"
+        patch.setenv("CARTHAGE_STATE", str(folder))
+        # each of these boots by itself
+        patch.setattr(clones, "why_not", lambda recipe: "for the test")
+        yield folder
+        assert_none(folder)
+
+
+@pytest.fixture(scope="module")
+def build(state: Path) -> Iterator[Build]:
+    if problems := LibvirtProvider().check():
+        pytest.skip("; ".join(map(str, problems)))
+    kinds: Factories = {"libvirt": LibvirtProvider, "netns": NetnsProvider}
+    with contextlib.closing(Portal()) as portal, building(portal, kinds) as build:
+        portal.call(lambda: ensure(GUEST, portal=portal, note=lambda who, text: None))
+        yield build
+
+
+@pytest.fixture(scope="module")
+def empty(build: Build) -> Empty:
+    return build(Empty)
+
+
+@pytest.fixture(scope="module")
+def lab(build: Build) -> Lab:
+    return build(Lab)
+
+
+# what there is
+
+
+def processes(state: Path, program: str) -> list[int]:
+    """Processes of a program that work in a folder below this one, or were told of it."""
+    there = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            told = [str((path / "cwd").readlink()), (path / "cmdline").read_text()]
+            name = (path / "comm").read_text().strip()
+            if name.startswith(program[:15]) and any(str(state) in text for text in told):
+                there.append(int(path.name))
+    return there
+
+
+def emulators(state: Path) -> list[int]:
+    return processes(state, "qemu-system-")
+
+
+def assert_none(state: Path, *, within_s: float = 10.0) -> None:
+    deadline = time.monotonic() + within_s
+    while left := [
+        *emulators(state),
+        *processes(state, "libvirtd"),
+        *(state / "runs").glob("[!.]*"),
+    ]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
+
+
+def ports(lab: Layout) -> set[str]:
+    """Interfaces of the fabric."""
+
+    async def look() -> set[str]:
+        family, kind = socket.AF_NETLINK, socket.SOCK_RAW
+        fabric = lab.aio.fabric
+        with await open_socket(fabric, None, family, kind, socket.NETLINK_ROUTE) as sock:
+            return {interface.name for interface in interfaces_of(sock)}
+
+    return lab.aio.portal.call(look)
+
+
+def refusal_of(lab: Layout, state: Path, machine: Machine, name: str) -> str:
+    """Why a machine cannot be added; nothing of it is left, on the host."""
+    before = ports(lab)
+    with pytest.raises((CreationError, HostError)) as caught:
+        lab.add(machine, name=name)
+    assert not emulators(state)
+    assert not list(state.glob(f"runs/*/envs/*/vm/{name}"))
+    assert ports(lab) == before
+    assert name not in lab.aio.plan.machines
+    return str(caught.value)
+
+
+def extra(vm: Vm, *, image: Image = GUEST, ready_timeout_s: float = 240) -> Machine:
+    return Machine(image, on=vm, links={"eth0": Empty.lan.at()}, ready_timeout_s=ready_timeout_s)
+
+
+# machines that cannot come to life
+
+
+def test_too_little_memory_is_refused_with_numbers(empty: Empty, state: Path) -> None:
+    text = refusal_of(empty, state, extra(Vm(memory_mib=8 << 20)), "giant")
+    assert re.search(
+        r"8388708 MiB of memory are needed \(giant 8388608 MiB, and 100 MiB beside each\), "
+        r"and \d+ MiB are available; try: on=Vm\(memory_mib=",
+        text,
+    )
+
+
+class Odd(Layout):
+    vm = Machine(GUEST, on=Vm(xml="<devices><watchdog model='lightning'/></devices>"))
+
+
+def test_xml_that_libvirt_rejects_is_told_in_its_words(build: Build, state: Path) -> None:
+    with pytest.raises(CreationError, match=r"machine 'vm' of layout 'Odd': libvirt rejects its"):
+        build(Odd)
+    assert not emulators(state)
+
+
+def test_second_machine_with_one_mac_is_refused_before_anything_is_made(empty: Empty) -> None:
+    twin = Machine(GUEST, on=Vm(), links={"eth0": Empty.lan.at(mac=MAC)})
+    with pytest.raises(LayoutError, match=f"mac '{MAC}' .* is taken by machine 'other'"):
+        empty.add(twin, name="twin")
+
+
+def test_damaged_seed_ends_the_boot_and_is_told_with_the_consoles_end(
+    empty: Empty, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(*args: Any, **more: Any) -> bytes:
+        seed = bytearray(make_seed(*args, **more))
+        seed[5000] ^= 1
+        return bytes(seed)
+
+    monkeypatch.setattr(disks, "make_seed", damaged)
+    text = refusal_of(empty, state, extra(Vm()), "damaged")
+    assert "machine 'damaged' of layout 'Empty': it went off while it started" in text
+    assert "carthage: the seed on /dev/vdb is damaged" in text
+    monkeypatch.setattr(disks, "make_seed", lambda *args, **more: b"\xa5" * (1 << 20))
+    text = refusal_of(empty, state, extra(Vm()), "seedless")
+    assert "carthage: the seed disk /dev/vdb has no seed" in text
+
+
+def test_disk_that_does_not_boot_is_told_with_the_consoles_end(
+    empty: Empty, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = disks.new_disk
+    monkeypatch.setattr(disks, "new_disk", lambda path, above=None, **more: made(path, size_mib=64))
+    text = refusal_of(empty, state, extra(Vm(), ready_timeout_s=60), "blank")
+    assert text.startswith("machine 'blank' of layout 'Empty': it")
+    assert "; console: " in text
+    assert "/dev/vda" in text
+
+
+def test_machine_whose_agent_never_answers_is_told_with_the_consoles_end(
+    empty: Empty, state: Path
+) -> None:
+    text = refusal_of(empty, state, extra(Vm(), ready_timeout_s=2), "mute")
+    assert "machine 'mute' of layout 'Empty': its agent did not answer in 2 s" in text
+    assert "; console: " in text
+
+
+def test_image_without_a_python_for_the_agent_is_told_at_once(empty: Empty, state: Path) -> None:
+    text = refusal_of(empty, state, extra(Vm(), image=DEBIAN), "minimal")
+    assert "its agent cannot run: ModuleNotFoundError: No module named 'resource'" in text
+    assert "try: an image with python3, of which python3-minimal is not enough" in text
+
+
+# one that lives
+
+
+def test_flood_on_the_console_hurts_nobody(lab: Lab) -> None:
+    lab.vm.run("timeout 4 sh -c 'yes flooded > /dev/console' || true", timeout_s=60)
+    assert lab.vm.run("echo here").stdout == "here\n"
+    log = next(Path(lab.aio.logs).glob("vm.log"))
+    assert log.stat().st_size < 64 << 20
+    assert "flooded" in lab.vm.logs()
+
+
+def test_emulator_that_is_killed_ends_the_machine_which_says_so(lab: Lab, state: Path) -> None:
+    (before,) = emulators(state)
+    os.kill(before, signal.SIGKILL)
+    with pytest.raises(CarthageError, match=r"machine 'vm' of layout 'Lab'") as caught:
+        lab.vm.run("sleep 60", timeout_s=60)
+    with pytest.raises(CarthageError, match=r"its emulator ended") as told:
+        lab.vm.run("true", timeout_s=60)
+    assert "; try: " in f"{caught.value} {told.value}"
+    assert not emulators(state)
