@@ -11,6 +11,7 @@ import pytest
 
 from pytest_carthage import Layout, Machine, Vm, screen
 from pytest_carthage.channels.consoles import attach
+from pytest_carthage.errors import CarthageError
 from pytest_carthage.portal import Portal
 from pytest_carthage.providers.libvirt import LibvirtProvider
 from pytest_carthage.screens import picture, recognition
@@ -121,3 +122,9 @@ def test_screen_speaks_vnc_at_a_socket_and_at_no_port(rack: Rack) -> None:
         vnc.sendall(b"RFB 003.008\n")
         assert vnc.recv(2) == b"\x01\x01", "one kind of security: none, behind a socket of ours"
     assert view.socket.stat().st_mode & 0o077 == 0 or view.socket.parent.stat().st_mode & 0o077 == 0
+
+
+def test_log_of_a_panic_has_its_last_lines(rack: Rack) -> None:
+    with contextlib.suppress(CarthageError):
+        rack.db.run("echo 1 > /proc/sys/kernel/sysrq; echo c > /proc/sysrq-trigger", timeout_s=60)
+    assert settled(lambda: "Kernel panic - not syncing: sysrq" in rack.db.logs(), True, within_s=60)
