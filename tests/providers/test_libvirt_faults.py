@@ -10,6 +10,8 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -217,6 +219,17 @@ def test_flood_on_the_console_hurts_nobody(lab: Lab) -> None:
     assert "flooded" in lab.vm.logs()
 
 
+def test_machine_goes_on_without_its_libvirtd_which_is_started_again(lab: Lab) -> None:
+    environment = Path(lab.aio.logs).parent
+    (before,) = processes(environment, "libvirtd")  # which shows that they are found
+    os.kill(before, signal.SIGKILL)
+    assert lab.vm.run("echo here").stdout == "here\n"
+    lab.vm.freeze().heal()
+    assert lab.vm.run("echo here").stdout == "here\n"
+    (after,) = processes(environment, "libvirtd")
+    assert after != before
+
+
 def test_emulator_that_is_killed_ends_the_machine_which_says_so(lab: Lab, state: Path) -> None:
     (before,) = emulators(state)
     os.kill(before, signal.SIGKILL)
@@ -226,3 +239,73 @@ def test_emulator_that_is_killed_ends_the_machine_which_says_so(lab: Lab, state:
         lab.vm.run("true", timeout_s=60)
     assert "; try: " in f"{caught.value} {told.value}"
     assert not emulators(state)
+
+
+# who has started them is killed
+
+VICTIM = """
+import asyncio, sys, time
+from pytest_carthage import Layout, Machine, Network, Vm
+from pytest_carthage.live.environment import AsyncLayout
+from pytest_carthage.planning import make_plan
+from pytest_carthage.portal import Portal
+from pytest_carthage.providers.libvirt import LibvirtProvider, clones
+from pytest_carthage.providers.libvirt.machine import LibvirtMachine
+from pytest_carthage.providing import Providers
+from pytest_carthage.state.run import Run
+from tests.providers.test_libvirt_faults import GUEST
+
+async def at_once(self):  # what its kernel does is no business of this test
+    print("started", flush=True)
+    if sys.argv[1] == "started":
+        await asyncio.sleep(600)
+
+LibvirtMachine.wait_until_it_answers = at_once
+clones.why_not = lambda recipe: "for the test"
+
+class Lab(Layout):
+    lan = Network("10.0.0.0/24")
+    a = Machine(GUEST, on=Vm(), links={"eth0": lan.at(".1")})
+    b = Machine(GUEST, on=Vm(), links={"eth0": lan.at(".2")})
+
+portal = Portal()
+
+async def build():
+    run = await Run.join("crash")
+    print("joined", flush=True)
+    layout = await AsyncLayout.build(
+        make_plan(Lab), name="crash-lab", run=run,
+        providers=Providers({"libvirt": LibvirtProvider}), portal=portal)
+    print("built", flush=True)
+    if sys.argv[1] == "ending":
+        print("ending", flush=True)
+        await layout.close()
+    await asyncio.sleep(600)
+
+portal.call(build)
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "delay_s"),
+    [("joined", 0.3), ("joined", 1.5), ("started", 0.0), ("started", 0.5), ("ending", 0.05)],
+)
+def test_client_that_is_killed_leaves_nothing(
+    build: Build, line: str, delay_s: float, tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    with subprocess.Popen(
+        [sys.executable, "-c", VICTIM, line],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "CARTHAGE_STATE": str(state)},
+        cwd=Path(__file__).resolve().parents[2],
+    ) as victim:
+        assert victim.stdout is not None
+        while (seen := victim.stdout.readline().strip()) != line:
+            assert seen, f"ended before {line!r}"
+        time.sleep(delay_s)  # the moment is the parameter
+        if line == "started":
+            assert emulators(state), "this test looks at the wrong place"
+        victim.kill()
+    assert_none(state)
