@@ -186,7 +186,19 @@ def rack(folder: Path, *, name: str = "db1", config: str = "") -> Iterator[Rack]
     make_keys(folder)
     (folder / "sshd_config").write_text(config + _CONFIG)
     os.mkfifo(folder / "ready")
-    unshare = ["unshare", "--mount", "--net", "--pid", "--uts", "--ipc", "--fork", "--kill-child"]
+    # with whoever has it: a session that is killed closes nothing
+    end = ["setpriv", "--pdeathsig", "KILL"]
+    unshare = [
+        *end,
+        "unshare",
+        "--mount",
+        "--net",
+        "--pid",
+        "--uts",
+        "--ipc",
+        "--fork",
+        "--kill-child",
+    ]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [*unshare, "sh", "-c", _START, "sh", str(folder), name],
