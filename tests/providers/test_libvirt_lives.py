@@ -93,6 +93,22 @@ async def test_machine_whose_kernel_told_of_its_panic_is_told_with_the_console(
 
 
 @pytest.mark.asyncio
+async def test_panic_is_told_with_its_reason_however_long_its_trace_is(
+    life: Life, log: Path
+) -> None:
+    with log.open("a") as file:
+        file.write("Kernel panic - not syncing: Fatal exception\n")
+        file.writelines(f"  frame {number}\n" for number in range(40))
+    life.hear(CRASHED, 0)
+    life.hear(STOPPED, CRASHED_TOO)
+    end = await at_once(life)
+    assert end is not None
+    lines = end.last.splitlines()
+    assert lines[:2] == ["Kernel panic - not syncing: Fatal exception", "..."]
+    assert lines[-1] == "frame 39"
+
+
+@pytest.mark.asyncio
 async def test_machine_that_is_reset_by_a_panic_has_panicked(life: Life, log: Path) -> None:
     with log.open("a") as file:
         file.write("Kernel panic - not syncing: VFS: Unable to mount root fs\n")

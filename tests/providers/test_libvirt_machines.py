@@ -118,3 +118,22 @@ def test_disk_is_plugged_in_and_pulled_out(vm: MachineHandle) -> None:
     assert not vm.run("grep data /sys/block/vd*/serial", check=False).ok
     with pytest.raises(FabricError, match="it has no disk 'data', but carthage-seed"):
         vm.unplug_disk("data")
+
+
+def test_virtual_machine_that_reboots_has_its_files_and_another_boot(vm: MachineHandle) -> None:
+    before = vm.read_text("/proc/sys/kernel/random/boot_id")
+    vm.write_text("/srv/kept", "x")
+    vm.reboot()
+    assert vm.read_text("/proc/sys/kernel/random/boot_id") != before
+    assert vm.read_text("/srv/kept") == "x"
+    assert "10.0.0.10/24" in vm.run("ip -br addr show eth0").stdout
+
+
+def test_kernel_that_panics_is_told_at_once_with_the_console(vm: MachineHandle) -> None:
+    with pytest.raises(FabricError) as caught:
+        vm.run("echo 1 > /proc/sys/kernel/sysrq; echo c > /proc/sysrq-trigger; sleep 60")
+    text = str(caught.value)
+    assert "machine 'vm' of layout 'Lab': its kernel panicked at " in text
+    assert "Kernel panic - not syncing: sysrq triggered crash" in text
+    with pytest.raises(FabricError, match=r"(?s)its kernel panicked at .*; try: start\(\)"):
+        vm.run("true")

@@ -31,6 +31,8 @@ _SHUT_DOWN, _DESTROYED, _SAVED, _FAILED, _FROM_SNAPSHOT = 0, 1, 4, 5, 6
 _PANIC = "Kernel panic - not syncing"
 #: lines of a console that tell of it
 _LAST_LINES = 15
+#: among which the first line of that is looked for
+_MOST_LINES = 200
 
 
 class Life:
@@ -109,8 +111,16 @@ class Life:
                 how = "panic"
             else:
                 self.born = self._log.size
-        last = self.last_lines(_LAST_LINES if how == "panic" else 1)
+        last = self._of_panic() if how == "panic" else self.last_lines(1)
         return End(how=how, status=0, at_s=at_s, last="\n".join(last))
+
+    def _of_panic(self) -> list[str]:
+        """What its console has told of its panic: from the first line of that on."""
+        lines = self.last_lines(_MOST_LINES)
+        at = next((number for number, line in enumerate(lines) if _PANIC in line), None)
+        if at is None or len(lines) - at <= _LAST_LINES:
+            return lines[-_LAST_LINES:]
+        return [lines[at], "...", *lines[1 - _LAST_LINES :]]
 
     def last_lines(self, count: int) -> list[str]:
         """What its console has printed last in this life."""
