@@ -20,6 +20,7 @@ from pytest_carthage.handles.capability import CAPABILITIES, Capability
 from pytest_carthage.live.machines.machine import MachineHandle
 from pytest_carthage.portal import Portal
 from pytest_carthage.provider import Provider
+from pytest_carthage.providers.libvirt import LibvirtProvider
 from pytest_carthage.providers.netns import NetnsProvider
 from pytest_carthage.providers.podman import PodmanProvider
 from pytest_carthage.providers.ssh import SshProvider
@@ -84,6 +85,8 @@ class Target:
     def layout(self, *names: str) -> type[Layout]:
         lan = Network("10.0.0.0/24")
         image = DEBIAN if self.has_image else None
+        if image is not None and self.provider.traits.has_own_kernel:
+            image = image.with_packages("python3")  # of which the agent needs more than the least
         has_links = self.provider.traits.can("links")
         machines = {
             name: Machine(
@@ -92,6 +95,7 @@ class Target:
                 links={"eth0": lan.at("auto")} if has_links else {},
                 env={"SHOP": "corner"},
                 init=self.init,
+                ready_timeout_s=_READY_S.get(self.kind, 60.0),
             )
             for name in names
         }
@@ -152,6 +156,11 @@ _OLD_PYTHON = """\
 exec /usr/bin/python3 "$@"
 """
 
+
+def _libvirt(request: pytest.FixtureRequest) -> tuple[Provider, World | None]:
+    return LibvirtProvider(), None
+
+
 Make = Callable[[pytest.FixtureRequest], tuple[Provider, "World | None"]]
 TARGETS: dict[str, Make] = {
     "netns": _netns,
@@ -162,19 +171,26 @@ TARGETS: dict[str, Make] = {
     "cell": _cell,
     "ssh": _ssh,
     "ssh-commands": _ssh,
+    "libvirt": _libvirt,
 }
+#: an emulated machine needs minutes where the host has no more time for it
+_SLOW = {"libvirt": pytest.mark.timeout(900)}
+_READY_S = {"libvirt": 400.0}
+
+
+def _marks(kind: str) -> list[pytest.MarkDecorator]:
+    slow = [_SLOW[kind]] if kind in _SLOW else []
+    return [] if kind == "fake" else [pytest.mark.real, *slow]
 
 
 @pytest.fixture(
     scope="module",
-    params=[
-        pytest.param(kind, marks=() if kind == "fake" else pytest.mark.real) for kind in TARGETS
-    ],
+    params=[pytest.param(kind, marks=_marks(kind)) for kind in TARGETS],
 )
 def target(request: pytest.FixtureRequest) -> Iterator[Target]:
     """Each target in turn, with a pair of machines."""
     kind, _, variant = request.param.partition("-")
-    has_image = variant in ("image", "systemd") or kind == "podman"
+    has_image = variant in ("image", "systemd") or kind in ("podman", "libvirt")
     provider, world = TARGETS[request.param](request)
     if problems := provider.check():
         pytest.skip("; ".join(map(str, problems)))
