@@ -16,6 +16,7 @@ import pytest
 
 from pytest_carthage.cli import main
 from pytest_carthage.errors import Problem
+from pytest_carthage.planning.targets import installed
 from pytest_carthage.portal import Portal
 from pytest_carthage.providers.netns import NetnsProvider
 from pytest_carthage.state import run as runs
@@ -113,7 +114,8 @@ def test_up_refuses_what_makes_no_sense(folder: Path, capfd: Capture) -> None:
     )
     assert complaint(capfd, "up", "layouts.py:Pair", "--name=A").startswith("--name A: small ")
     assert complaint(capfd, "up", "layouts.py:Pear").startswith("layout 'layouts.py:Pear': ")
-    assert "; try: one of netns, podman" in complaint(capfd, "up", "layouts.py:Guest")
+    there_are = ", ".join(sorted(installed()))
+    assert f"; try: one of {there_are}" in complaint(capfd, "up", "layouts.py:Guest")
     assert "target 'cloud' is unknown" in complaint(
         capfd, "up", "layouts.py:Pair", "--target=cloud"
     )

@@ -153,7 +153,8 @@ _SAVE = """
 import asyncio, sys
 from pathlib import Path
 from pytest_carthage import Image
-from pytest_carthage.images.exports import disk, tarball
+from pytest_carthage.images.exports import tarball
+from pytest_carthage.images.exports.disks.saving import save_disk
 from pytest_carthage.images.exports.oci.archive import save_archive
 from pytest_carthage.images.exports.oci.tagging import tag
 from pytest_carthage.store.built import Built
@@ -172,7 +173,7 @@ built = Built(image=image, layers=layers, config=image.config, store=store)
 asyncio.run(tarball.save_tarball(built, home / "a.tar.gz"))
 asyncio.run(save_archive(built, home / "oci.tar"))
 (store.folder("kernels")).symlink_to(sys.argv[2])
-asyncio.run(disk.save_disk(built, home / "disk.raw", size_mib=300))
+asyncio.run(save_disk(built, home / "disk.raw", size_mib=300))
 asyncio.run(tag(built, "handmade:1"))
 asyncio.run(tag(built, "handmade:2"))
 """

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_carthage.planning.targets import installed
 from pytest_carthage.reference import layouts, names
 from pytest_carthage.reference.durations import duration_s
 from tests.plugin.conftest import Suite
@@ -151,7 +152,8 @@ def test_layout_file_can_import_its_neighbours(tmp_path: Path) -> None:
 def test_unknown_target_lists_what_there_is(suite: Suite) -> None:
     result = suite.run("--carthage-target=cloud")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: unknown target 'cloud'; there are: netns, podman"])
+    there_are = ", ".join(sorted(installed()))
+    result.stderr.fnmatch_lines([f"ERROR: unknown target 'cloud'; there are: {there_are}"])
 
 
 def test_target_of_two_plugins_is_refused(suite: Suite) -> None:

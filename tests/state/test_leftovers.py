@@ -84,7 +84,7 @@ def test_gc_of_a_target_that_is_not_installed_keeps_the_run(dead: DeadRun) -> No
     assert collected.removed == []
     (line,) = collected.failed
     assert line.startswith(
-        f"{identity}: LookupError: no provider of kind 'moon' is installed; there are: hut, netns, "
+        f"{identity}: LookupError: no provider of kind 'moon' is installed; there are: hut, "
     )
     assert [left.identity for left in leftovers()] == [identity]
 

@@ -121,9 +121,12 @@ CALLS: dict[str, Callable[[Any, Path], Any]] = {
     "get": lambda web, path: web.get("/etc/hosts", path / "hosts"),
     "logs": lambda web, path: web.logs(),
     "observe": lambda web, path: web.observe(),
+    "plug_disk": lambda web, path: web.plug_disk("data", size_mib=8),
     "ping": lambda web, path: web.ping("10.0.0.1"),
     "put": lambda web, path: web.put(path / "here", "/srv/here"),
     "read_text": lambda web, path: web.read_text("/etc/hosts"),
+    "reboot": lambda web, path: web.reboot(),
+    "reset": lambda web, path: web.reset(),
     "restart": lambda web, path: web.restart(),
     "revert": lambda web, path: web.revert("before"),
     "run": lambda web, path: web.run("true"),
@@ -133,6 +136,7 @@ CALLS: dict[str, Callable[[Any, Path], Any]] = {
     "snapshot": lambda web, path: web.snapshot("before"),
     "socket": lambda web, path: web.socket(),
     "stop": lambda web, path: web.stop(),
+    "unplug_disk": lambda web, path: web.unplug_disk("data"),
     "write_text": lambda web, path: web.write_text("/srv/here", "x"),
 }
 
