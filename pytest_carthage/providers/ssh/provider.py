@@ -56,8 +56,9 @@ class SshProvider:
                 Problem(
                     who=self.kind,
                     what="asyncssh is not installed, by which hosts are reached",
-                    remedy="pip install 'pytest-carthage[ssh]'",
-                    packages=(),
+                    remedy="python3 -m pip install 'pytest-carthage[ssh]'",
+                    extra="ssh",
+                    is_own=True,
                 )
             )
         for planned in plan.machines.values() if plan is not None else ():
