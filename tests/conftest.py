@@ -23,6 +23,7 @@ settings.load_profile("busy")
 # put a path with dots there, and files would be known by two names.)
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from pytest_carthage.providers.libvirt.host import acceleration  # noqa: E402
 from tests.support.workers import Queue, time_limit_s  # noqa: E402
 
 pytest_plugins = ["pytester"]
@@ -42,7 +43,17 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin, in workers of xdist, with what may take long: the others have enough to do then."""
+    """Leave to the night what would take too long with emulated processors.
+
+    Workers of xdist begin with what may take long: the others have enough to do then.
+    """
+    if not os.environ.get("CARTHAGE_TEST_EMULATED"):
+        emulated = [item for item in items if item.get_closest_marker("emulated")]
+        if emulated and acceleration().kind != "kvm":
+            for item in emulated:
+                item.add_marker(
+                    pytest.mark.skip(reason="its processors would be emulated: tox -e emulated")
+                )
     if hasattr(config, "workerinput"):
         items.sort(key=time_limit_s, reverse=True)
 

@@ -183,6 +183,14 @@ def _marks(kind: str) -> list[pytest.MarkDecorator]:
     return [] if kind == "fake" else [pytest.mark.real, *slow]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What switches machines boots them often."""
+    for item in items:
+        if "[libvirt" in item.name and item.path.name in ("test_power.py", "test_restart.py"):
+            item.add_marker("emulated")
+
+
 @pytest.fixture(
     scope="module",
     params=[pytest.param(kind, marks=_marks(kind)) for kind in TARGETS],
