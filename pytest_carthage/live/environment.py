@@ -284,6 +284,13 @@ class AsyncLayout(LayoutOperations):
         """What went on since a UNIX time that may be why something has failed."""
         return await circumstances(self._rooms, self.handles(), since_s)
 
+    def take_collapses(self) -> Sequence[str]:
+        """Machines whose kernel has panicked, or whose emulator has ended, and how; each once.
+
+        Those of which somebody was told by an error are not among them.
+        """
+        return [text for machine in self.handles() if (text := machine.take_collapse())]
+
     def _take_in(self, machine: AsyncMachine) -> None:
         self.machines[machine.name] = machine
 

@@ -12,6 +12,7 @@ from pytest_carthage.plugin import blocked
 from pytest_carthage.plugin.askers import Askers
 from pytest_carthage.plugin.bundles import Bundles, shelf_of
 from pytest_carthage.plugin.causes import Causes
+from pytest_carthage.plugin.collapses import Collapses
 from pytest_carthage.plugin.environments import Environments
 from pytest_carthage.plugin.gates import GateNews
 from pytest_carthage.plugin.images import Images
@@ -47,6 +48,9 @@ class Session:
             "carthage-askers": askers,
             "carthage-causes": causes,
             "carthage-bundles": Bundles(self._workplace, causes, environments, shelf),
+            "carthage-collapses": Collapses(
+                lambda item: [live.environment for live in environments.used_by(item)]
+            ),
             "carthage-gates": GateNews(
                 config, lambda: (gate.record.totals for gate in environments.gates)
             ),

@@ -64,6 +64,8 @@ async def circumstances(
     """What went on in a layout since a UNIX time that may be why something has failed."""
     lines = faults_since(rooms, since_s) + gate_failures_since(rooms, since_s)
     for machine in machines:
+        if collapse := machine.take_collapse():
+            lines.append(collapse)
         lines += [f"machine {machine.name!r}: {line}" for line in await machine.killed()]
     return lines
 

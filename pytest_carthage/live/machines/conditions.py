@@ -70,6 +70,7 @@ class ConditionOperations(LogOperations, CircumstanceOperations, ScreenOperation
         if self._stopped or (self._end is not None and self._end.how != "reboot"):
             is_back = self._end is not None and self._end.again_s is not None
             if not is_back and self.out_of_order is None:
+                self._untold = None
                 return Look(hopeless=str(self._end or "it is stopped"))
         end = self._main_end
         if condition.kind not in _OF_PROCESSES or end is None or end.again_s is not None:

@@ -97,6 +97,8 @@ class MachineCore(FilesystemOperations):
         self.is_leaving = False
         #: how it ended by itself, until it is back
         self._end: End | None = None
+        #: that it ended as nobody can have wanted, until somebody is told
+        self._untold: End | None = None
         #: how its main process ended last; None: it has not, or there is none, or it was started
         #: again and somebody has waited for its end
         self._main_end: End | None = None
@@ -122,6 +124,7 @@ class MachineCore(FilesystemOperations):
         """
         self._refuse_out_of_order()
         if self._end is not None:
+            self._untold = None
             remedy = "wait_for(rebooted())" if self._end.how == "reboot" else "start()"
             raise FabricError(f"{self._who}: {self._end}; try: {remedy}")
         if self._stopped:
@@ -157,6 +160,7 @@ class MachineCore(FilesystemOperations):
                 async with asyncio.timeout(_NEWS_S):
                     await self._went_off.wait()
         if self._end is not None:
+            self._untold = None
             return f"{self._who}: {self._end}"
         if self._means.channel is not gone:
             return (
@@ -196,6 +200,14 @@ class MachineCore(FilesystemOperations):
     def restarts(self) -> int:
         """How often ``restart=`` has started its main process again, since the machine started."""
         return self._restarts
+
+    def take_collapse(self) -> str:
+        """That its kernel has panicked, or its emulator has ended, if nobody was told of that yet.
+
+        Empty: it has not, or whoever asked something of it, or started it, knows.
+        """
+        end, self._untold = self._untold, None
+        return "" if end is None else f"{self._who}: {end}"
 
     def is_up(self) -> bool:
         """Whether it runs, no fault has it otherwise, and it is not about to go."""

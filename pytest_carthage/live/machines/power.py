@@ -25,6 +25,8 @@ __all__ = ["PowerOperations"]
 
 #: asks an init for a reboot, and does not wait for its end
 _REBOOT = ("/bin/sh", "-c", "systemctl --no-block reboot || reboot")
+#: ends that no program in a machine asks for
+_COLLAPSES = ("panic", "emulator")
 #: what an init may take to say that it has heard
 _ASK_S = 60.0
 
@@ -103,6 +105,8 @@ class PowerOperations(AddressOperations, ReadinessOperations):
             await self._take_in_lesser_end(means, end)
             return
         self._end = end
+        if end.how in _COLLAPSES:
+            self._untold = end
         if end.how == "over":
             self._main_end = end
             if end.again_s is not None:
@@ -166,7 +170,7 @@ class PowerOperations(AddressOperations, ReadinessOperations):
 
     def _begin_anew(self) -> None:
         """It has been started, and has no past."""
-        self._end = self._main_end = None
+        self._end = self._main_end = self._untold = None
         self._restarts = 0
         self._went_off.clear()
 
