@@ -218,20 +218,6 @@ def test_kvm_that_is_not_there_is_told(tmp_path: Path) -> None:
     assert (found.kind, found.why) == ("qemu", f"there is no {tmp_path / 'kvm'}")
 
 
-def test_memory_that_is_there_is_no_problem() -> None:
-    assert host.lack_of_memory({"a": 512, "b": 512}, 1224) == []
-    assert host.lack_of_memory({}, 0) == []
-
-
-def test_memory_that_lacks_is_told_with_numbers() -> None:
-    (problem,) = host.lack_of_memory({"a": 512, "b": 1024}, 1000)
-    assert str(problem) == (
-        "libvirt: 1736 MiB of memory are needed (a 512 MiB, b 1024 MiB, and 100 MiB beside each), "
-        "and 1000 MiB are available; try: on=Vm(memory_mib=...) with less, or fewer machines at a "
-        "time"
-    )
-
-
 def test_memory_is_read_as_the_kernel_tells_it(tmp_path: Path) -> None:
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal: 9 kB\nMemAvailable:    2097152 kB\n")

@@ -8,14 +8,10 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pytest_carthage.errors import Problem
 from pytest_carthage.fabric.host.programs import PATH
 from pytest_carthage.providers.libvirt import packages
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = [
     "Acceleration",
@@ -24,12 +20,9 @@ __all__ = [
     "check",
     "emulator",
     "find_libvirtd",
-    "lack_of_memory",
     "problem",
 ]
 
-#: what QEMU takes beside a machine's own memory
-_OVERHEAD_MIB = 100
 _TUN = Path("/dev/net/tun")
 
 
@@ -100,25 +93,3 @@ def check(*, tpm: bool = False, uefi: bool = False) -> list[Problem]:
     if not _TUN.exists():
         problems.append(problem(f"no {_TUN}", "modprobe tun"))
     return problems
-
-
-def lack_of_memory(wanted: Mapping[str, int], available: int | None = None) -> list[Problem]:
-    """List what this host's memory lacks for machines that are about to start.
-
-    :param wanted: name of each to its MiB.
-    :param available: MiB; by default what there is now.
-    """
-    if not wanted:
-        return []
-    needed = sum(wanted.values()) + len(wanted) * _OVERHEAD_MIB
-    available = available_mib() if available is None else available
-    if needed <= available:
-        return []
-    each = ", ".join(f"{name} {size} MiB" for name, size in wanted.items())
-    return [
-        problem(
-            f"{needed} MiB of memory are needed ({each}, and {_OVERHEAD_MIB} MiB beside each),"
-            f" and {available} MiB are available",
-            "on=Vm(memory_mib=...) with less, or fewer machines at a time",
-        )
-    ]

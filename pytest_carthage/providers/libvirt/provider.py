@@ -14,7 +14,7 @@ from pytest_carthage.channels.guest_agent import deputy_by_guest_agent
 from pytest_carthage.errors import CarthageError, CreationError, FabricError, HostError, Problem
 from pytest_carthage.model.vm import Vm
 from pytest_carthage.provider import Channel, Context, Identity, Traits, View
-from pytest_carthage.providers.libvirt import clones, disks, host
+from pytest_carthage.providers.libvirt import admission, clones, disks, host
 from pytest_carthage.providers.libvirt.apart import MACHINES
 from pytest_carthage.providers.libvirt.binding import Refused
 from pytest_carthage.providers.libvirt.clones import Recipe
@@ -50,9 +50,6 @@ class LibvirtProvider:
         self._services: dict[Channel, Service] = {}
         #: images to start machines from, by the keys of their declarations
         self._built: dict[str, Built] = {}
-        #: environment and name of each machine that was started, to its layout: what it takes of
-        #: the host's memory is not available any more
-        self._started: dict[tuple[str, str], str] = {}
         #: keys of recipes the memory of which could not be kept
         self._unkept: set[str] = set()
 
@@ -69,11 +66,17 @@ class LibvirtProvider:
             tpm=any(vm.tpm for vm in machines.values()),
             uefi=any(vm.firmware == "uefi" for vm in machines.values()),
         )
-        started = {name for (_, name), layout in self._started.items() if layout == plan.layout}
-        problems += host.lack_of_memory(
-            {name: vm.memory_mib for name, vm in machines.items() if name not in started}
-        )
+        if lacking := self._lack_of_memory(machines):
+            problems.append(lacking)
         return [*problems, *_not_yet(machines)]
+
+    def _lack_of_memory(self, machines: Mapping[str, Vm]) -> Problem | None:
+        """What memory lacks for those of a plan that have not been promised it."""
+        wanted = {name: vm.memory_mib for name, vm in machines.items()}
+        for service in self._services.values():  # whose machines are added one by one
+            for name in admission.share_of(service.environment):
+                wanted.pop(name, None)
+        return admission.lack(wanted, admission.shares())
 
     async def take_image(self, built: Built) -> None:
         """Take an image to start machines from."""
@@ -88,6 +91,8 @@ class LibvirtProvider:
         if not service.was_begun:  # else by who has built the environment
             await service.start()
         self._services[context.fabric] = service
+        machines = [each for each in context.plan.machines.values() if each.target == self.kind]
+        await _admit(context, machines)
         await self._validate(context, service)
         accelerated = host.acceleration()
         if accelerated.kind != "kvm":
@@ -135,9 +140,8 @@ class LibvirtProvider:
         await context.intend(identity)
         service = self._services[context.fabric]
         vm, places = vm_of(planned), places_of(planned, context)
-        if lacking := host.lack_of_memory({planned.name: vm.memory_mib}):
-            raise CreationError(f"{who}: {lacking[0].what}; try: {lacking[0].remedy}")
         try:
+            await _admit(context, [planned])
             made = await disks.make(
                 self._built[planned.image.key],
                 planned,
@@ -167,7 +171,6 @@ class LibvirtProvider:
         )
         if not await self._cloned(machine, recipe, places, context, service):
             await machine.start()
-        self._started[identity.environment, identity.name] = context.plan.layout
         await service.keep_probes()
         return machine
 
@@ -257,7 +260,6 @@ class LibvirtProvider:
 
     async def destroy(self, identity: Identity) -> None:
         """Remove the domain through its environment's libvirtd, where there still is one."""
-        self._started.pop((identity.environment, identity.name), None)
         folder = dict(identity.detail).get("folder")
         if folder is None:  # it was not begun
             return
@@ -276,6 +278,7 @@ class LibvirtProvider:
         finally:
             if is_ours:
                 await service.close()
+        await asyncio.to_thread(admission.release, Path(folder), identity.name)
         await consoles.forget(Path(folder), identity.name)
         await asyncio.to_thread(disk.delete, Path(folder) / "vm" / identity.name)
 
@@ -289,6 +292,17 @@ def _deputy(planned: PlannedMachine, places: Places) -> list[str]:
     if vm_of(planned).way == "guest-agent":
         return deputy_by_guest_agent(places.guest_agent, env=planned.env)
     return deputy_by_stream(unix=places.agent, window=places.seed, env=planned.env)
+
+
+async def _admit(context: Context, machines: Sequence[PlannedMachine]) -> None:
+    """Have memory of this host promised to machines, those that have it already left out.
+
+    :raises HostError: there is not enough, with what others have.
+    """
+    wanted = {machine.name: vm_of(machine).memory_mib for machine in machines}
+    lacking = await asyncio.to_thread(admission.admit, context.folder, context.plan.layout, wanted)
+    if lacking is not None:
+        raise HostError([lacking])
 
 
 def vm_of(planned: PlannedMachine) -> Vm:
