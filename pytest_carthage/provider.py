@@ -50,6 +50,7 @@ __all__ = [
     "Reads",
     "Screen",
     "Shows",
+    "Slow",
     "Snapshots",
     "StartsFromImages",
     "TakesUp",
@@ -341,6 +342,14 @@ class Differs(Protocol):
 
     #: what it lacks, and how an author gets that, as in ``on=Vm(graphics=True)``
     lacks: Mapping[Capability, str]
+
+
+@runtime_checkable
+class Slow(Protocol):
+    """Is slower than machines of its target are elsewhere, as where processors are emulated."""
+
+    #: how many times as long as was declared it may take to be ready
+    patience: int
 
 
 @runtime_checkable

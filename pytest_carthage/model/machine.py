@@ -216,7 +216,8 @@ class Machine(Member):
     :param routes: destination subnet (or ``"default"``) to next hop, which is an address on the
         network of one of the links, whole or as it ends (``".254"``).
     :param wait_for: conditions that must hold before the machine counts as ready.
-    :param ready_timeout_s: how long to wait for them.
+    :param ready_timeout_s: how long to wait for them; four times as long where processors are
+        emulated.
     :param limits: memory, processors, number of processes.
     :param strict_settings: refuse what sets something of the host's kernel, as ``vm.swappiness``;
         by default that succeeds on a machine with an image, and nothing comes of it.

@@ -25,6 +25,7 @@ from pytest_carthage.errors import (
 )
 from pytest_carthage.portal import Portal
 from pytest_carthage.providers.netns import NetnsProvider
+from pytest_carthage.providers.netns.provider import NetnsMachine
 from tests.support.host import netns_lacks
 from tests.support.layouts import building
 
@@ -318,6 +319,20 @@ def test_machine_that_is_never_ready_tells_what_it_printed(build: Build) -> None
     with pytest.raises(CreationError) as caught:
         build(Failing)
     assert "it printed last:\n  why\n  main process ended with status 3" in str(caught.value)
+
+
+def test_machine_that_is_slow_has_longer_to_be_ready(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Never(Layout):
+        a = Machine(wait_for=port(80), ready_timeout_s=0.2)
+
+    with pytest.raises(CreationError, match=r"no port 80 after 0\.[12]"):
+        build(Never)
+    # as one whose processors are emulated
+    monkeypatch.setattr(NetnsMachine, "patience", 4, raising=False)
+    with pytest.raises(CreationError, match=r"no port 80 after 0\.[78]"):
+        build(Never)
 
 
 class Served(Layout):

@@ -13,7 +13,7 @@ from pytest_carthage.errors import FabricError
 from pytest_carthage.fabric.wire.channel import AsyncChannel
 from pytest_carthage.live.machines.abilities import Asked, lacked, lacks
 from pytest_carthage.planning.refusal import refusal
-from pytest_carthage.provider import Channel, End, Ends, Means, PrintsLogs
+from pytest_carthage.provider import Channel, End, Ends, Means, PrintsLogs, Slow
 from pytest_carthage.work.files.filesystem import FilesystemOperations
 
 if TYPE_CHECKING:
@@ -88,6 +88,10 @@ class MachineCore(FilesystemOperations):
         #: what was written when a snapshot was taken, by the snapshot's name
         self._names_then: dict[str, list[str]] = {}
         self._means = means
+        #: how long it may take to be ready
+        self.ready_limit_s = planned.ready_timeout_s * (
+            means.patience if isinstance(means, Slow) else 1
+        )
         # looked up once: it takes longer than the rest of a request's way
         self._goes_off = isinstance(means, Ends)
         printed = means.printed if isinstance(means, PrintsLogs) else None

@@ -62,7 +62,7 @@ async def wait_for_expected(machine: MachineCore, deadline: float) -> None:
             last = ", ".join(map(str, having.get(link.interface, ()))) or "none"
             raise TimeLimitError(
                 f"{machine.who}: link {link.interface!r} expects {address}, which the machine has "
-                f"not set after {machine.planned.ready_timeout_s:g} s (last: it has {last}); try: "
+                f"not set after {machine.ready_limit_s:g} s (last: it has {last}); try: "
                 "what sets it (frr.conf, NetworkManager, a script), or another expects="
             )
         # it may be set by anybody, at any time: only polling tells

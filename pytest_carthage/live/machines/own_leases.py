@@ -34,7 +34,7 @@ class OwnLeases:
         """
         planned = self._machine.planned
         asking = [(link, own) for link in planned.links for own in link.addressings if own.dhcp]
-        deadline, pause_s = clock.monotonic_s() + planned.ready_timeout_s, 0.02
+        deadline, pause_s = clock.monotonic_s() + self._machine.ready_limit_s, 0.02
         while True:
             having = await read_addresses(self._machine)
             lent = [(link, own, _lent(link, own, having)) for link, own in asking]
@@ -51,7 +51,7 @@ class OwnLeases:
                 seen = ", ".join(map(str, having.get(link.interface, ()))) or "no address"
                 raise TimeLimitError(
                     f"{self._machine.who}: link {link.interface!r} to network {link.network!r}: no "
-                    f"lease by {protocol} after {planned.ready_timeout_s:g} s (last: it has "
+                    f"lease by {protocol} after {self._machine.ready_limit_s:g} s (last: it has "
                     f"{seen}); try: a machine with roles=[DhcpServer()] on network "
                     f"{link.network!r}"
                 )

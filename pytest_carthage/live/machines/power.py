@@ -60,7 +60,7 @@ class PowerOperations(AddressOperations, ReadinessOperations):
         if self.out_of_order == "frozen":
             self._refuse_out_of_order()
         if self._end is not None and self._end.how == "reboot":
-            await self.wait_for(rebooted(), timeout_s=self.planned.ready_timeout_s)
+            await self.wait_for(rebooted(), timeout_s=self.ready_limit_s)
         if self._stopped or self._end is not None:
             await self.powered().start()
             self._stopped = False
@@ -200,7 +200,7 @@ class PowerOperations(AddressOperations, ReadinessOperations):
                 'with systemd, as packages=["systemd-sysv"]'
             )
         self._reboots_seen = before
-        await self.wait_for(rebooted(), timeout_s=2 * self.planned.ready_timeout_s)
+        await self.wait_for(rebooted(), timeout_s=2 * self.ready_limit_s)
 
     @operation
     async def reset(self) -> None:

@@ -76,7 +76,7 @@ class ReadinessOperations(ConditionOperations):
 
         :raises TimeLimitError: an address was not there in time, or a condition did not hold.
         """
-        deadline = clock.monotonic_s() + self.planned.ready_timeout_s
+        deadline = clock.monotonic_s() + self.ready_limit_s
         await wait_for_expected(self, deadline)
         for condition in self.planned.wait_for:
             await self.wait_for(condition, timeout_s=max(deadline - clock.monotonic_s(), 0.1))

@@ -50,7 +50,7 @@ _ANSWER_S = 30.0
 _LAST_LINES = 15
 #: what libvirt and QEMU may take to have a machine off
 _OFF_S = 30.0
-#: an emulated machine has so many times as long to go off in good order
+#: an emulated machine has so many times as long to be ready, and to go off in good order
 _EMULATED = 4
 _POWER_OFF = ("/bin/sh", "-c", "systemctl --no-block poweroff 2> /dev/null || poweroff")
 _BOOT_ID = ("cat", "/proc/sys/kernel/random/boot_id")
@@ -91,7 +91,8 @@ class LibvirtMachine:
         self._service = service
         self._places = places
         self._way = way
-        self._is_emulated = is_emulated
+        self.patience = _EMULATED if is_emulated else 1
+        self.ready_limit_s = planned.ready_timeout_s * self.patience
         self._who = subject(planned, context)
         #: one at a time starts and stops it
         self._switching = asyncio.Lock()
@@ -179,7 +180,7 @@ class LibvirtMachine:
             raise CreationError(str(first)) from first
 
     async def _be_itself(self) -> None:
-        limit_s = self._planned.ready_timeout_s
+        limit_s = self.ready_limit_s
         self._boot_id = await clones.become(
             self.channel, limit_s=limit_s, waits=self._planned.init == "systemd", note=self._note
         )
@@ -209,7 +210,7 @@ class LibvirtMachine:
         """
         async with self._switched():
             if timeout_s > 0 and not self._life.off.is_set():
-                limit_s = timeout_s * (_EMULATED if self._is_emulated else 1)
+                limit_s = timeout_s * self.patience
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(limit_s):
                         await self._ask_to_go_off()
@@ -315,7 +316,7 @@ class LibvirtMachine:
             ) from error
 
     async def _renew(self) -> None:
-        limit_s = self._planned.ready_timeout_s
+        limit_s = self.ready_limit_s
         self._boot_id = await clones.renew(self.channel, limit_s=limit_s, note=self._note)
 
     # links
@@ -455,7 +456,7 @@ class LibvirtMachine:
             await asyncio.sleep(_LOOK_S)
 
     async def _until_it_answers(self) -> None:
-        limit_s = self._planned.ready_timeout_s
+        limit_s = self.ready_limit_s
         deadline = clock.monotonic_s() + limit_s
         seen = "it was not there"
         while True:

@@ -164,7 +164,7 @@ class LibvirtProvider:
         recipe = Recipe(
             built=self._built[planned.image.key],
             base=made.base,
-            planned=made.completed,
+            planned=replace(made.completed, ready_timeout_s=machine.ready_limit_s),
             plan=context.plan,
             vm=vm,
             domain=domain,
