@@ -16,7 +16,7 @@ from pytest_carthage.model.on import On
 
 __all__ = ["Here", "Ssh"]
 
-Method = Literal["sudo", "doas"]
+Method = Literal["sudo", "su", "doas"]
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _HOP = re.compile(r"[^\s\-][^\s,]*")
@@ -52,11 +52,11 @@ class Ssh(On):
     :param identity: file of a private key, in place of the user's keys and agent.
     :param host_key: the host's public key, its fingerprint as in ``"SHA256:..."``, or a file of
         known hosts in place of the user's own. A host that shows another key is not talked to.
-    :param become: user that commands are run by, by sudo or doas; None: who has come.
+    :param become: user that commands are run by, by sudo, su or doas; None: who has come.
     :param password_env: environment variable of where the tests run that holds the password. It is
         read when the host is reserved, and never written down.
     :param passphrase_env: the same for the private key.
-    :param become_password_env: the same for sudo.
+    :param become_password_env: the same for sudo and su, given where it is asked for.
     :param on_return: steps that restore the host, in their order, when the layout is torn down,
         after ``kill -9`` too: shell commands of the host's, as the user that commands are run by,
         and :class:`Here`, of this host's. Where one fails, the host is marked.
@@ -152,9 +152,9 @@ class Ssh(On):
         method: object = self.become_method
         if method not in get_args(Method):
             yield f"ssh become_method {shown(method)} is unknown", 'become_method="sudo"'
-        elif self.become_password_env is not None and (method != "sudo" or self.become is None):
+        elif self.become_password_env is not None and (method == "doas" or self.become is None):
             yield (
-                "ssh become_password_env is for become= by sudo alone",
+                "ssh become_password_env is for become= by sudo or su",
                 'become="root", become_method="sudo"',
             )
 

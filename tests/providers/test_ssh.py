@@ -408,51 +408,7 @@ def test_what_a_host_cannot_be_asked_for_is_refused_by_name(build: Build, host: 
         assert not lab.db.can("links")
 
 
-# other users
-
-
-def test_other_user_is_become_with_a_password_that_is_written_nowhere(
-    build: Build, own_host: Rack, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    own_host.write("/usr/local/bin/sudo", SUDO)
-    monkeypatch.setenv("RACK_BECOME", "s3cr3t-of-rack")
-    on = own_host.settings(become="nobody", become_password_env="RACK_BECOME")
-    with live(build, alone(on)) as lab:
-        assert lab.db.run("id -un").stdout == "nobody\n"
-        assert lab.db.run("cat", input=b"mine").stdout == "mine"
-        state = Path(os.environ["CARTHAGE_STATE"])
-        assert subprocess.run(["grep", "-rl", "s3cr3t-of-rack", str(state)]).returncode == 1
-        assert "s3cr3t-of-rack" not in _command_lines()
-    monkeypatch.setenv("RACK_BECOME", "wrong")
-    text = refused(build, on)
-    assert "sudo makes nobody nobody there" in text
-    assert "another password in RACK_BECOME" in text
-    text = refused(build, own_host.settings(become="nobody"))
-    assert "try: NOPASSWD in its sudoers, or become_password_env=" in text
-
-
-#: a stand-in: takes a password by -S, and root to somebody else
-SUDO = """\
-#!/bin/bash
-while [ $# -gt 0 ]; do
-    case $1 in
-        -S) has=1 ;; -k | -n) ;; -p) shift ;; -u) shift; user=$1 ;; --) shift; break ;;
-    esac
-    shift
-done
-[ -n "$has" ] || { echo 'sudo: a password is required' >&2; exit 1; }
-IFS= read -r password
-[ "$password" = s3cr3t-of-rack ] || { echo 'sudo: 1 incorrect password attempt' >&2; exit 1; }
-exec setpriv --reuid "$user" --regid "$(id -g "$user")" --init-groups "$@"
-"""
-
-
-def _command_lines() -> str:
-    texts = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            texts.append(path.read_bytes().decode(errors="replace"))
-    return "\n".join(texts)
+# passwords
 
 
 def test_missing_password_is_told_before_anything_is_built() -> None:

@@ -56,7 +56,6 @@ StrictModes no
 PermitRootLogin yes
 UsePAM no
 PasswordAuthentication no
-Subsystem sftp internal-sftp
 """
 _ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 
@@ -152,6 +151,36 @@ class Rack:
             text=True,
             check=True,
         )
+
+    def add_user(self, name: str, password: str, *, may: str = "", has_key: bool = True) -> None:
+        """Make a user there.
+
+        :param may: what sudoers(5) says of him; empty: nothing.
+        :param has_key: the key that leads into this host leads to him, too.
+        """
+        self.run(f"useradd -m -s /bin/sh {name}; echo '{name}:{password}' | chpasswd")
+        if may:
+            self.run(f"echo '{name} {may}' > /etc/sudoers.d/{name}")
+        if has_key:
+            self.run(f"cp /etc/ssh/rack_keys_root /etc/ssh/rack_keys_{name}")
+
+    def install_sudo(self) -> str:
+        """Have sudo there, by Debian's package; returns why it cannot be, or nothing."""
+        if self.run("command -v sudo", check=False):
+            return ""
+        (archives := self.folder / "archives").mkdir()
+        fetched = subprocess.run(
+            ["apt-get", "download", "-qq", "sudo"], cwd=archives, capture_output=True, text=True
+        )
+        if fetched.returncode:
+            return f"sudo cannot be fetched: {fetched.stderr.strip()}"
+        (archive,) = archives.iterdir()
+        files = subprocess.run(
+            ["dpkg-deb", "--fsys-tarfile", str(archive)], check=True, capture_output=True
+        ).stdout
+        tar = ["tar", "-C", "/", "-x", "--keep-directory-symlink", "-f", "-"]
+        subprocess.run([*self.reach, *tar], input=files, check=True, env=_ENV)
+        return ""
 
     def hide(self, *programs: str) -> None:
         """Take programs away, wherever they are."""

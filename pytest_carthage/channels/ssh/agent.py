@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import shlex
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pytest_carthage.channels.far.program import BOOTSTRAP, agent_sent
 from pytest_carthage.channels.scripts import last_line
+from pytest_carthage.channels.ssh.becoming import Becoming
 from pytest_carthage.channels.ssh.session import Session
 
 if TYPE_CHECKING:
@@ -22,8 +23,7 @@ class AgentLine:
     """A Python of the host's, which becomes the agent; see :class:`.far.link.Line`.
 
     :param python: path of it there.
-    :param prefix: gives what makes another user of a command there.
-    :param first: gives what has to be written before its input: a password.
+    :param becoming: gives what makes another user of a command there.
     """
 
     is_shared = False
@@ -33,13 +33,11 @@ class AgentLine:
         line: Line,
         python: str,
         *,
-        prefix: Callable[[], Sequence[str]],
-        first: Callable[[], bytes],
+        becoming: Callable[[], Becoming],
     ) -> None:
         self._line = line
         self._python = python
-        self._prefix = prefix
-        self._first = first
+        self._becoming = becoming
         self._why = ""
 
     def open(self) -> socket.socket:
@@ -48,7 +46,7 @@ class AgentLine:
         for sock in (ours, theirs):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         said = os.memfd_create("said", os.MFD_CLOEXEC)
-        first = self._first() + agent_sent()
+        becoming = self._becoming()
         session: list[Session] = []
 
         async def serve() -> None:
@@ -56,11 +54,12 @@ class AgentLine:
             session.append(
                 Session(
                     *(os.dup(theirs.fileno()), os.dup(theirs.fileno()), os.dup(said)),
-                    first=first,
+                    becoming=becoming,
+                    first=agent_sent(),
                     is_own=True,
                 )
             )
-            words = [*self._prefix(), self._python, "-I", "-S", "-c", BOOTSTRAP]
+            words = [*becoming.words, self._python, "-I", "-S", "-c", BOOTSTRAP]
             await session[0].begin(connection, shlex.join(words))
             await session[0].ended()
 

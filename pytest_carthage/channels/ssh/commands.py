@@ -20,6 +20,7 @@ from pytest_carthage.fabric.wire.frames import close_all
 if TYPE_CHECKING:
     import asyncssh
 
+    from pytest_carthage.channels.ssh.becoming import Becoming
     from pytest_carthage.channels.ssh.line import Line
 
 __all__ = ["ChannelJobs", "Commands", "Started"]
@@ -44,8 +45,7 @@ class Started:
 class Commands(Questions):
     """Runs commands over a line's channels.
 
-    :param prefix: gives what makes another user of a command there.
-    :param first: gives what has to be written to each one before its input: a password.
+    :param becoming: gives what makes another user of a command there.
     :param on_end: is called with the number of a command and its wait status; None: the connection
         was lost, with why.
     """
@@ -54,14 +54,12 @@ class Commands(Questions):
         self,
         line: Line,
         *,
-        prefix: Callable[[], Sequence[str]],
-        first: Callable[[], bytes],
+        becoming: Callable[[], Becoming],
         on_end: Callable[[int, int | None, BaseException | None], None],
     ) -> None:
         super().__init__(lambda argv: argv)
         self._line = line
-        self._prefix = prefix
-        self._first = first
+        self._becoming = becoming
         self._on_end = on_end
         #: numbers of no process
         self._last = 1 << 32
@@ -90,18 +88,22 @@ class Commands(Questions):
             close_all(own)
             del self._running[started.pid]
             raise
-        command = marked(self._prefix(), started.token, argv)
+        becoming = self._becoming()
+        command = marked(becoming.words, started.token, argv)
 
         def done(status: int | None, error: BaseException | None) -> None:
             self._running.pop(started.pid, None)
             self._on_end(started.pid, status, error)
 
-        started.cancel = self._line.begin(self._run(started, command, own, terminal), done)
+        started.cancel = self._line.begin(
+            self._run(started, becoming, command, own, terminal), done
+        )
         return started
 
     async def _run(
         self,
         started: Started,
+        becoming: Becoming,
         command: str,
         fds: Sequence[int],
         terminal: tuple[str, int, int] | None,
@@ -116,7 +118,7 @@ class Commands(Questions):
             close_all(fds[: 2 if terminal is not None else 3])
             raise
         session = started.session = Session(
-            stdin, stdout, None if terminal is not None else stderr, first=self._first()
+            stdin, stdout, None if terminal is not None else stderr, becoming=becoming
         )
         watch.write(f"+ {started.token}\n".encode())
         try:
@@ -136,8 +138,9 @@ class Commands(Questions):
         async with self._beginning:
             if self._watch is None or not self._watch.is_open:
                 null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-                watch = Session(None, null, os.dup(null), first=self._first())
-                await watch.begin(connection, shlex.join([*self._prefix(), *shell(WATCH)]))
+                becoming = self._becoming()
+                watch = Session(None, null, os.dup(null), becoming=becoming)
+                await watch.begin(connection, shlex.join([*becoming.words, *shell(WATCH)]))
                 self._watch = watch
             return self._watch
 

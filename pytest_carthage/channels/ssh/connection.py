@@ -143,12 +143,19 @@ async def _connect(
         ) -> bool:
             return keys.is_valid(key)
 
+        is_answered = False
+
         def kbdint_auth_requested(self) -> str | None:
-            return "" if secrets.password is not None else None
+            return "" if secrets.password is not None and not self.is_answered else None
 
         def kbdint_challenge_received(
             self, name: str, instructions: str, lang: str, prompts: Any
-        ) -> list[str]:
+        ) -> list[str] | None:
+            if not prompts:
+                return []
+            if self.is_answered:  # it was wrong, and would be again
+                return None
+            self.is_answered = True
             return [secrets.password or ""] * len(prompts)
 
     last: Exception | None = None

@@ -16,7 +16,7 @@ from pytest_carthage.channels.deputy import Deputy, deputy_command
 from pytest_carthage.channels.far.deputy import FarDeputy
 from pytest_carthage.channels.ssh import lease
 from pytest_carthage.channels.ssh.agent import AgentLine
-from pytest_carthage.channels.ssh.becoming import becoming, first_input, refusal_of
+from pytest_carthage.channels.ssh.becoming import becoming, refusal_of
 from pytest_carthage.channels.ssh.commands import ChannelJobs, Commands
 from pytest_carthage.channels.ssh.line import Line
 from pytest_carthage.channels.ssh.relays import LineRelays
@@ -57,8 +57,7 @@ class SshDeputy(Deputy):
         self._line = Line(way, server)
         self._commands = Commands(
             self._line,
-            prefix=lambda: becoming(way, self._line.secrets),
-            first=lambda: first_input(way, self._line.secrets),
+            becoming=lambda: becoming(way, self._line.secrets),
             on_end=self._far_ended,
         )
         super().__init__(self._commands, env=env, server=server, jobs=ChannelJobs(self._commands))
@@ -133,10 +132,7 @@ class SshDeputy(Deputy):
         """Have an agent carry, once it has come; without it goes on what is there."""
         before = self.server.handlers
         line = AgentLine(
-            self._line,
-            python,
-            prefix=lambda: becoming(self._way, self._line.secrets),
-            first=lambda: first_input(self._way, self._line.secrets),
+            self._line, python, becoming=lambda: becoming(self._way, self._line.secrets)
         )
         far = FarDeputy(line, env=self._own_env, server=self.server)
         self.server.on_child = lambda pid, status: None  # commands that lead to the host

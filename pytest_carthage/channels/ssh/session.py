@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shlex
 import signal
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from pytest_carthage.channels.ssh.becoming import Admission, Becoming
 from pytest_carthage.channels.ssh.streams import Feed, Spill
 
 if TYPE_CHECKING:
     import asyncssh
 
-__all__ = ["Session"]
+__all__ = ["Session", "carried_out"]
 
 #: the longest that output is waited for when a command has ended: a daemon may hold it open
 _LATE_S = 0.5
 #: standard error, as asyncssh calls it
 _STDERR = 1
+#: what a terminal takes for the end of what is typed (VEOF, termios(3))
+_END_OF_LINE = b"\x04"
 
 
 class Session:
@@ -33,6 +38,7 @@ class Session:
         stdout: int,
         stderr: int | None,
         *,
+        becoming: Becoming | None = None,
         first: bytes = b"",
         is_own: bool = False,
     ) -> None:
@@ -40,16 +46,22 @@ class Session:
 
         :param stdin: None: nothing but what is :meth:`written <write>`.
         :param stderr: None: there is one stream for both.
-        :param is_own: nobody else has what the descriptors lead to.
+        :param becoming: what stands before it, which may ask for a password.
         :param first: what is written before all that comes from its standard input.
+        :param is_own: nobody else has what the descriptors lead to.
         """
         self._stdin = stdin
+        #: what waits until the command itself reads
         self._first = first
+        self._admission = Admission(becoming or Becoming())
+        #: the stream on which a password is asked for
+        self._asking = None if stderr is None else _STDERR
         self._spills: dict[int | None, Spill] = {None: Spill(stdout, self._crowded, is_own=is_own)}
         if stderr is not None:
             self._spills[_STDERR] = Spill(stderr, self._crowded)
         self._feed: Feed | None = None
         self._channel: asyncssh.SSHClientChannel[bytes] | None = None
+        self._is_started = False
         self._status: int | None = None
         self._is_over = asyncio.Event()
         self._has_ended = asyncio.Event()
@@ -63,19 +75,43 @@ class Session:
 
     def session_started(self) -> None:
         """The host has begun it."""
-        assert self._channel is not None
-        if self._first:
-            self.write(self._first)
+        self._is_started = True
+        self._begin_input()
+
+    def _begin_input(self) -> None:
+        """Once the command itself reads."""
+        if not self._admission.is_over:
+            return
+        first, self._first = self._first, b""
+        if first:
+            self.write(first)
         if self._stdin is not None:
             self._feed = Feed(self._stdin, self._give)
             self._stdin = None
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
         """It has printed something."""
+        if datatype == self._asking and not self._admission.is_over:
+            data, answers = self._admission.take(data)
+            for answer in answers:
+                self._answer(answer)
+            self._begin_input()
         self._spills.get(datatype, self._spills[None]).write(data)
+
+    def _answer(self, answer: bytes | None) -> None:
+        """Answer to who asks for a password."""
+        assert self._channel is not None
+        with contextlib.suppress(OSError):
+            if answer is not None:
+                self._channel.write(answer)
+            elif self._asking is None:
+                self._channel.write(_END_OF_LINE)
+            else:
+                self._channel.write_eof()
 
     def eof_received(self) -> bool:
         """It prints nothing more; its input stays open."""
+        self._spills.get(self._asking, self._spills[None]).write(self._admission.left())
         for spill in self._spills.values():
             spill.end()
         self._is_over.set()
@@ -164,7 +200,9 @@ class Session:
 
     def write(self, data: bytes) -> None:
         """Write to its standard input, beside what is read from there."""
-        if self._channel is not None:
+        if not self._is_started or not self._admission.is_over:
+            self._first += data
+        elif self._channel is not None:
             with contextlib.suppress(OSError):  # it reads nothing any more
                 self._channel.write(data)
 
@@ -211,3 +249,28 @@ class Session:
             self._feed.close()
         if self._is_over.is_set():
             self.close()
+
+
+async def carried_out(
+    connection: asyncssh.SSHClientConnection, becoming: Becoming, argv: Sequence[str]
+) -> tuple[int, bytes, bytes]:
+    """Run a command to its end, which reads nothing; returns status, output and errors.
+
+    :raises asyncssh.Error: it is refused, or the connection was lost.
+    """
+    with contextlib.ExitStack() as stack:
+        streams = []
+        for name in ("out", "err"):
+            streams.append(os.memfd_create(name, os.MFD_CLOEXEC))
+            stack.callback(os.close, streams[-1])
+        stdin = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        session = Session(stdin, *map(os.dup, streams), becoming=becoming)
+        try:
+            await session.begin(connection, shlex.join([*becoming.words, *argv]))
+            status = await session.ended()
+        finally:
+            session.close()
+        if status is None:
+            raise session.error or ConnectionResetError("the connection was lost")
+        out, err = (os.pread(fd, os.fstat(fd).st_size, 0) for fd in streams)
+        return os.waitstatus_to_exitcode(status), out, err

@@ -6,16 +6,16 @@ import asyncio
 import dataclasses
 import json
 import os
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_carthage.channels.scripts import last_line, shell
-from pytest_carthage.channels.ssh.becoming import becoming, first_input
+from pytest_carthage.channels.ssh.becoming import becoming
 from pytest_carthage.channels.ssh.connection import connected
 from pytest_carthage.channels.ssh.lease import BREAK, LOOK, MARK, RELEASE, Lease, mark, state_of
+from pytest_carthage.channels.ssh.session import carried_out
 from pytest_carthage.channels.ssh.way import Secrets, Way
 from pytest_carthage.errors import FabricError
 from pytest_carthage.model.ssh import Here, Ssh
@@ -197,13 +197,9 @@ class Reserved:
     async def _run(
         self, connection: asyncssh.SSHClientConnection, secrets: Secrets, argv: Sequence[str]
     ) -> tuple[int, bytes, bytes]:
-        command = shlex.join([*becoming(self.way, secrets), *argv])
-        result = await connection.run(
-            command, input=first_input(self.way, secrets), encoding=None, check=False
-        )
-        status = result.returncode
-        return 255 if status is None else status, _bytes(result.stdout), _bytes(result.stderr)
+        import asyncssh
 
-
-def _bytes(value: object) -> bytes:
-    return value if isinstance(value, bytes) else str(value or "").encode()
+        try:
+            return await carried_out(connection, becoming(self.way, secrets), argv)
+        except (OSError, asyncssh.Error) as error:
+            raise FabricError(f"ssh {self.way}: the connection was lost: {error}") from error
