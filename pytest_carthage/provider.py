@@ -32,6 +32,7 @@ __all__ = [
     "Channel",
     "Console",
     "Context",
+    "Describes",
     "Differs",
     "End",
     "Ends",
@@ -505,6 +506,15 @@ class Lends(Protocol):
 
         :raises CarthageError: it does not answer.
         """
+        ...
+
+
+@runtime_checkable
+class Describes(Protocol):
+    """A provider whose machines are not the same on every host, as faster ones on some."""
+
+    def describe(self) -> str:
+        """What they are like here, and why, in some words; nothing is changed."""
         ...
 
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, get_args
 
 from pytest_carthage.cli import reference
@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({target: [_row(p) for p in each] for target, each in problems.items()})
     else:
-        _print(problems, counted)
+        _print(problems, counted, _descriptions(problems))
         left = sorted({name for p in counted for name in p.packages})
         if left and not arguments.fix:
             print(f"pytest-carthage doctor --fix installs: {', '.join(left)}")
@@ -214,9 +214,27 @@ def _row(problem: Problem) -> dict[str, Any]:
     }
 
 
-def _print(problems: Mapping[str, Sequence[Problem]], counted: Sequence[Problem]) -> None:
+def _descriptions(targets: Iterable[str]) -> dict[str, str]:
+    """What there is to say of targets and of images that can be used."""
+    from pytest_carthage.provider import Describes
+
+    providers = reference.providers()
+    made = {kind: providers[kind] for kind in targets if kind in providers.kinds}
+    words = {
+        kind: provider.describe()
+        for kind, provider in made.items()
+        if isinstance(provider, Describes)
+    }
+    return {_IMAGES: f"built {_how()}", **words}
+
+
+def _print(
+    problems: Mapping[str, Sequence[Problem]],
+    counted: Sequence[Problem],
+    descriptions: Mapping[str, str],
+) -> None:
     for target, each in problems.items():
-        how = f", built {_how()}" if target == _IMAGES else ""
+        how = f", {descriptions[target]}" if target in descriptions else ""
         asked_for = [problem for problem in each if problem in counted]
         state = _state(target, each) if asked_for or not each else "not installed"
         print(f"{target}: {state}{how}")

@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     from pytest_carthage.live.layout import Layout
     from pytest_carthage.provider import Provider
 
-__all__ = ["check", "chosen_layouts", "known_providers", "parametrise", "registered_layouts"]
+__all__ = [
+    "check",
+    "chosen_layouts",
+    "header",
+    "known_providers",
+    "parametrise",
+    "registered_layouts",
+]
 
 CHOSEN = pytest.StashKey[Mapping[str, type["Layout"]]]()
 
@@ -76,6 +83,16 @@ def check(config: pytest.Config, settings: Settings) -> None:
                 f"unknown target {settings.target!r}; there are: {', '.join(sorted(targets))}"
             )
     chosen_layouts(config)
+
+
+def header(config: pytest.Config, target: str) -> list[str]:
+    """What machines of the chosen target are like here, as a line; none: it has nothing to say."""
+    from pytest_carthage.provider import Describes
+
+    provider = known_providers(config)[target]()
+    if not isinstance(provider, Describes):
+        return []
+    return [f"carthage: target {target}: {provider.describe()}"]
 
 
 def chosen_layouts(config: pytest.Config) -> Mapping[str, type[Layout]]:

@@ -33,6 +33,7 @@ __all__ = [
     "pytest_configure",
     "pytest_configure_node",
     "pytest_generate_tests",
+    "pytest_report_header",
     "pytest_report_to_serializable",
     "pytest_runtest_setup",
     "pytest_terminal_summary",
@@ -59,7 +60,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
         "carthage_needs(*names): faults that the test begins; where this host cannot do them it is "
-        "skipped (loss, delay, jitter, rate, duplicate, corrupt, down, partition, freeze, crash)",
+        "skipped (loss, delay, jitter, rate, duplicate, corrupt, down, partition, freeze, crash); "
+        "or screen_text, which it reads",
     )
     config.stash[DOOR] = _open
     if not options.are_given(config):
@@ -81,6 +83,16 @@ def pytest_configure(config: pytest.Config) -> None:
         from pytest_carthage.plugin import choice
 
         choice.check(config, settings)
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Say what machines are like here, where a target was chosen that tells that."""
+    target = _settings_of(config).target if options.are_given(config) else None
+    if target is None:
+        return []
+    from pytest_carthage.plugin import choice
+
+    return choice.header(config, target)
 
 
 def _settings_of(config: pytest.Config) -> Settings:

@@ -7,10 +7,13 @@ import pytest
 from pytest_carthage.errors import HostError
 from pytest_carthage.live.faults.probing import lacking
 from pytest_carthage.plugin.settings import settings_of
+from pytest_carthage.screens import recognition
 
 __all__ = ["MARK", "check"]
 
 MARK = "carthage_needs"
+#: the one thing that may be named and is no fault
+_SCREEN_TEXT = "screen_text"
 
 
 def check(item: pytest.Item, marks: list[pytest.Mark]) -> None:
@@ -20,8 +23,12 @@ def check(item: pytest.Item, marks: list[pytest.Mark]) -> None:
     """
     __tracebackhide__ = True
     names = [name for mark in marks for name in mark.args]
+    problem = recognition.lacks() if _SCREEN_TEXT in names else None
     try:
-        problems = lacking(names)
+        problems = [
+            *lacking([name for name in names if name != _SCREEN_TEXT]),
+            *([problem] if problem is not None else []),
+        ]
     except ValueError as error:
         pytest.fail(f"mark {MARK}: {error}", pytrace=False)
     try:

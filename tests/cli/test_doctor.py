@@ -72,6 +72,17 @@ def test_doctor_of_a_sound_host_is_content(hut: Target, capfd: Capture) -> None:
     assert capfd.readouterr().out == "hut: ready\n"
 
 
+def test_doctor_says_what_machines_of_a_target_are_like_here(
+    hut: Target, capfd: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Target, "describe", lambda self: "walls of straw", raising=False)
+    assert cli.main(["doctor", "hut"]) == 1
+    assert capfd.readouterr().out.startswith("hut: 1 missing, walls of straw\n")
+    hut.problems = []
+    assert cli.main(["doctor", "hut"]) == 0
+    assert capfd.readouterr().out == "hut: ready, walls of straw\n"
+
+
 def test_doctor_json_has_the_packages(hut: Target, capfd: Capture) -> None:
     assert cli.main(["doctor", "--json"]) == 1
     assert json.loads(capfd.readouterr().out)["hut"][0]["packages"] == ["hut", "hut-data"]

@@ -293,3 +293,29 @@ def test_what_the_host_lacks_skips_the_test_that_asks_for_it(suite: Suite) -> No
 def test_what_the_host_lacks_fails_the_test_where_that_is_strict(suite: Suite) -> None:
     suite.write(test_it=LACKING)
     suite.run("--carthage-strict").assert_outcomes(failed=1, errors=1)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_text_of_screens_is_asked_for_before_anything_is_built(
+    suite: Suite, monkeypatch: pytest.MonkeyPatch, strict: bool
+) -> None:
+    from pytest_carthage.screens import recognition
+
+    suite.write(
+        test_it="""
+        import pytest
+
+        @pytest.mark.carthage_needs("screen_text")
+        def test_it(pair):
+            pass
+        """
+    )
+    monkeypatch.setattr(recognition, "_PROGRAM", "no-such-tesseract")
+    result = suite.run(*["--carthage-strict"][: int(strict)])
+    result.assert_outcomes(errors=1) if strict else result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(
+        ["*test_it cannot be run here: screens: text*tesseract*try: apt install tesseract-ocr*"]
+    )
+    assert "starting" not in str(result.stdout)
+    monkeypatch.setattr(recognition, "_PROGRAM", "true")
+    suite.run(*["--carthage-strict"][: int(strict)]).assert_outcomes(passed=1)

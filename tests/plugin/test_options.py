@@ -220,3 +220,25 @@ def test_new_name_is_a_valid_name() -> None:
 def test_environment_name_has_run_layout_and_worker() -> None:
     assert names.environment("bakodi", "Web_Shop2", worker="gw1") == "bakodi-web-shop2-gw1"
     assert names.environment("bakodi", "Ü") == "bakodi-layout"
+
+
+def test_header_says_what_machines_of_the_chosen_target_are_like(suite: Suite) -> None:
+    suite.write(
+        conftest="""
+from pytest_carthage.testing import FakeProvider
+
+class Huts(FakeProvider):
+    def describe(self):
+        return "walls of straw"
+
+def pytest_carthage_providers():
+    return {"hut": Huts, "shed": FakeProvider}
+""",
+        test_it="def test_it():\n    pass\n",
+    )
+    said = "carthage: target hut: walls of straw"
+    assert said in suite.run("--carthage-target=hut").outlines
+    for options in (["--carthage-target=shed"], []):
+        result = suite.run(*options)
+        result.assert_outcomes(passed=1)
+        assert "carthage: target" not in str(result.stdout)

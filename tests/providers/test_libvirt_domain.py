@@ -12,10 +12,11 @@ from xml.etree import ElementTree
 import pytest
 
 from pytest_carthage import Disk, Image, Layout, Machine, Network, Vm
+from pytest_carthage.errors import Problem
 from pytest_carthage.planning import make_plan
 from pytest_carthage.planning.plan import PlannedMachine
-from pytest_carthage.provider import Identity
-from pytest_carthage.providers.libvirt import LibvirtProvider, host
+from pytest_carthage.provider import Describes, Identity
+from pytest_carthage.providers.libvirt import LibvirtProvider, host, packages
 from pytest_carthage.providers.libvirt.domain import Booting, Hardware, Places, domain_xml
 from pytest_carthage.providers.libvirt.host import Acceleration
 
@@ -202,7 +203,8 @@ def processors(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("flag", ["vmx", "svm"])
 def test_kvm_is_trusted_where_processors_have_it(processors: Path, flag: str) -> None:
     processors.write_text(f"processor\t: 0\nflags\t\t: fpu {flag} sse\n")
-    assert host.acceleration(Path(os.devnull), processors).kind == "kvm"
+    found = host.acceleration(Path(os.devnull), processors)
+    assert (found.kind, str(found)) == ("kvm", "processors by KVM")
 
 
 @x86
@@ -210,12 +212,44 @@ def test_kvm_that_processors_do_not_have_is_not_trusted(processors: Path) -> Non
     processors.write_text("processor\t: 0\nflags\t\t: fpu sse\nvmx flags\t: x\n")
     found = host.acceleration(Path(os.devnull), processors)
     assert found.kind == "qemu"
-    assert "the processors have neither vmx nor svm" in found.why
+    assert str(found) == (
+        "processors are emulated, about ten times slower: /dev/null is there, but the processors "
+        "have neither vmx nor svm"
+    )
 
 
 def test_kvm_that_is_not_there_is_told(tmp_path: Path) -> None:
     found = host.acceleration(tmp_path / "kvm")
     assert (found.kind, found.why) == ("qemu", f"there is no {tmp_path / 'kvm'}")
+
+
+def test_kvm_of_others_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *args: False)
+    (tmp_path / "kvm").touch()
+    found = host.acceleration(tmp_path / "kvm")
+    assert found.why == f"{tmp_path / 'kvm'} is not writable for this user"
+
+
+def test_target_says_whether_it_emulates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "acceleration", lambda: TCG)
+    provider = LibvirtProvider()
+    assert isinstance(provider, Describes)
+    assert provider.describe().endswith("ten times slower: for the test")
+
+
+def test_target_lists_what_reads_screens_for_whoever_asks_for_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[bool] = []
+
+    def missing(who: str, *, screens: bool, **more: bool) -> list[Problem]:
+        asked.append(screens)
+        return []
+
+    monkeypatch.setattr(packages, "missing", missing)
+    LibvirtProvider().check()
+    LibvirtProvider().check(make_plan(Layout.of("Shop", {"db": Machine(on="netns")})))
+    assert asked == [True, False]
 
 
 def test_memory_is_read_as_the_kernel_tells_it(tmp_path: Path) -> None:

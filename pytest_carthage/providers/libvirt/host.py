@@ -35,6 +35,11 @@ class Acceleration:
     #: why it is emulated; empty: it is not
     why: str = ""
 
+    def __str__(self) -> str:
+        if self.kind == "kvm":
+            return "processors by KVM"
+        return f"processors are emulated, about ten times slower: {self.why}"
+
 
 def acceleration(
     device: Path = Path("/dev/kvm"), processors: Path = Path("/proc/cpuinfo")
@@ -83,13 +88,14 @@ def problem(what: str, remedy: str) -> Problem:
     return Problem(who="libvirt", what=what, remedy=remedy)
 
 
-def check(*, tpm: bool = False, uefi: bool = False) -> list[Problem]:
+def check(*, tpm: bool = False, uefi: bool = False, screens: bool = False) -> list[Problem]:
     """List what this host lacks for virtual machines.
 
     :param tpm: some of them have one.
     :param uefi: some of them boot by it.
+    :param screens: text is read from some of their screens.
     """
-    problems = packages.missing("libvirt", tpm=tpm, uefi=uefi, screens=False)
+    problems = packages.missing("libvirt", tpm=tpm, uefi=uefi, screens=screens)
     if not _TUN.exists():
         problems.append(problem(f"no {_TUN}", "modprobe tun"))
     return problems

@@ -56,7 +56,7 @@ class LibvirtProvider:
     def check(self, plan: Plan | None = None) -> Sequence[Problem]:
         """List what this host lacks, memory for the machines of a plan included."""
         if plan is None:
-            return host.check(tpm=True, uefi=True)
+            return host.check(tpm=True, uefi=True, screens=True)
         machines = {
             machine.name: vm_of(machine)
             for machine in plan.machines.values()
@@ -69,6 +69,10 @@ class LibvirtProvider:
         if lacking := self._lack_of_memory(machines):
             problems.append(lacking)
         return [*problems, *_not_yet(machines)]
+
+    def describe(self) -> str:
+        """Whether their processors are emulated, and why."""
+        return str(host.acceleration())
 
     def _lack_of_memory(self, machines: Mapping[str, Vm]) -> Problem | None:
         """What memory lacks for those of a plan that have not been promised it."""
@@ -94,10 +98,7 @@ class LibvirtProvider:
         machines = [each for each in context.plan.machines.values() if each.target == self.kind]
         await _admit(context, machines)
         await self._validate(context, service)
-        accelerated = host.acceleration()
-        if accelerated.kind != "kvm":
-            why = accelerated.why
-            context.note("", f"virtual machines are emulated, about ten times slower: {why}")
+        context.note("", f"virtual machines: {host.acceleration()}")
 
     async def _validate(self, context: Context, service: Service) -> None:
         """Have libvirt look at what authors have written for it, before any machine is made.
