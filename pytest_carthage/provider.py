@@ -127,7 +127,8 @@ class Context:
     deputy: Callable[[str, Sequence[str]], Awaitable[Channel]]
     #: private folder of the environment, removed with it
     folder: Path
-    #: folder for the machine's logs
+    #: folder for the machine's logs; bundles have NAME.png of it, too, the screen of a machine
+    #: that was not created
     logs: Path
     #: writes an identity to the journal, *before* the thing exists or once more is known of it;
     #: returns when it is on disk. Of the same name, what is told later adds to the detail

@@ -7,6 +7,7 @@ import platform
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
@@ -16,7 +17,7 @@ from pytest_carthage.errors import Problem
 from pytest_carthage.planning import make_plan
 from pytest_carthage.planning.plan import PlannedMachine
 from pytest_carthage.provider import Describes, Identity
-from pytest_carthage.providers.libvirt import LibvirtProvider, host, packages
+from pytest_carthage.providers.libvirt import LibvirtProvider, host, packages, provider
 from pytest_carthage.providers.libvirt.domain import Booting, Hardware, Places, domain_xml
 from pytest_carthage.providers.libvirt.host import Acceleration
 
@@ -232,9 +233,9 @@ def test_kvm_of_others_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_target_says_whether_it_emulates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host, "acceleration", lambda: TCG)
-    provider = LibvirtProvider()
-    assert isinstance(provider, Describes)
-    assert provider.describe().endswith("ten times slower: for the test")
+    target = LibvirtProvider()
+    assert isinstance(target, Describes)
+    assert target.describe().endswith("ten times slower: for the test")
 
 
 def test_target_lists_what_reads_screens_for_whoever_asks_for_all(
@@ -270,3 +271,31 @@ def test_what_is_declared_and_not_made_is_told_before_anything_is_built(vm: Vm, 
     problems = LibvirtProvider().check(make_plan(Layout.of("Shop", {"db": machine})))
     (text,) = [str(one) for one in problems if "'db'" in str(one)]
     assert re.search(f"machine 'db' {what}.*; try: leave (uri|way)= out", text)
+
+
+@pytest.mark.parametrize(
+    ("vm", "package"), [(Vm(firmware="uefi"), "ovmf"), (Vm(tpm=True), "swtpm")]
+)
+def test_what_a_machine_asks_of_the_host_is_told_before_anything_is_built(
+    vm: Vm, package: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(packages, "_FIRMWARE", tmp_path)
+    monkeypatch.setattr(packages, "PATH", str(tmp_path))
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine="x86_64"))
+    for each, expected in ((vm, [package]), (Vm(), [])):
+        machine = Machine(Image.debian("bookworm"), on=each)
+        problems = LibvirtProvider().check(make_plan(Layout.of("Shop", {"db": machine})))
+        partial = [problem.packages[0] for problem in problems if problem.is_partial]
+        assert partial == expected
+
+
+@pytest.mark.parametrize(
+    ("vm", "chosen"),
+    [
+        (Vm(memory_mib=768), ""),
+        (Vm(machine="q35", firmware="uefi", tpm=True), "machine='q35', firmware='uefi', tpm=True"),
+        (Vm(xml="<devices/>"), "xml=..."),
+    ],
+)
+def test_what_libvirt_looks_at_before_anything_is_built_is_named(vm: Vm, chosen: str) -> None:
+    assert provider._chosen(vm) == chosen

@@ -12,6 +12,7 @@ import pytest
 
 from pytest_carthage.provider import Console, Reads, Screen, Shows
 from pytest_carthage.providers.libvirt import LibvirtProvider, screen
+from pytest_carthage.providers.libvirt.binding import Refused
 from pytest_carthage.providers.libvirt.machine import LibvirtMachine
 from pytest_carthage.screens.keys import typed
 from pytest_carthage.screens.picture import png
@@ -84,6 +85,32 @@ def test_screenshot_that_fails_leaves_no_stream() -> None:
     with pytest.raises(RuntimeError, match="no screen"):
         asyncio.run(screen.screenshot(domain.call))
     assert domain.told == ["aborted"]
+
+
+def test_picture_of_who_is_about_to_go_off_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "db.png"
+    asyncio.run(screen.keep(Domain().call, path))
+    assert path.read_bytes() == PICTURE
+
+
+@pytest.mark.parametrize("error", [Refused("the domain is not running", 55), OSError("full")])
+def test_picture_that_cannot_be_had_is_none(tmp_path: Path, error: Exception) -> None:
+    domain = Domain()
+    domain.error = error
+    asyncio.run(screen.keep(domain.call, tmp_path / "db.png"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_picture_that_takes_too_long_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(function: Callable[[Any, Any], bytes]) -> bytes:
+        await asyncio.sleep(600)
+        return b""
+
+    monkeypatch.setattr(screen, "_KEEP_S", 0.01)
+    asyncio.run(screen.keep(never, tmp_path / "db.png"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_keys_are_pressed_one_chord_after_the_other_with_time_to_take_them() -> None:

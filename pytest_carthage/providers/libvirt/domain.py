@@ -83,6 +83,11 @@ class Places:
         return self.folder / "serial.sock"
 
     @property
+    def picture(self) -> Path:
+        """What its screen showed when it did not start, beside its log."""
+        return self.log.with_suffix(".png")
+
+    @property
     def screen(self) -> Path:
         """The socket at which its screen speaks VNC."""
         return self.folder / SCREEN

@@ -196,6 +196,8 @@ class LibvirtMachine:
                 await self._record()
                 await begin()
             except BaseException as error:
+                if "screen" not in self.lacks and isinstance(error, Exception):
+                    await screen.keep(self.call, self._places.picture)
                 with contextlib.suppress(Exception):
                     await asyncio.shield(self._switch_off())
                 if not isinstance(error, (Refused, FabricError)):

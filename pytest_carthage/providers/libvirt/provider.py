@@ -101,12 +101,13 @@ class LibvirtProvider:
         context.note("", f"virtual machines: {host.acceleration()}")
 
     async def _validate(self, context: Context, service: Service) -> None:
-        """Have libvirt look at what authors have written for it, before any machine is made.
+        """Have libvirt look at what authors have chosen of it, before any machine is made.
 
         :raises CreationError: it rejects something, with its words.
         """
         for planned in context.plan.machines.values():
-            if planned.target != self.kind or vm_of(planned).xml is None:
+            chosen = _chosen(vm_of(planned)) if planned.target == self.kind else ""
+            if not chosen:
                 continue
             try:
                 xml = _xml(
@@ -119,8 +120,8 @@ class LibvirtProvider:
                 await service.call(partial(_remove, name=planned.name))
             except (ValueError, Refused) as error:
                 raise CreationError(
-                    f"{subject(planned, context)}: libvirt rejects its domain, which has xml= in "
-                    f"it: {error}; try: https://libvirt.org/formatdomain.html"
+                    f"{subject(planned, context)}: libvirt rejects its domain, which has {chosen}: "
+                    f"{error}; try: https://libvirt.org/formatdomain.html"
                 ) from error
 
     async def end(self, context: Context) -> None:
@@ -309,6 +310,16 @@ async def _admit(context: Context, machines: Sequence[PlannedMachine]) -> None:
 def vm_of(planned: PlannedMachine) -> Vm:
     """What a machine tells this target."""
     return cast("Vm", planned.on) if planned.on is not None else Vm()
+
+
+def _chosen(vm: Vm) -> str:
+    """What of a machine libvirt or this host's QEMU may not have; empty: nothing."""
+    chosen = [
+        f"{name}={value!r}"
+        for name in ("machine", "firmware")
+        if (value := getattr(vm, name)) not in (None, "bios")
+    ]
+    return ", ".join([*chosen, *(["tpm=True"] if vm.tpm else []), *(["xml=..."] if vm.xml else [])])
 
 
 def places_of(planned: PlannedMachine, context: Context) -> Places:

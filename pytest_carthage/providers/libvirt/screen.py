@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pytest_carthage.errors import CarthageError
 from pytest_carthage.screens.picture import is_png, png_of_ppm
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+    from pathlib import Path
 
     from pytest_carthage.screens.keys import Chord
 
-__all__ = ["press", "screenshot"]
+__all__ = ["keep", "press", "screenshot"]
 
 #: how long keys are held down, and a chord takes with the pause after it: a keyboard keeps 16 bytes
 #: of what its machine has not taken, and loses the rest
 _HELD_MS, _CHORD_S = 20, 0.06
+#: what one picture may take of a machine that is about to be switched off
+_KEEP_S = 5.0
 
 
 async def screenshot(call: Callable[[Callable[[Any, Any], bytes]], Awaitable[bytes]]) -> bytes:
@@ -28,6 +33,17 @@ async def screenshot(call: Callable[[Callable[[Any, Any], bytes]], Awaitable[byt
     """
     picture = await call(_screenshot)
     return picture if is_png(picture) else await asyncio.to_thread(png_of_ppm, picture)
+
+
+async def keep(call: Callable[[Callable[[Any, Any], bytes]], Awaitable[bytes]], path: Path) -> None:
+    """Write what is on a domain's screen to a file; none where nothing is, or it takes too long.
+
+    :param call: calls ``function(libvirt, domain)`` in a thread.
+    """
+    with contextlib.suppress(CarthageError, TimeoutError, ValueError, OSError):
+        async with asyncio.timeout(_KEEP_S):
+            picture = await screenshot(call)
+        await asyncio.to_thread(path.write_bytes, picture)
 
 
 def _screenshot(libvirt: Any, domain: Any) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,7 +61,8 @@ async def write_machine(
     """Write everything about one machine; returns what was written, and what is missing.
 
     :param machine: None: it was never ready, and its log is all that there is.
-    :param log: what its main process has printed.
+    :param log: what its main process has printed; beside it may be a picture of the screen of one
+        that was never ready.
     :param since_s: UNIX time; commands from then on are of interest.
     :param since: bytes of its log that it had printed by then.
     :param remark: a line on what is left out of its log.
@@ -78,6 +80,8 @@ async def write_machine(
             write_log(own.part(since, head=_HEAD, tail=_TAIL))
         else:
             pages.missing["log.txt"] = "it has printed nothing"
+        with contextlib.suppress(FileNotFoundError):
+            pages.picture("screen.png", log.with_suffix(".png").read_bytes())
         return written
     try:
         write_log(await machine.printed(since))

@@ -119,6 +119,15 @@ def test_machine_that_was_never_ready_has_its_log(logs: Path, folder: Path) -> N
     assert part["web"]["missing"] == {"log.txt": "it has printed nothing"}
 
 
+def test_machine_that_was_never_ready_has_the_picture_of_its_screen(
+    logs: Path, folder: Path
+) -> None:
+    (logs / "web.png").write_bytes(b"a picture")
+    part = written(Observed(logs), folder)["machines"]
+    assert part["web"]["files"] == ["screen.png"]
+    assert (folder / "run-shop/web/screen.png").read_bytes() == b"a picture"
+
+
 def test_machine_that_does_not_answer_costs_its_own_files_alone(logs: Path, folder: Path) -> None:
     web = ObservedMachine("web", error=FabricError("the other end is gone"))
     db = ObservedMachine("db")
