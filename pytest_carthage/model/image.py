@@ -46,6 +46,7 @@ _TAG = re.compile(
     re.ASCII,
 )
 _LOCALE = re.compile(r"[a-z]{2,3}(_[A-Z]{2})?(@[a-z]+)?\.[A-Za-z0-9-]+(@[a-z]+)?", re.ASCII)
+_ADDRESS = re.compile(r"https?://", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _MIRROR = re.compile(r"(https?|ftp)://\S+|(file|copy):/\S+|/\S*", re.ASCII)  # sources.list(5)
 
@@ -246,8 +247,18 @@ class Image(Member):
         A virtual machine boots it, and is told its name, its network and our agent by a second
         disk (data source NoCloud). Else it is as :meth:`disk`.
 
+        :param path: a file, or an address, from which it is fetched once and kept in the store of
+            images: ``"https://..."``, with a ``sha256=``.
         :param sha256: what the file is compared with, in hexadecimal digits.
         """
+        if isinstance(path, str) and _ADDRESS.match(path):
+            return cls(
+                kind="disk",
+                reference=path,
+                is_cloud=True,
+                sha256=sha256 or "",
+                name=_name(name) or _stem(Path(path.partition("?")[0])),
+            )
         full = _beside(path)
         return cls(
             kind="disk",
@@ -465,6 +476,11 @@ class Image(Member):
                 'Image.oci("localhost/name:tag")',
             )
         digits: object = self.sha256
+        if self.kind == "disk" and self.path is None and not digits:
+            mistake(
+                f"what {self.reference} leads to may change, and there is no sha256=",
+                "sha256=, as its publisher tells it",
+            )
         if digits and not _is(_SHA256, digits):
             mistake(
                 f"sha256={shown(digits)} is not 64 hexadecimal digits",

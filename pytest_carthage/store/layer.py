@@ -8,10 +8,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-__all__ = ["META", "Layer", "LayerMeta"]
+__all__ = ["FETCHED", "META", "Layer", "LayerMeta"]
 
 #: file beside a layer's tree that has what is known of it
 META = "layer.json"
+#: disk beside the tree of a layer, where it has the files of one that was fetched
+FETCHED = "disk"
 
 
 _Kinds: TypeAlias = type | tuple[type, ...]
@@ -119,6 +121,11 @@ class Layer:
     def key(self) -> str:
         """Content key."""
         return self.meta.key
+
+    @property
+    def disk(self) -> Path:
+        """The disk that it has the files of, where that was fetched for it."""
+        return self.path / FETCHED
 
     @property
     def tree(self) -> Path:

@@ -87,6 +87,12 @@ def test_domain_with_uefi_has_it_chosen_by_libvirt() -> None:
     assert values(os_element, "type", "machine") == ["q35"]
 
 
+@x86
+def test_domain_of_type_q35_has_free_ports_behind_its_first_controller() -> None:
+    models = values(domain(Vm(machine="q35")), "devices/controller[@type='pci']", "model")
+    assert models == ["pcie-root", *["pcie-root-port"] * 4]
+
+
 def test_domain_ends_on_the_taps_that_the_fabric_has_made() -> None:
     machine = planned()
     interfaces = domain(machine=machine).findall("devices/interface")

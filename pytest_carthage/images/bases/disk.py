@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 from pytest_carthage.errors import BuildError
 from pytest_carthage.fabric.host.execution import Ended, run
 from pytest_carthage.fabric.host.namespaces import apart
+from pytest_carthage.images.bases.fetching import fetch
 from pytest_carthage.images.bases.hashes import content_hash
 from pytest_carthage.images.bases.values import BaseResult
+from pytest_carthage.store.layer import FETCHED
 from pytest_carthage.work import space
 
 if TYPE_CHECKING:
@@ -62,33 +64,47 @@ class _Part:
 
 
 async def inputs(image: Image) -> dict[str, str]:
-    """The path, and the hash of the file.
+    """The path, and the hash of the file; nothing of one that is fetched, which is declared.
 
     :raises BuildError: the file cannot be read, or is another one than was declared.
     """
-    assert image.path is not None
+    if image.path is None:
+        return {}
     digest = await asyncio.to_thread(content_hash, image.path, _who(image))
+    _compare(image, digest)
+    return {str(image.path): digest}
+
+
+def _compare(image: Image, digest: str) -> None:
     if image.sha256 and digest != image.sha256:
         raise BuildError(
             f"{_who(image)}: its SHA-256 is {digest}, and sha256= says {image.sha256}; "
             "try: get the file again, or what its publisher says of it now"
         )
-    return {str(image.path): digest}
 
 
 async def make(image: Image, tree: Path, tools: BaseTools) -> BaseResult:
-    """Copy its root file system's files.
+    """Copy its root file system's files; one that is fetched stays beside them.
 
-    :raises BuildError: it has none that can be read.
+    :raises BuildError: it has none that can be read, or could not be fetched.
     """
-    assert image.path is not None
     subject = _who(image)
-    (digest,) = (await inputs(image)).values()
+    if image.path is None:
+        disk, digest = tree.with_name(FETCHED), image.sha256
+        if tools.offline:
+            raise BuildError(
+                f"{subject}: offline, and it is fetched from elsewhere; try: once with a network, "
+                "or Image.cloud() with the path of the file"
+            )
+        _compare(image, await fetch(image.reference, disk, who=subject, note=tools.note))
+    else:
+        disk = image.path
+        (digest,) = (await inputs(image)).values()
     # beside the tree, on the same disk; gone with the caller's folder if this is killed
     raw = tree.with_name(f"{tree.name}.disk")
     mounted = tree.with_name(f"{tree.name}.mounted")
     try:
-        path = await _as_raw(image.path, raw, subject, tools)
+        path = await _as_raw(disk, raw, subject, tools)
         parts = await _parts(path)
         for part in sorted(parts, key=lambda part: -part.size):
             if part.type and await _copy(path, part, mounted, tree, subject, tools):
@@ -179,4 +195,4 @@ def _failure(who: str, program: str, ended: Ended, place: Path) -> str:
 
 
 def _who(image: Image) -> str:
-    return f"image {image.name!r} ({image.path})"
+    return f"image {image.name!r} ({image.path or image.reference})"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_carthage.store import disk
+from pytest_carthage.store.layer import FETCHED
 from pytest_carthage.work.debian.status import STATUS, installed
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def _make(work: Path) -> None:
 def leave_only_tree(work: Path) -> None:
     """Delete what was needed meanwhile."""
     for entry in work.iterdir():
-        if entry.name == "tree":
+        if entry.name in ("tree", FETCHED):
             continue
         if entry.is_dir():
             disk.delete(entry)

@@ -210,6 +210,8 @@ def _devices(
     if is_x86:
         ElementTree.SubElement(devices, "panic", model="isa")
     if vm.machine == "q35":  # else nothing can be plugged in while it runs
+        # which libvirt adds only where it is told of no other one
+        ElementTree.SubElement(devices, "controller", type="pci", index="0", model="pcie-root")
         for _ in range(_FREE_PORTS):
             ElementTree.SubElement(devices, "controller", type="pci", model="pcie-root-port")
     ElementTree.SubElement(devices, "memballoon", model="none")

@@ -102,8 +102,15 @@ async def ensure_disk(
     """
     doing = doing or f"{built.who}: made a disk"
     image = built.image
-    if image.kind == "disk" and not image.contents and boot != "kernel" and image.path is not None:
-        return await asyncio.to_thread(_as_it_is, built, image.path)
+    if image.kind == "disk" and not image.contents and boot != "kernel":
+        path = image.path or built.layers[0].disk
+        try:
+            return await asyncio.to_thread(_as_it_is, built, path)
+        except OSError as error:
+            raise BuildError(
+                f"{doing}: {path} cannot be read: {error.strerror}; try: boot='kernel', which "
+                "takes its files alone, as a bundle has them"
+            ) from error
     boot = boot or "kernel"
     store = built.store
     boots = await asyncio.to_thread(has_init, built.lower)
