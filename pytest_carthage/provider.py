@@ -125,6 +125,9 @@ class Context:
     #: (see :mod:`pytest_carthage.channels.deputy`); returns a channel to it. It ends with the
     #: environment, or when another one is started for the same machine
     deputy: Callable[[str, Sequence[str]], Awaitable[Channel]]
+    #: makes a place on a network of the layout, for sockets of this host; returns its name, by
+    #: which the fabric is asked for them (``"socket"``). Raises LookupError: no address is left
+    station: Callable[[str], Awaitable[str]]
     #: private folder of the environment, removed with it
     folder: Path
     #: folder for the machine's logs; bundles have NAME.png of it, too, the screen of a machine
@@ -201,8 +204,9 @@ class End:
 
     #: it is started again by itself; it has switched itself off; its first process ended with a
     #: status, or by a signal; it could not be started again; or it goes on without what ended: its
-    #: main process, which may run again later, or its agent, which has a successor. Or its main
-    #: process ended, which was the first one; its own kernel gave up; or what it ran in was killed
+    #: main process, which may run again later, or its agent or its deputy, which has a successor.
+    #: Or its main process ended, which was the first one; its own kernel gave up; or what it ran
+    #: in was killed
     how: Literal[
         "reboot",
         "off",
@@ -212,6 +216,7 @@ class End:
         "main",
         "again",
         "agent",
+        "deputy",
         "over",
         "panic",
         "emulator",
@@ -241,6 +246,8 @@ class End:
             "over": f"its main process ended at {at} with status {self.status}",
             "again": f"its main process runs again since {at}",
             "agent": f"something in it has ended the agent at {at}, and another one answers",
+            "deputy": f"its deputy, the process of this host that answers for it, ended at {at}, "
+            "and another one answers",
             "panic": f"its kernel panicked at {at}",
             "emulator": f"its emulator ended at {at}, which it had not been asked to",
         }[self.how]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,13 @@ class Contexts:
         fabric: Channel,
         providers: Providers,
         lifetime: contextlib.AsyncExitStack,
+        station: Callable[[str], Awaitable[str]],
     ) -> None:
         self._surroundings = surroundings
         self._run = run
         self._fabric = fabric
         self._lifetime = lifetime
+        self._station = station
         #: whether an address means two machines, so that each has names of its own
         self._has_twins = surroundings.plan.has_twins
         self._batches = Batches(fabric, lambda: surroundings.plan.hosts_file(()))
@@ -105,6 +107,7 @@ class Contexts:
             place=self.place,
             channel=self.channel,
             deputy=self.deputy,
+            station=self._station,
             folder=self._surroundings.folder,
             logs=self._logs,
             intend=lambda identity: self.intents.write(provider, identity),

@@ -207,7 +207,7 @@ class Creation:
         if not isinstance(provider, PreparesEnvironments):
             return
         task = self._prepared.get(provider.kind)
-        if task is None:
+        if task is None or _has_failed(task):  # what was wrong may have been a machine's
             task = asyncio.create_task(self._preparation(provider, provider))
             self._prepared[provider.kind] = task
             # nobody may be left to hear of a failure
@@ -333,6 +333,10 @@ class Creation:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _has_failed(task: asyncio.Task[Any]) -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)
 
 
 def _runs(state: Mapping[str, Any]) -> bool:

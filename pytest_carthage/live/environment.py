@@ -87,7 +87,12 @@ class AsyncLayout(LayoutOperations):
         #: what holds it, the last first
         self._lifetime = contextlib.AsyncExitStack()
         self._contexts = Contexts(
-            surroundings=self, run=run, fabric=fabric, providers=providers, lifetime=self._lifetime
+            surroundings=self,
+            run=run,
+            fabric=fabric,
+            providers=providers,
+            lifetime=self._lifetime,
+            station=self._rooms.stations.place,
         )
         self._announcements = Announcements(surroundings=self, rooms=self._rooms, run=run)
         self._resolutions = Resolutions(self, name, subscribers)

@@ -98,3 +98,34 @@ def test_environment_that_cannot_be_prepared_has_no_machines(portal: Portal, fol
         build(provider, portal, folder)
     assert not [step for step in provider.steps if step != "destroy one"]
     assert "end" not in provider.steps
+
+
+class Plain(Layout):
+    target = "fake"
+    one = Machine()
+
+
+def test_environment_whose_preparation_failed_is_prepared_again_for_the_next_machine(
+    portal: Portal, folder: Path
+) -> None:
+    provider = Clouded(fails="no credit")
+    providers = Providers({"cloud": lambda: provider, "fake": FakeProvider})
+    run = FakeRun(folder, World())
+
+    async def go() -> None:
+        live = await AsyncLayout.build(
+            make_plan(Plain, targets=providers.traits),
+            name="plain",
+            run=run,
+            providers=providers,
+            portal=portal,
+        )
+        with pytest.raises(CreationError, match="no credit"):
+            await live.add(Machine(on="cloud"), name="poor")
+        provider.fails = ""
+        await live.add(Machine(on="cloud"), name="rich")
+        await live.close()
+
+    portal.call(go)
+    assert "create rich" in provider.steps
+    assert provider.steps.count("prepare") == provider.steps.count("end") == 1

@@ -17,7 +17,7 @@ from pytest_carthage.errors import Problem
 from pytest_carthage.planning import make_plan
 from pytest_carthage.planning.plan import PlannedMachine
 from pytest_carthage.provider import Describes, Identity
-from pytest_carthage.providers.libvirt import LibvirtProvider, host, packages, provider
+from pytest_carthage.providers.libvirt import LibvirtProvider, host, packages, provider, ways
 from pytest_carthage.providers.libvirt.domain import Booting, Hardware, Places, domain_xml
 from pytest_carthage.providers.libvirt.host import Acceleration
 
@@ -43,6 +43,7 @@ def domain(
     acceleration: Acceleration = TCG,
     booting: Booting = DIRECT,
     machine: PlannedMachine | None = None,
+    asks_guest_agent: bool = False,
 ) -> ElementTree.Element:
     return ElementTree.fromstring(
         domain_xml(
@@ -52,6 +53,7 @@ def domain(
             places=Places(folder=Path("/env/vm/db"), short="/run/vm/db", log=Path("/env/db.log")),
             booting=booting,
             hardware=Hardware(acceleration=acceleration, emulator="/usr/bin/qemu"),
+            asks_guest_agent=asks_guest_agent,
         )
     )
 
@@ -269,7 +271,6 @@ def test_memory_is_read_as_the_kernel_tells_it(tmp_path: Path) -> None:
     ("vm", "what"),
     [
         (Vm(uri="qemu+ssh://big.lab/system"), "is to be of the libvirt at qemu.ssh://big.lab"),
-        (Vm(way="ssh"), "is to be reached by way='ssh'"),
     ],
 )
 def test_what_is_declared_and_not_made_is_told_before_anything_is_built(vm: Vm, what: str) -> None:
@@ -305,3 +306,12 @@ def test_what_a_machine_asks_of_the_host_is_told_before_anything_is_built(
 )
 def test_what_libvirt_looks_at_before_anything_is_built_is_named(vm: Vm, chosen: str) -> None:
     assert provider._chosen(vm) == chosen
+
+
+def test_way_of_ssh_wants_asyncssh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ways, "missing", lambda: "asyncssh is not installed")
+    machine = Machine(Image.debian("bookworm"), on=Vm(way="ssh"))
+    problems = LibvirtProvider().check(make_plan(Layout.of("Shop", {"db": machine})))
+    (text,) = [str(one) for one in problems if "'db'" in str(one)]
+    assert "machine 'db' is to be asked by ssh, and asyncssh is not installed" in text
+    assert "pip install 'pytest-carthage[ssh]'" in text

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,7 @@ from pytest_carthage.images.builder import ensure
 from pytest_carthage.images.seeds.seed import make_seed
 from pytest_carthage.live.packets.taps import interfaces_of, open_socket
 from pytest_carthage.portal import Portal
-from pytest_carthage.providers.libvirt import LibvirtProvider, clones, disks
+from pytest_carthage.providers.libvirt import LibvirtProvider, clones, disks, ways
 from pytest_carthage.providers.netns import NetnsProvider
 from tests.providers.conftest import DEBIAN
 from tests.support.layouts import Build, Factories, building
@@ -204,6 +205,15 @@ def test_machine_whose_agent_never_answers_is_told_with_the_consoles_end(
 
 def test_image_without_a_python_for_the_agent_is_told_at_once(empty: Empty, state: Path) -> None:
     text = refusal_of(empty, state, extra(Vm(), image=DEBIAN), "minimal")
+    assert "machine 'minimal' of layout 'Empty': nobody in it can be asked for anything" in text
+    assert "try: an image with python3" in text
+
+
+def test_agent_that_cannot_run_is_told_at_once_with_the_reason(
+    empty: Empty, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ways, "_why_no_agent", lambda trees: "")
+    text = refusal_of(empty, state, extra(Vm(), image=DEBIAN), "minimal")
     assert "its agent cannot run: ModuleNotFoundError: No module named 'resource'" in text
     assert "try: an image with python3, of which python3-minimal is not enough" in text
 
@@ -228,6 +238,47 @@ def test_machine_goes_on_without_its_libvirtd_which_is_started_again(lab: Lab) -
     assert lab.vm.run("echo here").stdout == "here\n"
     (after,) = processes(environment, "libvirtd")
     assert after != before
+
+
+def deputy(lab: Lab) -> int:
+    """The process that answers for the machine."""
+    (process,) = [
+        process
+        for process in processes(Path(lab.aio.logs).parent, "python")
+        if "far.deputy" in Path(f"/proc/{process}/cmdline").read_text()
+    ]
+    return process
+
+
+def test_deputy_that_is_killed_is_told_at_once_to_whom_it_served_and_has_a_successor(
+    lab: Lab,
+) -> None:
+    before = deputy(lab)
+    threading.Timer(2, os.kill, (before, signal.SIGKILL)).start()
+    began = time.monotonic()
+    with pytest.raises(
+        CarthageError,
+        match=r"machine 'vm' of layout 'Lab': its deputy, the process of this host that answers "
+        r"for it, ended at .*, and another one answers; what it was doing is ended; try: again",
+    ):
+        lab.vm.run("exec sleep 4711", timeout_s=120)
+    assert time.monotonic() - began < 30
+    assert lab.vm.run("pgrep -f '^sleep 4711' || echo none").stdout == "none\n"
+    assert deputy(lab) != before
+
+
+def test_deputy_that_is_killed_while_nobody_asks_has_a_successor(lab: Lab) -> None:
+    before = deputy(lab)
+    os.kill(before, signal.SIGKILL)
+    assert lab.vm.run("echo here", timeout_s=60).stdout == "here\n"
+    assert deputy(lab) != before
+    assert lab.vm.way == "agent"
+
+
+def test_agent_that_is_killed_in_the_machine_has_a_successor(lab: Lab) -> None:
+    with pytest.raises(CarthageError, match="something in it has ended the agent, which was doing"):
+        lab.vm.run("systemctl kill -s KILL pytest-carthage-agent; sleep 60", timeout_s=60)
+    assert lab.vm.run("echo here", timeout_s=60).stdout == "here\n"
 
 
 def test_emulator_that_is_killed_ends_the_machine_which_says_so(lab: Lab, state: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from pytest_carthage.channels.log import Log
 from pytest_carthage.errors import FabricError
 from pytest_carthage.provider import End
-from pytest_carthage.providers.libvirt.lives import RESET, Life
+from pytest_carthage.providers.libvirt.lives import FOUND_OFF, RESET, Life
 
 UNDEFINED, STARTED, STOPPED, CRASHED = 1, 2, 5, 8
 SHUT_DOWN, DESTROYED, CRASHED_TOO, SAVED, FAILED, FROM_SNAPSHOT = 0, 1, 2, 4, 5, 6
@@ -154,6 +154,28 @@ async def test_machine_that_is_found_off_is_told(life: Life) -> None:
     end = await at_once(life)
     assert end is not None
     assert end.how == "off"
+
+
+@pytest.mark.asyncio
+async def test_machine_that_went_while_nobody_heard_is_told_once(life: Life, log: Path) -> None:
+    life.hear(FOUND_OFF, FAILED)
+    assert not life.off.is_set(), "it was not on yet"
+    life.is_found_on()
+    life.hear(FOUND_OFF, FAILED)
+    end = await at_once(life)
+    assert end is not None
+    assert end.how == "emulator"
+    assert life.off.is_set()
+    life.hear(FOUND_OFF, FAILED)
+    assert await at_once(life) is None
+    life.begin()
+    life.hear(STARTED, 0)
+    with log.open("a") as file:
+        file.write("Kernel panic - not syncing: of a test\n")
+    life.hear(FOUND_OFF, DESTROYED)
+    end = await at_once(life)
+    assert end is not None
+    assert end.how == "panic"
 
 
 @pytest.mark.asyncio

@@ -17,6 +17,7 @@ from pytest_carthage.images.exports.disks.values import BootDisk
 from pytest_carthage.providers.libvirt import LibvirtProvider, clones
 from pytest_carthage.providers.libvirt.clones import Memory, Recipe
 from pytest_carthage.providers.libvirt.memory import Saved
+from pytest_carthage.providers.libvirt.ways import Entry
 from pytest_carthage.store.root import Store
 
 XML = '<domain><name>web</name><devices><disk><source file="/x"/></disk></devices></domain>'
@@ -258,12 +259,14 @@ def test_machine_that_cannot_take_the_memory_boots_from_the_disk_of_its_image(
 def test_machine_says_that_uefi_has_no_snapshots_and_how_it_has_them(
     vm: Vm, lacks: dict[str, str], tmp_path: Path
 ) -> None:
-    planned: Any = SimpleNamespace(name="web", on=vm, env={})
+    planned: Any = SimpleNamespace(name="web", on=vm, env={}, ready_timeout_s=1)
     plan = SimpleNamespace(layout="Shop")
     context: Any = SimpleNamespace(plan=plan, fabric=None)
     service: Any = SimpleNamespace(connection=SimpleNamespace(listen=lambda name, hear: None))
     places: Any = SimpleNamespace(log=tmp_path / "log")
     identity: Any = None
     provider = LibvirtProvider()
-    machine = provider._machine(planned, context, service, identity, places)
+    machine = provider._machine(
+        planned, context, service, identity, places, Entry(kinds=("agent",))
+    )
     assert machine.lacks == lacks

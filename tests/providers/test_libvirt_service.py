@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from pytest_carthage.fabric.host import privilege
 from pytest_carthage.planning import make_plan
 from pytest_carthage.portal import Portal
 from pytest_carthage.provider import Context, Identity
-from pytest_carthage.providers.libvirt import LibvirtProvider, host
+from pytest_carthage.providers.libvirt import LibvirtProvider, host, lives
 from pytest_carthage.providers.libvirt.binding import Refused
 from pytest_carthage.providers.libvirt.service import Service
 from pytest_carthage.state.run import Run, new_name
@@ -27,18 +28,23 @@ from pytest_carthage.state.run import Run, new_name
 T = TypeVar("T")
 pytestmark = pytest.mark.real
 
-DOMAIN, LEFT = (
+#: of virDomainEventStoppedDetailType
+FAILED = 5
+
+DOMAIN, LEFT, MISSED, RUNNING = (
     f"<domain type='qemu'><name>{name}</name><memory>65536</memory><os><type>hvm</type></os>"
     "</domain>"
-    for name in ("a", "left")
+    for name in ("a", "left", "missed", "db")
 )
 
 
 class Bench:
     """A fabric with a libvirtd in it."""
 
-    def __init__(self, portal: Portal, service: Service) -> None:
+    def __init__(self, portal: Portal, service: Service, notes: list[str]) -> None:
         self.service = service
+        #: what a person was told
+        self.notes = notes
         self._portal = portal
 
     def call(self, function: Callable[[Any, Any], T]) -> T:
@@ -65,6 +71,17 @@ class Bench:
         return str(cwd).endswith(str(self.service.folder))
 
 
+def _is_named(pid: int, domain: str) -> bool:
+    return f"guest={domain},".encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def wait_until(condition: Callable[[], object], *, within_s: float = 20.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def pids(program: str) -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*/comm"):
@@ -81,12 +98,14 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     with pytest.MonkeyPatch.context() as patch, contextlib.closing(Portal()) as portal:
         patch.setenv("CARTHAGE_STATE", str(tmp_path_factory.mktemp("libvirt") / "state"))
 
+        notes: list[str] = []
+
         async def go() -> tuple[Run, Service]:
             run = await Run.join(new_name())
             folder, fabric = await run.environment(
                 f"{run.name}-bench", {}, unprivileged=not privilege.is_privileged()
             )
-            service = Service(folder, fabric)
+            service = Service(folder, fabric, note=notes.append)
             await service.start()
             return run, service
 
@@ -98,7 +117,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
         run, service = portal.call(go)
         try:
-            yield Bench(portal, service)
+            yield Bench(portal, service, notes)
         finally:
             portal.call(leave)
 
@@ -136,6 +155,37 @@ def test_libvirtd_that_was_killed_is_started_again(bench: Bench) -> None:
     assert bench.pids() != [pid]
 
 
+def test_libvirtd_that_is_killed_while_nobody_asks_is_started_again_and_tells_what_it_missed(
+    bench: Bench,
+) -> None:
+    heard: list[tuple[int, int]] = []
+    bench.call(lambda libvirt, connection: connection.defineXML(MISSED).create())
+    bench.service.connection.listen("missed", lambda *event: heard.append(event))
+    bench.notes.clear()
+    (libvirtd,) = bench.pids()
+    emulators = [pid for pid in pids("qemu-system-x86") if _is_named(pid, "missed")]
+    assert len(emulators) == 1
+    os.kill(libvirtd, signal.SIGKILL)
+    os.kill(emulators[0], signal.SIGKILL)
+    wait_until(lambda: bench.notes and (lives.FOUND_OFF, FAILED) in heard)
+    assert bench.pids() not in ([], [libvirtd])
+    assert bench.notes[0].startswith("its libvirtd was ended by signal 9, and was started again")
+    bench.service.connection.forget("missed")
+    bench.call(lambda libvirt, connection: connection.lookupByName("missed").undefine())
+
+
+def test_libvirtd_that_does_not_start_again_is_told_to_who_asks_then(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(host, "find_libvirtd", lambda: "/bin/false")
+        (libvirtd,) = bench.pids()
+        os.kill(libvirtd, signal.SIGKILL)
+        with pytest.raises(HostError, match="the environment's libvirtd ended; it printed"):
+            bench.call(lambda libvirt, connection: connection.getLibVersion())
+    assert bench.call(lambda libvirt, connection: connection.getLibVersion())
+
+
 def test_libvirtd_that_does_not_start_is_told_with_what_it_printed(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,7 +213,13 @@ def test_own_xml_that_libvirt_rejects_is_told_before_a_machine_is_made(bench: Be
 def test_own_xml_that_libvirt_takes_leaves_no_domain(bench: Bench) -> None:
     bench.validate(Vm(xml="<devices><watchdog model='i6300esb' action='reset'/></devices>"))
     names = bench.call(lambda libvirt, connection: [d.name() for d in connection.listAllDomains()])
-    assert "db" not in names
+    assert not [name for name in names if name.startswith("db")]
+
+
+def test_own_xml_is_looked_at_without_touching_a_machine_of_that_name(bench: Bench) -> None:
+    bench.call(lambda libvirt, connection: connection.createXML(RUNNING).name())
+    bench.validate(Vm(xml="<devices><watchdog model='i6300esb' action='reset'/></devices>"))
+    bench.call(lambda libvirt, connection: connection.lookupByName("db").destroy())
 
 
 # the end

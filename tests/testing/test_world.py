@@ -192,6 +192,7 @@ def context(plan: Plan, name: str) -> Context:
         place=refuse,
         channel=refuse,
         deputy=refuse,
+        station=refuse,
         folder=Path("/nowhere"),
         logs=Path("/nowhere"),
         intend=refuse,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_carthage.channels.scripts import last_line
 from pytest_carthage.channels.ssh.way import Secrets, Way
 from pytest_carthage.errors import FabricError
+from pytest_carthage.fabric.wire import channel
 
 if TYPE_CHECKING:
     import asyncssh
@@ -246,6 +247,8 @@ async def _socket(
 
     :param heard: descriptor of a file for what a command says that leads there.
     """
+    if way.inside:
+        return await _inside(way)
     if way.socket is not None:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -283,6 +286,25 @@ async def _socket(
     process.returncode = 0 if process.returncode is None else process.returncode
     _proxies[heard] = process
     return ours
+
+
+async def _inside(way: Way) -> socket.socket:
+    """A connection that begins in a network of an environment."""
+    path, place = way.inside
+    fabric = await channel.connect(path, f"ssh {way}")
+    try:
+        family = socket.AF_INET6 if ":" in way.host else socket.AF_INET
+        _, fds = await fabric.request("socket", machine=place, family=family)
+    finally:
+        fabric.close()
+    sock = socket.socket(fileno=fds[0])
+    try:
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, (way.host, way.port or 22))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def _denied(way: Way, secrets: Secrets, error: Exception) -> str:

@@ -50,8 +50,11 @@ class SshDeputy(Deputy):
     coreutils. Nothing is written there.
     """
 
-    def __init__(self, way: Way, *, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, way: Way, *, env: Mapping[str, str] | None = None, shown: str | None = None
+    ) -> None:
         server = Server()
+        self._shown = shown
         self._way = way
         self._own_env = dict(env or {})
         self._line = Line(way, server)
@@ -76,7 +79,7 @@ class SshDeputy(Deputy):
 
     def greeting(self) -> Reply:
         """What there is to be asked for, and by which way it goes."""
-        way = "ssh" if self._far is None else "agent"
+        way = self._shown or ("ssh" if self._far is None else "agent")
         return Reply(operations=sorted(self.server.handlers), way=way)
 
     def _far_ended(self, number: int, status: int | None, error: BaseException | None) -> None:
@@ -302,13 +305,20 @@ def _terminal(rows: int, columns: int) -> tuple[int, int]:
     return slave, master
 
 
-def deputy_by_ssh(way: Way, *, env: Mapping[str, str] | None = None) -> Sequence[str]:
-    """The command of a deputy for a host; nothing secret is in it."""
-    return deputy_command(f"{__name__}:_serve", way.as_record(), dict(env or {}))
+def deputy_by_ssh(
+    way: Way, *, env: Mapping[str, str] | None = None, shown: str | None = None
+) -> Sequence[str]:
+    """The command of a deputy for a host; nothing secret is in it.
+
+    :param shown: by what people are told that it goes; by default by whether an agent is there.
+    """
+    return deputy_command(f"{__name__}:_serve", way.as_record(), dict(env or {}), shown)
 
 
-def _serve(control: socket.socket, way: Mapping[str, Any], env: Mapping[str, str]) -> None:
+def _serve(
+    control: socket.socket, way: Mapping[str, Any], env: Mapping[str, str], shown: str | None
+) -> None:
     reached = Way.from_record(way)
     os.environ.clear()
     os.environ.update(reached.surroundings)
-    SshDeputy(reached, env=env).serve(control)
+    SshDeputy(reached, env=env, shown=shown).serve(control)

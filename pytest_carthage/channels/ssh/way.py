@@ -27,6 +27,8 @@ class Way:
     proxy_command: str | None = None
     #: path of a socket of this host that leads there
     socket: str | None = None
+    #: socket of an environment's fabric, and the place in that from whose network it is reached
+    inside: Sequence[str] = ()
     #: files of ssh_config(5); None: the user's own
     config: Sequence[str] | None = None
     #: file of a private key; None: the user's keys and agent

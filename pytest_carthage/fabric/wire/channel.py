@@ -52,6 +52,7 @@ class AsyncChannel:
         self._requests: dict[int, _Request] = {}
         self._outbox = frames.Outbox(sock)
         self._closed: str | None = None
+        self._end = asyncio.Event()
         #: what is asked to see whether the other end is there; None: that is not seen
         self.pulse: str | None = None
         #: tells whether the other end is meant not to answer now
@@ -72,6 +73,10 @@ class AsyncChannel:
         """Whether the other end is gone."""
         return self._closed is not None
 
+    async def until_closed(self) -> None:
+        """Return when either end has closed it."""
+        await self._end.wait()
+
     def close(self, reason: str = "closed", *, is_unread: bool = False) -> None:
         """Close the connection; requests under way fail.
 
@@ -80,6 +85,7 @@ class AsyncChannel:
         if self._closed is not None:
             return
         self._closed = reason
+        self._end.set()
         _open.discard(self)
         self._loop.remove_reader(self._sock.fileno())
         self._loop.remove_writer(self._sock.fileno())

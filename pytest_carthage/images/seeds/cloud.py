@@ -34,15 +34,16 @@ def make_cloud_seed(
     plan: Plan,
     built: Built | None = None,
     *,
-    agent: str,
+    agent: str | None,
     files: Mapping[str, FileInSeed] | None = None,
     authorized_keys: tuple[str, ...] = (),
+    host_keys: Mapping[str, FileInSeed] | None = None,
 ) -> bytes:
     """The bytes of a disk that cloud-init finds by its label; arguments as of :func:`make_seed`.
 
     :param authorized_keys: who may log in by ssh, as root and as the image's own user.
     """
-    groups = seed_files(planned, plan, built, agent=agent)
+    groups = seed_files(planned, plan, built, agent=agent, host_keys=host_keys)
     written = {**groups["root"], **groups["units"], **(files or {})}
     keys = {
         f"{path.removeprefix(_HOST_KEYS).partition('_')[0]}_{kind}": file.data.decode()

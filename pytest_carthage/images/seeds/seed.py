@@ -45,8 +45,9 @@ def make_seed(
     plan: Plan,
     built: Built | None = None,
     *,
-    agent: str,
+    agent: str | None,
     files: Mapping[str, FileInSeed] | None = None,
+    host_keys: Mapping[str, FileInSeed] | None = None,
 ) -> bytes:
     """The bytes of a disk with the serial number :data:`.SEED_SERIAL`, made for one machine.
 
@@ -54,11 +55,12 @@ def make_seed(
 
     :param planned: with what its image says beside its files already in it.
     :param built: its image, which says who runs its main process.
-    :param agent: source of the program that answers in it.
+    :param agent: source of the program that answers in it; None: none does.
     :param files: more files, by paths without a leading slash; they win over ours.
+    :param host_keys: of its sshd, in place of new ones.
     :raises BuildError: the user of the main process is unknown.
     """
-    groups = seed_files(planned, plan, built, agent=agent)
+    groups = seed_files(planned, plan, built, agent=agent, host_keys=host_keys)
     for path, file in (files or {}).items():
         for group in groups.values():
             group.pop(path, None)
@@ -74,7 +76,12 @@ def make_seed(
 
 
 def seed_files(
-    planned: PlannedMachine, plan: Plan, built: Built | None = None, *, agent: str
+    planned: PlannedMachine,
+    plan: Plan,
+    built: Built | None = None,
+    *,
+    agent: str | None,
+    host_keys: Mapping[str, FileInSeed] | None = None,
 ) -> dict[str, dict[str, FileInSeed]]:
     """What is in a machine's seed, by where it belongs: path to file.
 
@@ -93,8 +100,8 @@ def seed_files(
         own["etc/sysctl.d/50-carthage.conf"] = text("".join(lines))
     return {
         "root": own,
-        "ssh": dict(host_key_files(planned.hostname)),
-        "units": dict(unit_files(main, has_nat=bool(wiring.nat))),
+        "ssh": dict(host_keys or host_key_files(planned.hostname)),
+        "units": dict(unit_files(main, has_nat=bool(wiring.nat), has_agent=agent is not None)),
         **network_files(wiring),
         "run": {
             **runtime_files(),

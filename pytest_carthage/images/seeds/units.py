@@ -128,22 +128,26 @@ _MASKED = (
 )
 
 
-def programs(agent: str) -> Mapping[str, FileInSeed]:
+def programs(agent: str | None) -> Mapping[str, FileInSeed]:
     """What the agent and those who end the machine are run by.
 
-    :param agent: its source.
+    :param agent: its source; None: there is none.
     """
     power = {
         word: text(_POWER.replace("@WORD@", word).replace("@SIGNAL@", signal), 0o755)
         for word, signal in (("poweroff", "USR2"), ("reboot", "TERM"))
     }
-    files = {"agent": text(_AGENT, 0o755), "agent.py": text(agent), **power}
+    files = power
+    if agent is not None:
+        files |= {"agent": text(_AGENT, 0o755), "agent.py": text(agent)}
     return {f"{HOME}/{name}": file for name, file in files.items()}
 
 
-def unit_files(main: MainProcess | None, *, has_nat: bool) -> Mapping[str, FileInSeed]:
+def unit_files(
+    main: MainProcess | None, *, has_nat: bool, has_agent: bool = True
+) -> Mapping[str, FileInSeed]:
     """Units for a machine with systemd."""
-    units = {"agent": (_AGENT_UNIT, "sysinit.target")}
+    units = {"agent": (_AGENT_UNIT, "sysinit.target")} if has_agent else {}
     if has_nat:
         units["nat"] = (_NAT_UNIT, "multi-user.target")
     if main is not None:

@@ -106,6 +106,8 @@ class MachineCore(FilesystemOperations):
         #: how its main process ended last; None: it has not, or there is none, or it was started
         #: again and somebody has waited for its end
         self._main_end: End | None = None
+        #: how who answered for it ended last, and has a successor; None: nobody has
+        self._way_end: End | None = None
         #: how often that was started again since the machine was
         self._restarts = 0
         #: there is news for who has lost its agent, or nobody listens for that any more
@@ -167,6 +169,8 @@ class MachineCore(FilesystemOperations):
             self._untold = None
             return f"{self._who}: {self._end}"
         if self._means.channel is not gone:
+            if self._way_end is not None and self._way_end.how == "deputy":
+                return f"{self._who}: {self._way_end}; what it was doing is ended; try: again"
             return (
                 f"{self._who}: something in it has ended the agent, which was doing this, and "
                 "another one answers; try: again, and pkill with a narrower pattern"

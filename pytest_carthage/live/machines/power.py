@@ -101,7 +101,7 @@ class PowerOperations(AddressOperations, ReadinessOperations):
     async def _take_in_end(self, means: Ends, end: End) -> None:
         if self._stopped or self.is_leaving or self.surroundings.closed:
             return
-        if end.how in ("main", "again", "agent"):
+        if end.how in ("main", "again", "agent", "deputy"):
             await self._take_in_lesser_end(means, end)
             return
         self._end = end
@@ -143,6 +143,7 @@ class PowerOperations(AddressOperations, ReadinessOperations):
         if end.how == "main":
             self._main_end = end
         else:
+            self._way_end = end
             with contextlib.suppress(CarthageError):
                 await means.back()
             self._went_off.set()  # who waits for news is told, and goes on

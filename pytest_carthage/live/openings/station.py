@@ -143,6 +143,11 @@ class Stations:
             station.tell_hosts(self._knows.plan.hosts_file([network]))
         return station
 
+    async def place(self, network: str) -> str:
+        """What a network's station is called in the fabric, see :meth:`station`."""
+        await self.station(network)
+        return f"station:{network}"
+
     def tell_hosts(self, hosts: Callable[[str], str]) -> None:
         """Have each know who there is; the function gives a network's ``/etc/hosts``."""
         for name, station in self.made.items():

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_carthage.errors import CarthageError
+from pytest_carthage.providers.libvirt import lives
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +19,8 @@ __all__ = ["Connection", "Refused", "in_thread"]
 
 T = TypeVar("T")
 
+#: a libvirtd that says nothing for so many times so long is gone
+_ALIVE_S, _ALIVE_TIMES = 10, 6
 #: requests under way at once, in all environments of this process
 _THREADS = 16
 _threads: list[ThreadPoolExecutor] = []
@@ -86,6 +89,9 @@ class Connection:
         #: name of a domain to who is told of its events
         self._listeners: dict[str, Callable[[int, int], None]] = {}
         self._loop = asyncio.get_running_loop()
+        #: is called, on this event loop, when nobody is at the other end any more
+        self.on_cut: Callable[[], None] = lambda: None
+        self._was_open = False
 
     async def call(self, function: Callable[[Any, Any], T]) -> T:
         """Call ``function(libvirt, connection)`` in a thread, with the module and a virConnect.
@@ -100,7 +106,7 @@ class Connection:
     def listen(self, domain: str, listener: Callable[[int, int], None]) -> None:
         """Have the events of a domain told to ``listener(event, detail)``, on this event loop.
 
-        They are those of ``virDomainEventType``, and -1 for a reset.
+        They are those of ``virDomainEventType``, and what :mod:`.lives` adds to them.
         """
         self._listeners[domain] = listener
 
@@ -112,7 +118,10 @@ class Connection:
         """Let go of it."""
         async with self._opening:
             connection, self._connection = self._connection, None
+            self._was_open = False
         if connection is not None:
+            with contextlib.suppress(Exception):
+                await in_thread(connection.unregisterCloseCallback)
             with contextlib.suppress(Exception):
                 await in_thread(connection.close)
 
@@ -124,9 +133,35 @@ class Connection:
             register = connection.domainEventRegisterAny
             register(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._lifecycle, None)
             register(None, libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, self._rebooted, None)
+            connection.registerCloseCallback(self._closed, None)
+            connection.setKeepAlive(_ALIVE_S, _ALIVE_TIMES)
             self._connection = connection
+            if self._was_open:
+                self._find_out(libvirt, connection)
+            self._was_open = True
 
         self._mapped(steps)
+
+    def _find_out(self, libvirt: Any, connection: Any) -> None:
+        """Tell those who listen of what nobody could hear while there was no connection."""
+        missed = {
+            libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN: libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN,
+            libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED: libvirt.VIR_DOMAIN_EVENT_STOPPED_DESTROYED,
+            libvirt.VIR_DOMAIN_SHUTOFF_SAVED: libvirt.VIR_DOMAIN_EVENT_STOPPED_SAVED,
+        }
+        for name in list(self._listeners):
+            try:
+                state, why = connection.lookupByName(name).state()
+            except libvirt.libvirtError as error:
+                if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+                    raise
+                continue
+            if state == libvirt.VIR_DOMAIN_SHUTOFF:
+                failed = libvirt.VIR_DOMAIN_EVENT_STOPPED_FAILED
+                self._tell(name, lives.FOUND_OFF, missed.get(why, failed))
+            elif state == libvirt.VIR_DOMAIN_CRASHED:  # its kernel has panicked
+                self._tell(name, libvirt.VIR_DOMAIN_EVENT_CRASHED, 0)
+                self._tell(name, lives.FOUND_OFF, libvirt.VIR_DOMAIN_EVENT_STOPPED_DESTROYED)
 
     def _mapped(self, function: Callable[[Any, Any], T]) -> T:
         libvirt = self._libvirt
@@ -142,11 +177,22 @@ class Connection:
 
     # called in the thread of the events
 
+    def _closed(self, connection: Any, reason: int, _: Any) -> None:
+        def cut() -> None:
+            if self._connection is not None and self._connection is not connection:
+                return  # there is another one by now
+            if self._was_open:
+                self._connection = None  # the next one who asks connects anew
+                self.on_cut()
+
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(cut)
+
     def _lifecycle(self, connection: Any, domain: Any, event: int, detail: int, _: Any) -> None:
         self._tell(domain.name(), event, detail)
 
     def _rebooted(self, connection: Any, domain: Any, _: Any) -> None:
-        self._tell(domain.name(), -1, 0)
+        self._tell(domain.name(), lives.RESET, 0)
 
     def _tell(self, name: str, event: int, detail: int) -> None:
         def tell() -> None:

@@ -97,6 +97,8 @@ class Recipe:
     plan: Plan
     vm: Vm
     domain: Callable[[Places, str], str]
+    #: whether our agent is in it
+    has_agent: bool = True
 
     @property
     def key(self) -> str:
@@ -116,6 +118,8 @@ class Recipe:
 def why_not(recipe: Recipe) -> str:
     """Why a machine boots by itself; empty: it can be a clone."""
     vm, base = recipe.vm, recipe.base
+    if not recipe.has_agent:
+        return "it has no agent that would tell it who it is"
     if not (base.has_init and any(locate(recipe.built.lower, path) for path in _SYSTEMD)):
         return "it has no systemd, which would start the rest"
     if base.kernel is None or base.seed != "carthage":

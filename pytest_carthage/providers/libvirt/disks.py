@@ -17,7 +17,7 @@ from pytest_carthage.providers.libvirt.domain import Booting
 from pytest_carthage.store import disk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from pytest_carthage.images.exports.disks.values import BootDisk
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pytest_carthage.model.vm import Vm
     from pytest_carthage.planning.plan import Plan, PlannedMachine
     from pytest_carthage.providers.libvirt.domain import Places
+    from pytest_carthage.providers.libvirt.ways import Entry
     from pytest_carthage.store.built import Built
 
 __all__ = ["Made", "make", "new_disk"]
@@ -42,6 +43,7 @@ class Made:
     base: BootDisk
     #: with what its image says beside its files
     completed: PlannedMachine
+    entry: Entry
 
 
 async def make(
@@ -51,10 +53,12 @@ async def make(
     places: Places,
     *,
     plan: Plan,
+    entry_of: Callable[[BootDisk], Awaitable[Entry]],
     note: Callable[[str], None],
 ) -> Made:
     """Make the disks of a machine anew; returns what it starts from.
 
+    :param entry_of: chooses the ways into a machine that stands on a disk.
     :raises CarthageError: its image gives no disk.
     :raises OSError: there is no room for them.
     """
@@ -63,14 +67,32 @@ async def make(
     base = await ensure_disk(built, boot=vm.boot, note=note)
     await asyncio.to_thread(new_disk, places.disk, above=base)
     completed = _completed(planned, built.config)
-    make_it = make_cloud_seed if base.seed == "cloud-init" else make_seed
-    seed = make_it(completed, plan, built, agent=agent_program())
+    entry = await entry_of(base)
+    seed = _seed(completed, plan, built, base, entry)
     await asyncio.to_thread(places.seed.write_bytes, seed)
     add_window(places.seed)
     for each in vm.disks:
         await asyncio.to_thread(new_disk, places.further(each.name), size_mib=each.size_mib)
     booting = Booting(kernel=base.kernel, initrd=base.initrd, append=base.append)
-    return Made(booting=booting, base=base, completed=completed)
+    entry.write(places)
+    return Made(booting=booting, base=base, completed=completed, entry=entry)
+
+
+def _seed(planned: PlannedMachine, plan: Plan, built: Built, base: BootDisk, entry: Entry) -> bytes:
+    agent = agent_program() if entry.has_agent else None
+    login = entry.login
+    host_keys = None if login is None else login.host_keys
+    if base.seed == "cloud-init":
+        return make_cloud_seed(
+            planned,
+            plan,
+            built,
+            agent=agent,
+            authorized_keys=() if login is None else login.authorized_keys,
+            host_keys=host_keys,
+        )
+    files = None if login is None else login.files
+    return make_seed(planned, plan, built, agent=agent, files=files, host_keys=host_keys)
 
 
 def _completed(planned: PlannedMachine, config: ImageConfig) -> PlannedMachine:

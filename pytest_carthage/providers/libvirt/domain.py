@@ -36,6 +36,8 @@ SCREEN = "vnc.sock"
 #: name of the port that our agent in the machine listens on
 AGENT = "org.pytest-carthage.agent"
 _GUEST_AGENT = "org.qemu.guest_agent.0"
+#: number of the last port of virtio-serial, which libvirt gives to nobody
+_LAST_PORT = 30
 _QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
 #: what an emulated processor keeps of what it has translated: of as much as it likes it takes
 #: 350 MiB more
@@ -71,6 +73,11 @@ class Places:
     def guest_agent(self) -> Path:
         """The socket behind which QEMU's guest agent listens, where there is one."""
         return self.folder / "qga.sock"
+
+    @property
+    def way(self) -> Path:
+        """What says by which ways it is asked."""
+        return self.folder / "way.json"
 
     @property
     def agent(self) -> Path:
@@ -122,9 +129,11 @@ def domain_xml(
     places: Places,
     booting: Booting,
     hardware: Hardware,
+    asks_guest_agent: bool = False,
 ) -> str:
     """Describe the domain of a machine.
 
+    :param asks_guest_agent: whether we ask QEMU's guest agent, in place of libvirt.
     :raises ValueError: its own XML is none.
     """
     machine = platform.machine()
@@ -151,6 +160,8 @@ def domain_xml(
     for name, what in (("poweroff", "destroy"), ("reboot", "restart"), ("crash", "destroy")):
         _text(root, f"on_{name}", what)
     root.append(_devices(planned, vm, places, hardware, is_x86=is_x86))
+    if asks_guest_agent:
+        _take_guest_agent(root, places)
     if vm.xml is not None:
         _merge(root, vm.xml)
     ElementTree.indent(root)
@@ -227,6 +238,27 @@ def _devices(
     return devices
 
 
+def _take_guest_agent(root: ElementTree.Element, places: Places) -> None:
+    """Have the port of the guest agent be ours: one at a time is connected to it, and libvirt stays
+    so with each that it knows of."""
+    devices = root.find("devices")
+    assert devices is not None
+    for channel in devices.findall("channel"):
+        target = channel.find("target")
+        if target is not None and target.get("name") == _GUEST_AGENT:
+            devices.remove(channel)
+    line = ElementTree.SubElement(root, f"{{{_QEMU}}}commandline")
+    socket = f"{places.short}/{places.guest_agent.name}"
+    for argument in (
+        "-chardev",
+        f"socket,id=guest-agent,path={socket},server=on,wait=off",
+        "-device",
+        f"virtserialport,bus=virtio-serial0.0,nr={_LAST_PORT},chardev=guest-agent,"
+        f"name={_GUEST_AGENT}",
+    ):
+        ElementTree.SubElement(line, f"{{{_QEMU}}}arg", value=argument)
+
+
 def _consoles(places: Places) -> Sequence[ElementTree.Element]:
     # the recorder of consoles listens there, and comes back if it was killed
     serial = ElementTree.Element("serial", type="unix")
@@ -296,5 +328,7 @@ def _merge(root: ElementTree.Element, text: str) -> None:
             devices.extend(element)
             continue
         for ours in root.findall(element.tag):
+            if element.tag == f"{{{_QEMU}}}commandline":
+                element.extend(ours)
             root.remove(ours)
         root.append(element)

@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 
     _How = Literal["panic", "reboot", "off", "emulator"]
 
-__all__ = ["RESET", "Life"]
+__all__ = ["FOUND_OFF", "RESET", "Life"]
 
 #: stands for an event of its own, which is not of virDomainEventType: the machine was reset
 RESET = -1
+#: the same: it was found to be off, by who had not heard when it went; its detail is the event's
+#: that was missed
+FOUND_OFF = -2
 # virDomainEventType
 _UNDEFINED, _STARTED, _STOPPED, _CRASHED = 1, 2, 5, 8
 # virDomainEventStoppedDetailType
@@ -56,6 +59,8 @@ class Life:
         self.is_switched = False
         self._has_panicked = False
         self._is_gone = False
+        #: whether it is on, as far as is known
+        self._is_on = False
         #: whether it was reset, and does not answer yet
         self._is_rebooting = False
 
@@ -70,6 +75,11 @@ class Life:
         """It answers, from a boot that is another one than the last."""
         self._is_rebooting = False
 
+    def is_found_on(self) -> None:
+        """It is on, be it that nobody has heard so."""
+        self.off.clear()
+        self._is_on = True
+
     def is_found_off(self) -> None:
         """It has gone off when nobody listened."""
         self.off.set()
@@ -77,7 +87,11 @@ class Life:
 
     def hear(self, event: int, detail: int) -> None:
         """Take in an event."""
-        if event == RESET:
+        if event == FOUND_OFF and self._is_on:
+            if _PANIC in self._log.tail(self.born):
+                self._has_panicked = True
+            self.hear(_STOPPED, detail)
+        elif event == RESET:
             if self.is_switched:
                 self.born = self._log.size
             # a kernel that goes on for a moment tries another way: one reboot, two resets
@@ -87,6 +101,7 @@ class Life:
         elif event == _CRASHED:
             self._has_panicked = True
         elif event == _STOPPED and detail not in (_SAVED, _FROM_SNAPSHOT):
+            self._is_on = False
             self.off.set()
             if self.is_switched:
                 return
@@ -95,7 +110,7 @@ class Life:
             else:
                 self._tell("emulator" if detail == _FAILED else "off")
         elif event == _STARTED:
-            self.off.clear()
+            self.is_found_on()
         elif event == _UNDEFINED:
             self._is_gone = True
             self._news.set()

@@ -17,6 +17,7 @@ from pytest_carthage.placing import systemd
 from pytest_carthage.placing.cards import Card, cards
 from pytest_carthage.provider import Channel, Context, End, Identity
 from pytest_carthage.providers.libvirt import clones, lives, plugging, screen, snapshots
+from pytest_carthage.providers.libvirt.answering import Answering
 from pytest_carthage.providers.libvirt.binding import Refused
 from pytest_carthage.work.booted import STARTED, state_of_systemd
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from pytest_carthage.providers.libvirt.clones import Memory
     from pytest_carthage.providers.libvirt.domain import Places
     from pytest_carthage.providers.libvirt.service import Service
+    from pytest_carthage.providers.libvirt.ways import Entry
     from pytest_carthage.screens.keys import Chord
 
 __all__ = ["LibvirtMachine", "subject"]
@@ -64,13 +66,11 @@ def subject(planned: PlannedMachine, context: Context) -> str:
 class LibvirtMachine:
     """A domain, with the deputy that answers for it.
 
-    :param way: gives the command of a deputy that reaches it.
+    :param entry: the ways into it.
     :param is_emulated: whether its processors are.
     :param has_screen: whether it has a screen and a keyboard.
     :param has_snapshots: whether QEMU can keep all that it has in its disk.
     """
-
-    channel: Channel
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class LibvirtMachine:
         context: Context,
         service: Service,
         places: Places,
-        way: Callable[[], Sequence[str]],
+        entry: Entry,
         is_emulated: bool,
         has_screen: bool,
         has_snapshots: bool = True,
@@ -90,7 +90,7 @@ class LibvirtMachine:
         self._context = context
         self._service = service
         self._places = places
-        self._way = way
+        self._answering = Answering(context, planned, entry, places)
         self.patience = _EMULATED if is_emulated else 1
         self.ready_limit_s = planned.ready_timeout_s * self.patience
         self._who = subject(planned, context)
@@ -104,9 +104,20 @@ class LibvirtMachine:
         }
         #: of its present boot
         self._boot_id = ""
-        # of one that is off nobody asks anything before it is started
-        self.channel = context.fabric
+        #: its next end by itself, while somebody waits for it
+        self._ending: asyncio.Future[End] | None = None
+        #: whether who answered for it has a successor, which nobody has asked for yet
+        self._is_back = False
         service.connection.listen(planned.name, self._life.hear)
+
+    @property
+    def channel(self) -> Channel:
+        """The connection to who answers for it."""
+        return self._answering.channel
+
+    @channel.setter
+    def channel(self, channel: Channel) -> None:
+        self._answering.take(channel)
 
     async def call(self, function: Callable[[Any, Any], T]) -> T:
         """Call ``function(libvirt, domain)`` in a thread, with the module and its virDomain.
@@ -128,10 +139,8 @@ class LibvirtMachine:
         if not await self.runs():
             self._life.is_found_off()
             return
-        try:
-            self.channel = await self._context.channel(self._planned.name)
-        except FabricError:  # its deputy is gone
-            await self._appoint()
+        self._life.is_found_on()
+        await self._answering.open()
         await self.wait_until_it_answers()
 
     async def runs(self) -> bool:
@@ -147,8 +156,10 @@ class LibvirtMachine:
         """
 
         async def boot() -> None:
-            await self.call(lambda libvirt, domain: domain.create())
-            await self._appoint()
+            # it may be asked twice, by whom a libvirtd has left in the middle of it
+            await self.call(lambda libvirt, domain: domain.isActive() or domain.create())
+            self._life.is_found_on()
+            await self._answering.appoint()
             await self.wait_until_it_answers()
 
         await self._start(boot)
@@ -168,7 +179,8 @@ class LibvirtMachine:
         async def begin() -> None:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.call(restore))
-                group.create_task(self._appoint())
+                group.create_task(self._answering.appoint())
+            self._life.is_found_on()
             await self._unless_it_ends(self._be_itself())
 
         try:
@@ -299,9 +311,9 @@ class LibvirtMachine:
 
         async def go_on() -> None:
             await self.call(partial(snapshots.put_back, name=name))
-            self._life.off.clear()
+            self._life.is_found_on()
             # what the one before has begun is not known there
-            await self._appoint()
+            await self._answering.appoint()
             await self._unless_it_ends(self._renew())
 
         try:
@@ -395,22 +407,77 @@ class LibvirtMachine:
     # by itself
 
     async def ended(self) -> End:
-        """Return when it has ended by itself.
+        """Return when it has ended by itself, or who answers for it has, and has a successor.
 
         :raises FabricError: it was removed.
         """
-        end = await self._life.next()
-        if end.how != "reboot":
+        end = await self._next_end()
+        self._is_back = end.how in ("agent", "deputy")
+        if end.how not in ("reboot", "agent", "deputy"):
             async with self._switched():
                 with contextlib.suppress(Refused, FabricError):
                     await self._switch_off()
         return end
+
+    async def _next_end(self) -> End:
+        ending = self._ending or asyncio.ensure_future(self._life.next())
+        self._ending = ending
+        succeeding = asyncio.ensure_future(self._until_another_answers())
+        try:
+            await asyncio.wait({ending, succeeding}, return_when=asyncio.FIRST_COMPLETED)
+            if not ending.done():
+                return await succeeding
+            self._ending = None
+            return await ending
+        except asyncio.CancelledError:
+            ending.cancel()
+            raise
+        finally:
+            succeeding.cancel()
+            await asyncio.gather(succeeding, return_exceptions=True)
+
+    async def _until_another_answers(self) -> End:
+        """Wait until who answers is gone, though it is on and nobody switches it, and have another.
+
+        A boot that is not the one that was known is told as a reboot, which nobody has heard of.
+        """
+        while True:
+            gone = await self._answering.until_closed()
+            at_s = clock.unix_s()
+            async with self._switching:
+                pass  # whoever holds it sees to it
+            if self.channel is not gone:
+                continue
+            if self._life.off.is_set():
+                await self._answering.until_changed()
+                continue
+            boot_id, is_other = await self._once_another_answers()
+            if self._boot_id and boot_id != self._boot_id:
+                self._life.hear(lives.RESET, 0)
+                await asyncio.get_running_loop().create_future()  # it is told now
+            return End(how="deputy" if is_other else "agent", status=0, at_s=at_s, last="")
+
+    async def _once_another_answers(self) -> tuple[str, bool]:
+        """What the boot is called that it is in then, and whether its deputy is another one."""
+        is_other = False
+        while True:
+            with contextlib.suppress(FabricError, Interrupted):
+                channel, is_new = await self._answering.another()
+                is_other = is_other or is_new
+                channel = await self._answering.entered(channel)
+                boot_id = await self._boot_id_by(channel)
+                self._answering.take(channel)
+                return boot_id, is_other
+            await asyncio.sleep(_POLL_S)
 
     async def back(self) -> None:
         """Return when it has come back after a reboot: its agent answers in another boot.
 
         :raises FabricError: it has not in time.
         """
+        if self._is_back:  # and has not been away
+            self._is_back = False
+            return
         # whoever stops it need not wait for that
         try:
             await self.wait_until_it_answers()
@@ -429,7 +496,7 @@ class LibvirtMachine:
     async def _unless_it_ends(self, waiting: Coroutine[Any, Any, None]) -> None:
         answers = asyncio.ensure_future(waiting)
         ends = asyncio.ensure_future(self._life.off.wait())
-        cannot = asyncio.ensure_future(self._until_its_agent_ends())
+        cannot = asyncio.ensure_future(self._until_it_cannot_answer())
         tasks: tuple[asyncio.Future[Any], ...] = (answers, ends, cannot)
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -438,7 +505,7 @@ class LibvirtMachine:
             if cannot.done():
                 raise FabricError(
                     f"its agent cannot run: {cannot.result()}; try: an image with python3, of which"
-                    " python3-minimal is not enough"
+                    ' python3-minimal is not enough, or on=Vm(way="ssh")'
                 )
             raise FabricError("it went off while it started")
         finally:
@@ -446,8 +513,19 @@ class LibvirtMachine:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def _until_it_cannot_answer(self) -> str:
+        """Why nobody will answer, after every way into it."""
+        while True:
+            why = await self._until_its_agent_ends()
+            if not self._answering.fall_back():
+                return why
+            self._note(f"is asked by {self._answering.kind}: its agent cannot run: {why}")
+            await self._answering.appoint()
+
     async def _until_its_agent_ends(self) -> str:
         """Why the agent does not stay, as its console tells from now on."""
+        if self._answering.kind != "agent":
+            await asyncio.get_running_loop().create_future()  # what it prints is not ours
         before = self._life.printed().count(AGENT_ENDED)
         while True:
             told = self._life.printed()
@@ -472,7 +550,7 @@ class LibvirtMachine:
                     await asyncio.sleep(_POLL_S)
             except TimeoutError:
                 raise FabricError(
-                    f"its agent did not answer in {limit_s:g} s (last: {seen})"
+                    f"{self._answering} did not answer in {limit_s:g} s (last: {seen})"
                 ) from None
             except (FabricError, Interrupted) as error:
                 seen = str(error) or "no answer"
@@ -484,14 +562,11 @@ class LibvirtMachine:
 
     async def _ask_boot_id(self) -> str:
         """What its kernel calls this boot; asked when its agent is there."""
-        if self.channel is self._context.fabric or getattr(self.channel, "closed", False):
-            self.channel = await self._context.channel(self._planned.name)
-        await self.channel.request("ping")
-        return (await self._execute(_BOOT_ID)).strip()
+        return await self._boot_id_by(await self._answering.open())
 
-    async def _appoint(self) -> None:
-        """Have a deputy answer for it."""
-        self.channel = await self._context.deputy(self._planned.name, self._way())
+    async def _boot_id_by(self, channel: Channel) -> str:
+        await channel.request("ping")
+        return (await self._execute(_BOOT_ID, channel=channel)).strip()
 
     async def _wait_for_systemd(self, limit_s: float) -> None:
         """Wait until systemd has started all that it should; units that failed are not our case."""
@@ -503,10 +578,11 @@ class LibvirtMachine:
         if seen not in STARTED:
             raise FabricError(f"systemd did not start in {limit_s:.3g} s (last: {seen})")
 
-    async def _execute(self, argv: Sequence[str], *, limit_s: float = _ANSWER_S) -> str:
+    async def _execute(self, argv: Sequence[str], *, channel: Channel | None = None) -> str:
         """What a command in it prints."""
+        way = channel or self.channel
         _, out, _ = await execute(
-            self.channel, argv, user=None, cwd=None, env={}, input=None, timeout_s=limit_s
+            way, argv, user=None, cwd=None, env={}, input=None, timeout_s=_ANSWER_S
         )
         return out.decode(errors="replace")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,11 +11,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pytest_carthage.channels import consoles
 from pytest_carthage.channels.far.deputy import deputy_by_stream
-from pytest_carthage.channels.guest_agent import deputy_by_guest_agent
 from pytest_carthage.errors import CarthageError, CreationError, FabricError, HostError, Problem
 from pytest_carthage.model.vm import Vm
 from pytest_carthage.provider import Channel, Context, Identity, Traits, View
-from pytest_carthage.providers.libvirt import admission, clones, disks, host
+from pytest_carthage.providers.libvirt import admission, clones, disks, host, ways
 from pytest_carthage.providers.libvirt.apart import MACHINES
 from pytest_carthage.providers.libvirt.binding import Refused
 from pytest_carthage.providers.libvirt.clones import Recipe
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping, Sequence
 
     from pytest_carthage.planning.plan import Plan, PlannedMachine
+    from pytest_carthage.providers.libvirt.ways import Entry
     from pytest_carthage.store.built import Built
 
 __all__ = ["LibvirtProvider"]
@@ -91,13 +92,17 @@ class LibvirtProvider:
 
         :raises HostError: it does not start here.
         """
-        service = Service(context.folder, context.fabric)
-        if not service.was_begun:  # else by who has built the environment
-            await service.start()
+        service = _service(context)
+        try:
+            if not service.was_begun:  # else by who has built the environment
+                await service.start()
+            machines = [m for m in context.plan.machines.values() if m.target == self.kind]
+            await _admit(context, machines)
+            await self._validate(context, service)
+        except BaseException:
+            await service.close()  # it goes on, for whoever prepares the environment then
+            raise
         self._services[context.fabric] = service
-        machines = [each for each in context.plan.machines.values() if each.target == self.kind]
-        await _admit(context, machines)
-        await self._validate(context, service)
         context.note("", f"virtual machines: {host.acceleration()}")
 
     async def _validate(self, context: Context, service: Service) -> None:
@@ -111,13 +116,13 @@ class LibvirtProvider:
                 continue
             try:
                 xml = _xml(
-                    planned,
+                    # one that stands may have its name
+                    replace(planned, name=f"{planned.name}-{secrets.token_hex(4)}"),
                     context,
                     Booting(kernel=Path("/dev/null")),
                     places_of(planned, context),
                 )
-                await service.call(partial(_define, xml=xml))
-                await service.call(partial(_remove, name=planned.name))
+                await service.call(partial(_validated, xml=xml))
             except (ValueError, Refused) as error:
                 raise CreationError(
                     f"{subject(planned, context)}: libvirt rejects its domain, which has {chosen}: "
@@ -142,14 +147,18 @@ class LibvirtProvider:
         await context.intend(identity)
         service = self._services[context.fabric]
         vm, places = vm_of(planned), places_of(planned, context)
+        built = self._built[planned.image.key]
         try:
             await _admit(context, [planned])
             made = await disks.make(
-                self._built[planned.image.key],
+                built,
                 planned,
                 vm,
                 places,
                 plan=context.plan,
+                entry_of=lambda base: ways.entry_of(
+                    planned, vm, built, base, context, service.folder
+                ),
                 note=lambda text: context.note(planned.name, text),
             )
             await service.hold(made.base.folder)
@@ -157,19 +166,21 @@ class LibvirtProvider:
 
             def domain(places: Places, words: str = "") -> str:
                 append = f"{made.booting.append} {words}".strip()
-                return _xml(planned, context, replace(made.booting, append=append), places)
+                booting = replace(made.booting, append=append)
+                return _xml(planned, context, booting, places, made.entry)
 
             await service.call(partial(_define, xml=domain(places)))
-        except (OSError, ValueError, FabricError, Refused, HostError) as error:
+        except (OSError, ValueError, CreationError, FabricError, Refused, HostError) as error:
             raise CreationError(f"{who}: {error}") from error
-        machine = self._machine(planned, context, service, identity, places)
+        machine = self._machine(planned, context, service, identity, places, made.entry)
         recipe = Recipe(
-            built=self._built[planned.image.key],
+            built=built,
             base=made.base,
             planned=replace(made.completed, ready_timeout_s=machine.ready_limit_s),
             plan=context.plan,
             vm=vm,
             domain=domain,
+            has_agent=made.entry.has_agent,
         )
         if not await self._cloned(machine, recipe, places, context, service):
             await machine.start()
@@ -225,10 +236,11 @@ class LibvirtProvider:
         """Connect to a machine that stands."""
         service = self._services.get(context.fabric)
         if service is None:
-            service = self._services[context.fabric] = Service(context.folder, context.fabric)
+            service = self._services[context.fabric] = _service(context)
         identity = context.identity.with_detail(folder=str(context.folder))
         places = places_of(planned, context)
-        machine = self._machine(planned, context, service, identity, places)
+        entry = await asyncio.to_thread(ways.read_entry, places)
+        machine = self._machine(planned, context, service, identity, places, entry)
         if runs:
             await machine.take_up()
         return machine
@@ -240,6 +252,7 @@ class LibvirtProvider:
         service: Service,
         identity: Identity,
         places: Places,
+        entry: Entry,
     ) -> LibvirtMachine:
         return LibvirtMachine(
             identity=identity,
@@ -247,7 +260,7 @@ class LibvirtProvider:
             context=context,
             service=service,
             places=places,
-            way=lambda: _deputy(planned, places),
+            entry=entry,
             is_emulated=host.acceleration().kind != "kvm",
             has_screen=vm_of(planned).graphics,
             has_snapshots=vm_of(planned).firmware == "bios",
@@ -289,13 +302,6 @@ class LibvirtProvider:
         return ()
 
 
-def _deputy(planned: PlannedMachine, places: Places) -> list[str]:
-    """The command of who answers for a machine, by the way that it chooses."""
-    if vm_of(planned).way == "guest-agent":
-        return deputy_by_guest_agent(places.guest_agent, env=planned.env)
-    return deputy_by_stream(unix=places.agent, window=places.seed, env=planned.env)
-
-
 async def _admit(context: Context, machines: Sequence[PlannedMachine]) -> None:
     """Have memory of this host promised to machines, those that have it already left out.
 
@@ -331,9 +337,16 @@ def places_of(planned: PlannedMachine, context: Context) -> Places:
     )
 
 
-def _xml(planned: PlannedMachine, context: Context, booting: Booting, places: Places) -> str:
+def _xml(
+    planned: PlannedMachine,
+    context: Context,
+    booting: Booting,
+    places: Places,
+    entry: Entry | None = None,
+) -> str:
     """What libvirt is told of a machine.
 
+    :param entry: the ways into it; None: they are not known yet.
     :raises ValueError: its own XML is none.
     """
     return domain_xml(
@@ -343,11 +356,20 @@ def _xml(planned: PlannedMachine, context: Context, booting: Booting, places: Pl
         places=places,
         booting=booting,
         hardware=Hardware(acceleration=host.acceleration(), emulator=host.emulator() or "qemu"),
+        asks_guest_agent=entry is not None and "guest-agent" in entry.kinds,
     )
 
 
-def _define(libvirt: Any, connection: Any, *, xml: str) -> None:
-    connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+def _service(context: Context) -> Service:
+    return Service(context.folder, context.fabric, note=lambda text: context.note("", text))
+
+
+def _define(libvirt: Any, connection: Any, *, xml: str) -> Any:
+    return connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+
+
+def _validated(libvirt: Any, connection: Any, *, xml: str) -> None:
+    _define(libvirt, connection, xml=xml).undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
 
 
 def _not_yet(machines: Mapping[str, Vm]) -> list[Problem]:
@@ -362,12 +384,14 @@ def _not_yet(machines: Mapping[str, Vm]) -> list[Problem]:
                     "leave uri= out, or on=Ssh(...) for a machine that exists there",
                 )
             )
-        if vm.way not in (None, "agent"):
+        if vm.way == "ssh" and (lacking := ways.missing()):
             problems.append(
-                host.problem(
-                    f"machine {name!r} is to be reached by way={vm.way!r}, and machines are only"
-                    " reached by the agent, which needs a Python 3.6 in them",
-                    "leave way= out, with Python in the image",
+                Problem(
+                    who="libvirt",
+                    what=f"machine {name!r} is to be asked by ssh, and {lacking}",
+                    remedy="python3 -m pip install 'pytest-carthage[ssh]'",
+                    extra="ssh",
+                    is_own=True,
                 )
             )
     return problems

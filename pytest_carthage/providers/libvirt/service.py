@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_carthage import clock
 from pytest_carthage.channels.consoles import Consoles
-from pytest_carthage.errors import HostError
+from pytest_carthage.errors import FabricError, HostError
 from pytest_carthage.fabric.host.programs import PATH
 from pytest_carthage.fabric.wire import frames
 from pytest_carthage.providers.libvirt import apart, host, probes
@@ -40,7 +40,13 @@ _SOCKET = "libvirt-sock"
 class Service:
     """The libvirtd of the environment with this folder, running or not."""
 
-    def __init__(self, environment: Path, fabric: Channel | None = None) -> None:
+    def __init__(
+        self,
+        environment: Path,
+        fabric: Channel | None = None,
+        *,
+        note: Callable[[str], None] = lambda text: None,
+    ) -> None:
         self.environment = environment
         #: what it has; see :mod:`.apart`
         self.folder = environment / "libvirt"
@@ -51,7 +57,11 @@ class Service:
         #: serial consoles of its machines; None: who asks has nothing to do with the fabric
         self.consoles = None if fabric is None else Consoles(fabric, environment)
         self._connection: Connection | None = None
+        self._note = note
         self._reviving = asyncio.Lock()
+        #: what starts it again by itself, if it has ended
+        self._revival: asyncio.Task[None] | None = None
+        self._is_closed = False
         #: folders of the store that are held by a process of the fabric
         self._held: set[Path] = set()
         #: of its folder: the path of a socket may be too long for the kernel
@@ -141,6 +151,7 @@ class Service:
                 raise Refused(f"no libvirtd in {path}: {error.strerror}", 0, is_gone=True) from None
             socket = f"/proc/self/fd/{self._fd}/{_SOCKET}"
             self._connection = Connection(f"qemu+unix:///system?socket={socket}")
+            self._connection.on_cut = self._revive
         return self._connection
 
     async def call(self, function: Callable[[Any, Any], T]) -> T:
@@ -164,10 +175,34 @@ class Service:
                 ):
                     raise
             async with self._reviving:
-                if self.has_ended:
+                if self.has_ended and self.folder.exists():
+                    how = self._how_it_ended()
                     await self._spawn()
+                    self._note(f"its libvirtd {how}, and was started again; log: {self._log}")
             # it may be about to end, which is noted a moment later than it is felt
             await asyncio.sleep(_POLL_S)
+
+    def _revive(self) -> None:
+        """Have it be started again, and tell of what nobody has heard, though nobody asks it now.
+
+        Whoever wants something later is told if that fails.
+        """
+
+        async def go() -> None:
+            with contextlib.suppress(Refused, HostError, FabricError, OSError):
+                await self.call(lambda libvirt, connection: connection.getLibVersion())
+
+        if self._fabric is not None and not self._is_closed and self.folder.exists():
+            self._revival = asyncio.ensure_future(go())
+
+    def _how_it_ended(self) -> str:
+        try:
+            status = int((self.folder / "ended").read_text())
+        except (OSError, ValueError):
+            return "ended"
+        if status > 128:  # of a shell
+            return f"was ended by signal {status - 128}"
+        return f"ended with status {status}"
 
     async def hold(self, folder: Path) -> None:
         """Have a folder of the store stay as long as the fabric does, whoever ends before."""
@@ -184,6 +219,10 @@ class Service:
 
     async def close(self) -> None:
         """Let go of it; it goes on as long as its fabric."""
+        self._is_closed = True
+        if self._revival is not None:
+            self._revival.cancel()
+            await asyncio.gather(self._revival, return_exceptions=True)
         if self._connection is not None:
             connection, self._connection = self._connection, None
             await connection.close()
