@@ -15,12 +15,11 @@ __all__ = ["networkd_files"]
 #: sorts before what an image has, of which the first that matches counts
 _FOLDER = "etc/systemd/network/05-carthage-"
 _UNITS = "etc/systemd/system/"
+_WAIT = "systemd-networkd-wait-online.service"
 _WANTED = {
     "multi-user.target.wants/systemd-networkd.service": "systemd-networkd.service",
     "sockets.target.wants/systemd-networkd.socket": "systemd-networkd.socket",
-    "network-online.target.wants/systemd-networkd-wait-online.service": (
-        "systemd-networkd-wait-online.service"
-    ),
+    f"network-online.target.wants/{_WAIT}": _WAIT,
     "dbus-org.freedesktop.network1.service": "systemd-networkd.service",
 }
 _KINDS = {"vlan": "vlan", "vxlan": "vxlan", "bond": "bond", "gre": "gre"}
@@ -31,6 +30,9 @@ def networkd_files(wiring: Wiring) -> dict[str, FileInSeed]:
     files: dict[str, FileInSeed] = {}
     for link, target in _WANTED.items():
         files[f"{_UNITS}{link}"] = FileInSeed(target=f"/lib/systemd/system/{target}")
+    if not any(wire.planned.required and wire.up for wire in wiring.wires):
+        # it waits for one link at least, for two minutes
+        files[f"{_UNITS}{_WAIT}"] = FileInSeed(target="/dev/null")
     members = {
         member["interface"]: wire.name for wire in wiring.wires for member in wire.spec["members"]
     }

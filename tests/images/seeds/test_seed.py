@@ -163,6 +163,20 @@ def test_networkd_knows_links_by_their_mac_addresses(plan: Plan) -> None:
     assert wanted.target == "/lib/systemd/system/systemd-networkd.service"
 
 
+_WAIT_ONLINE = "systemd-networkd-wait-online.service"
+
+
+def test_boot_waits_for_links_that_may_come_up_and_for_no_others(plan: Plan) -> None:
+    (link,) = plan.machines["asks"].links
+    units = "etc/systemd/system/"
+    waits = files_of(plan, "asks")["networkd"]
+    assert f"{units}network-online.target.wants/{_WAIT_ONLINE}" in waits
+    assert f"{units}{_WAIT_ONLINE}" not in waits
+    for links in ((), (dataclasses.replace(link, required=False),)):
+        files = files_of(plan, "asks", links=links)["networkd"]
+        assert files[f"{units}{_WAIT_ONLINE}"].target == "/dev/null", links
+
+
 def test_networkd_asks_where_the_plan_does(plan: Plan) -> None:
     asks = unit(files_of(plan, "asks")["networkd"], "eth0.network")
     assert asks[2][1]["DHCP"] == "ipv4"
