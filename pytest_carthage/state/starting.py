@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["alone", "start_supervisor"]
 
-_START_S = 20.0
+_START_S = 60.0
 #: how long one that has nothing more to say may take to end
 _END_S = 0.2
 _POLL_S = 0.005

@@ -36,9 +36,18 @@ ENVIRONMENT = {
 #: what a server has, what ``doctor`` asks for, and podman with crun
 _PACKAGES = (
     *("dbus", "dbus-user-session", "iproute2", "iputils-ping", "libpam-systemd", "passwd"),
-    *("linux-image-amd64", "procps", "python3", "systemd-sysv", "tiny-initramfs", "udev", "uidmap"),
+    *(
+        "linux-image-amd64",
+        "procps",
+        "python3",
+        "systemd-sysv",
+        "tiny-initramfs",
+        "udev",
+        "uidmap",
+        "wireguard-tools",
+    ),
     *("bird2", "dnsmasq-base", "e2fsprogs", "isc-dhcp-client", "nftables", "skopeo", "tcpdump"),
-    *("crun", "mmdebstrap", "podman", "qemu-utils"),
+    *("crun", "mmdebstrap", "podman", "qemu-utils", "wireguard-tools"),
 )
 
 _OPTIONS = "trans=virtio,version=9p2000.L,msize=512000,cache=loose,ro"
