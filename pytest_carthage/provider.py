@@ -53,6 +53,7 @@ __all__ = [
     "Shows",
     "Slow",
     "Snapshots",
+    "Stalls",
     "StartsFromImages",
     "TakesUp",
     "Traits",
@@ -277,6 +278,16 @@ class Ends(Protocol):
 
         :raises FabricError: it has not in time.
         """
+        ...
+
+
+@runtime_checkable
+class Stalls(Protocol):
+    """May stand for a while that nobody has asked for, as where this host's disk is full."""
+
+    @property
+    def stalled(self) -> str:
+        """Why it stands just now; empty: it does not."""
         ...
 
 

@@ -202,7 +202,8 @@ def test_end_is_told_by_what_the_console_has_said_until_it_has_settled(log: Path
 
 
 def test_panic_of_a_boot_before_a_reset_from_here_is_not_told(life: Life, log: Path) -> None:
-    log.write_text("Kernel panic - not syncing\n")
+    with log.open("a") as file:
+        file.write("Kernel panic - not syncing\n")
     life.is_switched = True
     life.hear(RESET, 0)
     life.is_switched = False

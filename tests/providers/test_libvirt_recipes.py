@@ -263,7 +263,7 @@ def test_machine_says_that_uefi_has_no_snapshots_and_how_it_has_them(
     plan = SimpleNamespace(layout="Shop")
     context: Any = SimpleNamespace(plan=plan, fabric=None)
     service: Any = SimpleNamespace(connection=SimpleNamespace(listen=lambda name, hear: None))
-    places: Any = SimpleNamespace(log=tmp_path / "log")
+    places: Any = SimpleNamespace(log=tmp_path / "log", folder=tmp_path)
     identity: Any = None
     provider = LibvirtProvider()
     machine = provider._machine(

@@ -204,8 +204,8 @@ def test_libvirtd_that_does_not_start_is_told_with_what_it_printed(
 def test_own_xml_that_libvirt_rejects_is_told_before_a_machine_is_made(bench: Bench) -> None:
     with pytest.raises(
         CreationError,
-        match=r"(?s)machine 'db' of layout 'Shop': libvirt rejects its domain, which has xml=\.\.\.: "
-        r".*Extra element devices.*; try: ",
+        match=r"(?s)machine 'db' of layout 'Shop': libvirt rejects its domain, which has "
+        r"xml=\.\.\.: .*Extra element devices.*; try: ",
     ):
         bench.validate(Vm(xml="<devices><teapot/></devices>"))
 

@@ -26,7 +26,9 @@ RESET = -1
 #: that was missed
 FOUND_OFF = -2
 # virDomainEventType
-_UNDEFINED, _STARTED, _STOPPED, _CRASHED = 1, 2, 5, 8
+_UNDEFINED, _STARTED, _SUSPENDED, _STOPPED, _CRASHED = 1, 2, 3, 5, 8
+# virDomainEventSuspendedDetailType
+_IO_ERROR = 2
 # virDomainEventStoppedDetailType
 _SHUT_DOWN, _DESTROYED, _SAVED, _FAILED, _FROM_SNAPSHOT = 0, 1, 4, 5, 6
 
@@ -43,11 +45,18 @@ class Life:
 
     :param log: what its console prints.
     :param settle: returns when the log has all that was printed by then.
+    :param stall: is called when it stands, since its disk cannot be written to.
     """
 
-    def __init__(self, log: Log, settle: Callable[[], Awaitable[None]] | None = None) -> None:
+    def __init__(
+        self,
+        log: Log,
+        settle: Callable[[], Awaitable[None]] | None = None,
+        stall: Callable[[], None] = lambda: None,
+    ) -> None:
         self._log = log
         self._settle = settle
+        self._stall = stall
         #: where in that its present life begins
         self.born = log.size
         #: ends that nobody has been told of yet, with the time of each
@@ -111,6 +120,8 @@ class Life:
                 self._tell("emulator" if detail == _FAILED else "off")
         elif event == _STARTED:
             self.is_found_on()
+        elif event == _SUSPENDED and detail == _IO_ERROR:
+            self._stall()
         elif event == _UNDEFINED:
             self._is_gone = True
             self._news.set()

@@ -19,6 +19,7 @@ from pytest_carthage.provider import Channel, Context, End, Identity
 from pytest_carthage.providers.libvirt import clones, lives, plugging, screen, snapshots
 from pytest_carthage.providers.libvirt.answering import Answering
 from pytest_carthage.providers.libvirt.binding import Refused
+from pytest_carthage.providers.libvirt.stalls import Stall
 from pytest_carthage.work.booted import STARTED, state_of_systemd
 
 if TYPE_CHECKING:
@@ -96,7 +97,8 @@ class LibvirtMachine:
         self._who = subject(planned, context)
         #: one at a time starts and stops it
         self._switching = asyncio.Lock()
-        self._life = lives.Life(Log(places.log), self._settle)
+        self._stall = Stall(places.folder, self.call, self._note)
+        self._life = lives.Life(Log(places.log), self._settle, self._stall.begin)
         #: what it lacks by its declaration, see :class:`pytest_carthage.provider.Differs`
         self.lacks: Mapping[Capability, str] = {
             **({} if has_screen else {"screen": "on=Vm(graphics=True)"}),
@@ -118,6 +120,11 @@ class LibvirtMachine:
     @channel.setter
     def channel(self, channel: Channel) -> None:
         self._answering.take(channel)
+
+    @property
+    def stalled(self) -> str:
+        """Why it stands just now, see :class:`pytest_carthage.provider.Stalls`."""
+        return self._stall.why
 
     async def call(self, function: Callable[[Any, Any], T]) -> T:
         """Call ``function(libvirt, domain)`` in a thread, with the module and its virDomain.
