@@ -24,6 +24,7 @@ from benchmarks import (
     routed,
     scaling,
     scopes,
+    shop_libvirt,
     shop_second_run,
     ssh,
     startup,
@@ -59,6 +60,7 @@ _SCRIPTS = (
     scaling,
     scopes,
     vm,
+    shop_libvirt,
 )
 
 
@@ -68,7 +70,7 @@ def take(rounds: int) -> Sequence[Figure]:
     for script in _SCRIPTS:
         print(f"{script.__name__}...", file=sys.stderr, flush=True)
         try:
-            figures += script.take(rounds)
+            figures.extend(script.take(rounds))
         except Exception:  # the others are still worth having
             traceback.print_exc()
     return figures

@@ -18,14 +18,16 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 __all__ = ["LEAST_ROUNDS", "Figure", "in_turns", "main", "seconds", "table"]
 
-Take = Callable[[int], Sequence["Figure"]]
+#: of a generator each figure is printed as it is taken, and counts whatever becomes of the others
+Take = Callable[[int], Iterable["Figure"]]
 
 #: rounds by default; fewer have no median worth telling
 LEAST_ROUNDS = 5
@@ -125,7 +127,7 @@ class Figure:
     @property
     def row(self) -> tuple[str, ...]:
         """Cells of the table."""
-        against = f"{self._spread(self.other)}, {self.versus}" if self.other else ""
+        against = f"{self._spread(self.other)}, {self.versus}" if self.other else self.versus
         return (self.what, self._spread(self.ours), against, self.bound, self.verdict)
 
     def _spread(self, values: Sequence[float]) -> str:
@@ -228,11 +230,18 @@ def main(take: Take) -> None:
     if options.rounds < LEAST_ROUNDS:
         parser.error(f"--rounds: at least {LEAST_ROUNDS}, or the median means nothing")
     before = machine()
+    figures: list[Figure] = []
+    has_failed = False
     try:
         with terminable():
-            figures = take(options.rounds)
+            for figure in take(options.rounds):
+                figures.append(figure)
+                print("  " + "; ".join(filter(None, figure.row)), file=sys.stderr, flush=True)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception:  # what was taken is worth having
+        traceback.print_exc()
+        has_failed = True
     load = os.getloadavg()[0]
     print(table(figures))
     print(
@@ -249,4 +258,4 @@ def main(take: Take) -> None:
             "figures": [figure.as_json() for figure in figures],
         }
         options.json.write_text(json.dumps(result, indent=1) + "\n")
-    sys.exit(0 if all(figure.holds for figure in figures) else 1)
+    sys.exit(0 if not has_failed and all(figure.holds for figure in figures) else 1)
