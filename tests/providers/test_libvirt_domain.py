@@ -69,6 +69,13 @@ def test_domain_has_the_memory_and_processors_that_were_asked_for() -> None:
     assert (memory.text, memory.get("unit"), root.findtext("vcpu")) == ("768", "MiB", "3")
 
 
+def test_emulated_processor_offers_no_virtual_machines_of_its_own() -> None:
+    root = domain()
+    assert root.findtext("cpu/model") in ("qemu64", "cortex-a57")
+    if platform.machine() == "x86_64":
+        assert values(root, "cpu/feature[@policy='disable']", "name") == ["svm"]
+
+
 def test_domain_boots_the_kernel_directly_and_does_not_stand_after_a_panic() -> None:
     root = domain()
     assert root.findtext("os/kernel") == "/k"

@@ -240,6 +240,26 @@ def test_settings_of_a_seed_are_those_of_its_file(tmp_path: Path) -> None:
     ]
 
 
+def test_machine_that_was_put_back_tells_its_boot_and_what_could_not_be_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boot_id = tmp_path / "boot_id"
+    boot_id.write_text("of-then\n")
+    set_to: list[float] = []
+
+    def refuse(entropy: bytes) -> None:
+        raise PermissionError(1, f"{entropy!r}")
+
+    monkeypatch.setattr(identity, "_BOOT_ID_FILE", str(boot_id))
+    monkeypatch.setattr("time.clock_settime", lambda clock, to: set_to.append(to))
+    monkeypatch.setattr(identity, "_stir", refuse)
+    assert identity.renew({"time": 17.5, "entropy": "6162"}) == {
+        "failed": ["its random numbers could not be renewed: [Errno 1] b'ab'"],
+        "boot": "of-then",
+    }
+    assert set_to == [17.5]
+
+
 @pytest.mark.parametrize(("is_port", "has"), [(False, set()), (True, {"renew", "become"})])
 def test_agent_of_a_host_that_is_not_ours_has_no_operation_that_changes_it(
     is_port: bool, has: set[str]

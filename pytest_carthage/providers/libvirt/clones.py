@@ -69,7 +69,6 @@ AllowIsolate=yes
 _MODEL_LINK = "[Match]\nOriginalName=*\n\n[Link]\nNamePolicy=\n"
 _SYSTEMD = ("usr/lib/systemd/systemd", "lib/systemd/systemd")
 _BOOTED = ("systemctl", "is-system-running", "--wait")
-_BOOT_ID = ("cat", "/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -315,16 +314,12 @@ async def become(
 
 async def renew(channel: Channel, *, limit_s: float, note: Callable[[str], None]) -> str:
     """Have a machine that was put back know what time it is; returns what its boot is called."""
-    await _ask(channel, "renew", limit_s, note)
-    _, out, _ = await execute(
-        channel, _BOOT_ID, user=None, cwd=None, env={}, input=None, timeout_s=limit_s
-    )
-    return out.decode().strip()
+    return str((await _ask(channel, "renew", limit_s, note))["boot"])
 
 
 async def _ask(
     channel: Channel, op: str, limit_s: float, note: Callable[[str], None], **fields: Any
-) -> None:
+) -> Mapping[str, Any]:
     try:
         async with asyncio.timeout(limit_s):
             await channel.request("ping")  # which may have to wait; what time it is must not
@@ -335,6 +330,7 @@ async def _ask(
         raise FabricError(f"its agent did not answer in {limit_s:g} s") from None
     for failure in reply["failed"]:
         note(failure)
+    return reply
 
 
 # what a domain is made of

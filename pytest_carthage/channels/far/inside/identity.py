@@ -33,7 +33,7 @@ _SIOCSIFNAME = 0x8923
 def renew(message: Mapping[str, Any]) -> dict[str, Any]:
     """Have the clock say what time it is, in seconds, and random numbers be nobody else's.
 
-    Tells what could not be done.
+    Tells what could not be done, and what its kernel calls its boot.
     """
     failed = []
     try:
@@ -44,7 +44,8 @@ def renew(message: Mapping[str, Any]) -> dict[str, Any]:
         _stir(bytes.fromhex(message["entropy"]))
     except OSError as error:
         failed.append(f"its random numbers could not be renewed: {error}")
-    return {"failed": failed}
+    with open(_BOOT_ID_FILE) as file:
+        return {"failed": failed, "boot": file.read().strip()}
 
 
 def _stir(entropy: bytes) -> None:
