@@ -88,7 +88,7 @@ def test_root_has_what_the_loader_asks_for(disk: BootDisk, tmp_path: Path) -> No
     assert f"root=UUID={identity} rw console=" in config
     version = config.split("set version=")[1].split()[0]
     names = debugfs("ls /boot").split()
-    assert {f"vmlinuz-{version}", "initrd.img-carthage", "old", "grub"} <= set(names)
+    assert {f"vmlinuz-{version}", f"initrd.img-carthage-{version}", "old", "grub"} <= set(names)
     assert "Mode:  0700" in debugfs("stat /etc") or "Mode:  0755" in debugfs("stat /etc")
     assert identity in _printed("blkid", "-p", "-O", str(_ROOT_AT), "-o", "export", str(disk.path))
     hook = debugfs("cat /etc/kernel/postinst.d/zz-pytest-carthage")
@@ -100,7 +100,22 @@ def test_root_has_what_the_loader_asks_for(disk: BootDisk, tmp_path: Path) -> No
         subprocess.run(["sh", "-c", script, "hook", version], check=True)
         # a kernel without an initrd is none to boot
         assert (boot / "grub/carthage.cfg").exists() is (version == "6.2")
-    assert "set version=6.2\n" in (boot / "grub/carthage.cfg").read_text()
+    assert (boot / "grub/carthage.cfg").read_text() == "set version=6.2\n"
+
+
+def test_each_kernel_of_an_image_can_be_chosen(images: Images) -> None:
+    script = "mkdir -p sbin boot; : > sbin/init\n"
+    for version in ("6.1", "6.12"):
+        script += f"echo {version} > boot/vmlinuz-{version}\n"
+        script += f"mkdir -p lib/modules/{version}; : > lib/modules/{version}/modules.dep\n"
+    built = images.built(images.layer("two", script=script))
+    disk = asyncio.run(ensure_disk(built, boot="disk", size_mib=300))
+    root = f"{disk.path}?offset={_ROOT_AT}"
+    names = _printed("debugfs", "-R", "ls /boot", root).split()
+    assert {"initrd.img-carthage-6.1", "initrd.img-carthage-6.12"} <= set(names)
+    assert _printed("debugfs", "-R", "cat /boot/vmlinuz-6.1", root) == "6.1\n"
+    config = _printed("debugfs", "-R", "cat /boot/grub/grub.cfg", root)
+    assert config.index("set version=6.12\n") < config.index("set version=$saved_entry")
 
 
 # disks that exist

@@ -16,7 +16,7 @@ from pytest_carthage.errors import BuildError
 from pytest_carthage.images.exports.boot.command import command_script
 from pytest_carthage.images.exports.boot.cpio import Cpio
 from pytest_carthage.images.exports.boot.initrd import make_initrd
-from pytest_carthage.images.exports.boot.kernel import Kernel, modules_of, own_kernel
+from pytest_carthage.images.exports.boot.kernel import Kernel, modules_of, own_kernels
 from pytest_carthage.images.exports.boot.merged import has_init, locate
 from pytest_carthage.model.image import ImageConfig
 
@@ -94,10 +94,12 @@ def test_own_kernel_is_the_newest_with_modules(tmp_path: Path) -> None:
     files: dict[str, str | bytes] = {f"boot/vmlinuz-{name}": "" for name in names}
     files |= {f"usr/lib/modules/{name}/modules.dep": "" for name in names[:2]}
     image = tree(tmp_path / "image", files)
-    assert own_kernel((image,)) == ("6.1.0-10", image / "boot/vmlinuz-6.1.0-10")
+    old = ("6.1.0-10", image / "boot/vmlinuz-6.1.0-10")
+    assert next(own_kernels((image,))) == old
     above = tree(tmp_path / "above", {"lib/modules/6.12.0-1/modules.dep": ""})
-    assert own_kernel((above, image)) == ("6.12.0-1", image / "boot/vmlinuz-6.12.0-1")
-    assert own_kernel((tmp_path / "none",)) is None
+    new = ("6.12.0-1", image / "boot/vmlinuz-6.12.0-1")
+    assert list(own_kernels((above, image)))[:2] == [new, old]
+    assert list(own_kernels((tmp_path / "none",))) == []
 
 
 def test_modules_come_after_those_that_they_need_each_once(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_carthage.images.exports.boot.debian import fetched
-from pytest_carthage.images.exports.boot.kernel import Kernel, own_kernel
+from pytest_carthage.images.exports.boot.kernel import Kernel, own_kernels
 
 if TYPE_CHECKING:
     from pytest_carthage.images.exports.notes import Note
@@ -31,7 +31,7 @@ async def find_kernel(
     :raises HostError: this host lacks what fetches one.
     """
     debian = await fetched(store, doing=doing, note=note, offline=offline)
-    own = await asyncio.to_thread(own_kernel, trees)
+    own = await asyncio.to_thread(lambda: next(own_kernels(trees), None))
     if own is None:
         return debian
     version, path = own

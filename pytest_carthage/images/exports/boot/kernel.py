@@ -14,7 +14,7 @@ from pytest_carthage.errors import BuildError
 from pytest_carthage.images.exports.boot.merged import locate
 from pytest_carthage.images.exports.tools import require
 
-__all__ = ["Kernel", "modules_of", "own_kernel"]
+__all__ = ["Kernel", "modules_of", "own_kernels"]
 
 #: what the kernel needs until the root file system is there and somebody loads the others: the
 #: disk, the clock of random numbers, cards that are to have their names, the port of the agent
@@ -37,15 +37,14 @@ class Kernel:
     busybox: Path
 
 
-def own_kernel(trees: Sequence[Path]) -> tuple[str, Path] | None:
-    """Version and path of the newest kernel of merged folders that has its modules there."""
+def own_kernels(trees: Sequence[Path]) -> Iterator[tuple[str, Path]]:
+    """Version and path of kernels of merged folders that have their modules there; newest first."""
     names = {path.name for tree in trees for path in tree.glob("boot/vmlinuz-*")}
     for name in sorted(names, key=_by_version, reverse=True):
         path = locate(trees, f"boot/{name}")
         version = name.removeprefix("vmlinuz-")
         if path is not None and _module_file(trees, version, "modules.dep") is not None:
-            return version, path
-    return None
+            yield version, path
 
 
 def _by_version(name: str) -> list[int]:

@@ -36,7 +36,7 @@ _LINUX = uuid.UUID("0fc63daf-8483-4772-8e79-3d69d8477de4")
 
 _MODULES = (
     "part_gpt part_msdos ext2 fat normal configfile linux search search_fs_uuid test echo ls cat "
-    "minicmd reboot halt serial terminal gzio"
+    "minicmd reboot halt serial terminal gzio loadenv"
 ).split()
 #: place of the core's first sector in boot.img; of the list of its others in that sector
 _CORE_SECTOR_AT, _LIST_AT, _LOADED_AT = 0x5C, SECTOR - 12, 0x820
@@ -45,10 +45,13 @@ _EARLY = """search --no-floppy --fs-uuid --set=root @UUID@
 set prefix=($root)/boot/grub
 configfile ($root)/boot/grub/grub.cfg
 """
-_CONFIG = """# without a menu: the kernel that was installed last
+_CONFIG = """# no menu: what grub-set-default(8) was told, else the kernel that was installed last
 set version=@VERSION@
-set initrd=/boot/initrd.img-carthage
 if [ -e /boot/grub/carthage.cfg ]; then source /boot/grub/carthage.cfg; fi
+if [ -s /boot/grub/grubenv ]; then load_env; fi
+if [ -e "/boot/vmlinuz-$saved_entry" ]; then set version=$saved_entry; fi
+set initrd=/boot/initrd.img-$version
+if [ -e /boot/initrd.img-carthage-$version ]; then set initrd=/boot/initrd.img-carthage-$version; fi
 linux /boot/vmlinuz-$version root=UUID=@UUID@ @APPEND@
 initrd $initrd
 boot
@@ -56,7 +59,7 @@ boot
 _HOOK = """#!/bin/sh
 # the next boot is by the kernel that was installed, see deb-postinst(5) and kernel-img.conf(5)
 [ -e "/boot/initrd.img-$1" ] || exit 0
-printf 'set version=%s\\nset initrd=/boot/initrd.img-%s\\n' "$1" "$1" > /boot/grub/carthage.cfg
+echo "set version=$1" > /boot/grub/carthage.cfg
 """
 
 #: part of the key of each disk that has it
@@ -67,7 +70,7 @@ def loader_files(tree: Path, *, identity: str, version: str, append: str) -> Non
     """Write what a root file system has for the boot loader.
 
     :param tree: a folder that is merged above the image.
-    :param version: of the kernel.
+    :param version: of the kernel, if nobody chooses another one.
     :param append: the kernel's command line, without the root.
     """
     config = _CONFIG.replace("@VERSION@", version).replace("@UUID@", identity)

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from pytest_carthage import clock
 from pytest_carthage.errors import BuildError
 from pytest_carthage.images.exports.boot import initrd as booting
 from pytest_carthage.images.exports.boot.finding import find_kernel
+from pytest_carthage.images.exports.boot.kernel import own_kernels
 from pytest_carthage.images.exports.boot.merged import has_init, locate
 from pytest_carthage.images.exports.disks import bootloader
 from pytest_carthage.images.exports.disks.filesystem import identity_of, make_filesystem
@@ -67,6 +68,16 @@ class _Wanted:
         }
         text = json.dumps(parts, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    @property
+    def kernels(self) -> list[Kernel]:
+        """Those that a boot loader can be told to take."""
+        if self.kernel.modules is not None:
+            return [self.kernel]
+        lower = self.built.lower
+        return [
+            replace(self.kernel, version=version, path=path) for version, path in own_kernels(lower)
+        ]
 
     @property
     def trees(self) -> list[Path]:
@@ -188,7 +199,7 @@ async def _make(wanted: _Wanted) -> KeptDisk:
             await _make_with_loader(wanted, work, identity, append)
         else:
             await _make_filesystem(wanted, work / "disk", wanted.trees, identity)
-            await asyncio.to_thread(_write_kernel, wanted, work)
+            await asyncio.to_thread(_write_kernel, built, kernel, work)
             append = f"root=/dev/vda rw {append}"
         meta = DiskMeta(
             key=wanted.key,
@@ -235,22 +246,27 @@ async def _make_with_loader(wanted: _Wanted, work: Path, identity: str, append: 
             version=version,
             append=f"rw {append}",
         )
-        await asyncio.to_thread(
-            _write_kernel, wanted, boot, kernel=f"vmlinuz-{version}", initrd="initrd.img-carthage"
-        )
+        for kernel in wanted.kernels:
+            await asyncio.to_thread(
+                _write_kernel,
+                wanted.built,
+                kernel,
+                boot,
+                name=f"vmlinuz-{kernel.version}",
+                initrd=f"initrd.img-carthage-{kernel.version}",
+            )
         trees = [folder, *wanted.trees]
         await _make_filesystem(wanted, raw, trees, identity, bootloader.ROOT_AT_MIB)
     await bootloader.install(store, raw, identity=identity, doing=wanted.doing, note=wanted.note)
 
 
 def _write_kernel(
-    wanted: _Wanted, folder: Path, *, kernel: str = "kernel", initrd: str = "initrd"
+    built: Built, kernel: Kernel, folder: Path, *, name: str = "kernel", initrd: str = "initrd"
 ) -> None:
-    built = wanted.built
-    (folder / initrd).write_bytes(booting.make_initrd(wanted.kernel, built.config, built.lower))
-    (folder / kernel).write_bytes(wanted.kernel.path.read_bytes())
-    for name in (initrd, kernel):
-        (folder / name).chmod(0o644)
+    (folder / initrd).write_bytes(booting.make_initrd(kernel, built.config, built.lower))
+    (folder / name).write_bytes(kernel.path.read_bytes())
+    for each in (initrd, name):
+        (folder / each).chmod(0o644)
 
 
 def _append(built: Built) -> str:
