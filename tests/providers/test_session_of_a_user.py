@@ -1,6 +1,6 @@
 """Machines of a user who has logged in where systemd is the first process, version 2 alone.
 
-Few hosts that run tests are such: ``python -m tests.support.other_kernel --systemd`` is one.
+Few hosts that run tests are such: the servers of ``tox -e stock-kernel`` are.
 """
 
 from __future__ import annotations

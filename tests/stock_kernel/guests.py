@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import quoteattr
 
-from pytest_carthage import Image, Layout, Machine, Role, Vm, machine_task
+from pytest_carthage import Image, Layout, Machine, Role, Vm, filesystem_task, machine_task
 from tests.support.unprivileged import REPOSITORY
 
 if TYPE_CHECKING:
-    from pytest_carthage.roles.served import Served
+    from pytest_carthage.roles.served import Files, Served
 
-__all__ = ["ENVIRONMENT", "TAR", "Bookworm", "Trixie"]
+__all__ = ["ENVIRONMENT", "TAR", "Bookworm", "Core", "Trixie"]
 
 #: of the image of this project's tests: nobody builds one in the guest
 TAR = REPOSITORY / ".tox/stock-kernel/debian.tar"
@@ -36,19 +36,17 @@ ENVIRONMENT = {
 #: what a server has, what ``doctor`` asks for, and podman with crun
 _PACKAGES = (
     *("dbus", "dbus-user-session", "iproute2", "iputils-ping", "libpam-systemd", "passwd"),
-    *(
-        "linux-image-amd64",
-        "procps",
-        "python3",
-        "systemd-sysv",
-        "tiny-initramfs",
-        "udev",
-        "uidmap",
-        "wireguard-tools",
-    ),
+    *("linux-image-amd64", "procps", "python3", "systemd-sysv", "tiny-initramfs", "udev", "uidmap"),
     *("bird2", "dnsmasq-base", "e2fsprogs", "isc-dhcp-client", "nftables", "skopeo", "tcpdump"),
     *("crun", "mmdebstrap", "podman", "qemu-utils", "wireguard-tools"),
 )
+#: what :mod:`tests.stock_kernel.core` uses
+_FEW_PACKAGES = (
+    *("iproute2", "iputils-ping", "linux-image-amd64", "python3", "systemd-sysv"),
+    *("tiny-initramfs", "wireguard-tools"),
+)
+#: services of packages that no test asks for
+_UNASKED = "bird podman podman-auto-update podman-restart"
 
 _OPTIONS = "trans=virtio,version=9p2000.L,msize=512000,cache=loose,ro"
 
@@ -90,12 +88,24 @@ class SharesOfHost(Role):
             """)
 
 
-def _server(suite: str) -> Machine:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quiet(Role):
+    """A server that starts nothing by itself, since emulated processors have enough to do."""
+
+    @filesystem_task("mask services that no test asks for")
+    async def mask(self, fs: Files) -> None:
+        """Link them to nothing, as ``systemctl mask`` does."""
+        await fs.run(
+            f"for name in {_UNASKED}; do ln -sf /dev/null /etc/systemd/system/$name.service; done"
+        )
+
+
+def _server(suite: str, packages: tuple[str, ...], *roles: Role) -> Machine:
     paths = _shared()
     return Machine(
-        Image.debian(suite).with_packages(*_PACKAGES),
+        Image.debian(suite).with_packages(*packages),
         init="systemd",
-        roles=[SharesOfHost(paths=paths)],
+        roles=[*roles, SharesOfHost(paths=paths)],
         ready_timeout_s=900,
         on=Vm(memory_mib=1024, cpus=2, xml=f"<devices>{_as_file_systems(paths)}</devices>"),
     )
@@ -104,10 +114,16 @@ def _server(suite: str) -> Machine:
 class Bookworm(Layout):
     """Debian 12."""
 
-    guest = _server("bookworm")
+    guest = _server("bookworm", _PACKAGES, Quiet())
 
 
 class Trixie(Layout):
     """Debian 13."""
 
-    guest = _server("trixie")
+    guest = _server("trixie", _PACKAGES, Quiet())
+
+
+class Core(Layout):
+    """Debian 12, with little in it."""
+
+    guest = _server("bookworm", _FEW_PACKAGES)

@@ -1,1 +1,0 @@
-"""This repository's tests on another kernel, that of a Debian, in a small virtual machine."""
