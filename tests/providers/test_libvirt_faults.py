@@ -28,6 +28,8 @@ from pytest_carthage.live.packets.taps import interfaces_of, open_socket
 from pytest_carthage.portal import Portal
 from pytest_carthage.providers.libvirt import LibvirtProvider, clones, disks, ways
 from pytest_carthage.providers.netns import NetnsProvider
+from pytest_carthage.screens import recognition
+from pytest_carthage.screens.picture import is_png
 from tests.providers.conftest import DEBIAN
 from tests.support.layouts import Build, Factories, building
 
@@ -193,6 +195,22 @@ def test_disk_that_does_not_boot_is_told_with_the_consoles_end(
     assert text.startswith("machine 'blank' of layout 'Empty': it")
     assert "; console: " in text
     assert "/dev/vda" in text
+
+
+@pytest.mark.emulated
+def test_screen_of_a_machine_that_does_not_boot_is_kept(
+    empty: Empty, state: Path, tmp_path: Path
+) -> None:
+    blank = tmp_path / "blank.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", blank, "64M"], check=True)
+    machine = extra(Vm(graphics=True), image=Image.disk(blank), ready_timeout_s=8)
+    text = refusal_of(empty, state, machine, "dark")
+    assert text.startswith("machine 'dark' of layout 'Empty': ")
+    picture = (Path(empty.aio.logs) / "dark.png").read_bytes()
+    assert is_png(picture)
+    if recognition.lacks() is None:  # the BIOS has no disk to go on with
+        shown = empty.aio.portal.call(lambda: recognition.recognise(picture))
+        assert recognition.shows(shown, "No bootable device"), shown
 
 
 def test_machine_whose_agent_never_answers_is_told_with_the_consoles_end(

@@ -144,8 +144,11 @@ def _domain(**devices: str) -> str:
 class Domain:
     """Notes what it is asked."""
 
-    def __init__(self, now: str, then: str, *, said: str = "", active: bool = True) -> None:
+    def __init__(
+        self, now: str, then: str, *, said: str = "", active: bool = True, runs: bool = True
+    ) -> None:
         self.asked: list[str] = []
+        self._runs = runs
         self._now, self._then, self._said, self._active = now, then, said, active
 
     def isActive(self) -> bool:  # noqa: N802
@@ -159,7 +162,10 @@ class Domain:
         return SimpleNamespace(getXMLDesc=lambda: then)
 
     def info(self) -> list[int]:
-        return [LIBVIRT.VIR_DOMAIN_RUNNING]
+        return [LIBVIRT.VIR_DOMAIN_RUNNING if self._runs else 3]
+
+    def resume(self) -> None:
+        self.asked.append("resume")
 
     def revertToSnapshot(self, snapshot: object, flags: int) -> None:  # noqa: N802
         self.asked.append("revert")
@@ -173,6 +179,7 @@ class Domain:
     ("domain", "asked"),
     [
         (Domain(_domain(disk="1"), _domain(disk="1")), ["loadvm a"]),
+        (Domain(_domain(disk="1"), _domain(disk="1"), runs=False), ["loadvm a", "resume"]),
         (Domain(_domain(disk="1", rng="2"), _domain(disk="1")), ["revert"]),
         (Domain(_domain(disk="1"), _domain(disk="1"), active=False), ["revert"]),
         (
@@ -180,7 +187,7 @@ class Domain:
             ["loadvm a", "revert"],
         ),
     ],
-    ids=["same", "plugged", "off", "refused"],
+    ids=["same", "kept while it stood", "plugged", "off", "refused"],
 )
 def test_machine_is_put_back_by_its_own_qemu_where_that_can_do_it(
     monkeypatch: pytest.MonkeyPatch, domain: Domain, asked: list[str]
