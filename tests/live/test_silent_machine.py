@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -84,6 +85,19 @@ def test_each_operation_ends_and_says_that_there_is_no_answer(stopped: MachineHa
             f"{name!r}: it was stopped, or this host has no time for it"
         )
         assert "it printed last:\n  up and well" in message
+
+
+def test_why_it_stands_is_told_where_that_is_known(
+    stopped: MachineHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    why = "it stands since 14:03:01: no room on this host"
+    monkeypatch.setattr(type(stopped.aio._means), "stalled", why, raising=False)
+    with pytest.raises(FabricError, match=rf"answered nothing .*; {why}; it printed last:"):
+        stopped.run("true")
+    with pytest.raises(TimeLimitError, match=rf"does not answer.*(?s:.*)\(nothing\); {why}; it pr"):
+        stopped.run("true", timeout_s=0.3)
+    layout: Any = stopped.aio.surroundings
+    assert stopped.aio.portal.call(lambda: layout.circumstances(0)) == [f"machine 'left': {why}"]
 
 
 def test_connections_have_their_own_limits_from_the_call(stopped: MachineHandle) -> None:

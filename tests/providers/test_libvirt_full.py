@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pytest_carthage import Layout, Machine, Vm
-from pytest_carthage.errors import FabricError, TimeLimitError
+from pytest_carthage.errors import CarthageError, FabricError
 from pytest_carthage.images.builder import ensure
 from pytest_carthage.portal import Portal
 from pytest_carthage.providers.libvirt import LibvirtProvider
@@ -112,7 +112,7 @@ def test_write_for_which_there_is_no_room_waits_until_there_is(
     small_disk.leave(1)
     write = "dd if=/dev/urandom of=/root/much bs=1M count=24 conv=fsync && echo done > /root/done"
     lab.vm.run(f"({write}) > /dev/null 2>&1 < /dev/null &")
-    with pytest.raises(TimeLimitError, match=r"it stands since .*no room in .*MiB are free"):
+    with pytest.raises(CarthageError, match=r"it stands since .*no room in .*MiB are free"):
         lab.vm.run("until [ -e /root/done ]; do sleep 1; done", timeout_s=60)
     small_disk.clear()
     lab.vm.run("until [ -e /root/done ]; do sleep 1; done", timeout_s=120)

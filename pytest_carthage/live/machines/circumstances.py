@@ -12,7 +12,6 @@ from pytest_carthage.errors import CarthageError
 from pytest_carthage.handles.gates import CUT
 from pytest_carthage.live.faults.registry import hms
 from pytest_carthage.live.machines.core import MachineCore
-from pytest_carthage.provider import Stalls
 
 if TYPE_CHECKING:
     from pytest_carthage.live.rooms import Rooms
@@ -67,7 +66,7 @@ async def circumstances(
     for machine in machines:
         if collapse := machine.take_collapse():
             lines.append(collapse)
-        reasons = [*machine.stalls(), *await machine.killed()]
+        reasons = [*filter(None, [machine.stalled]), *await machine.killed()]
         lines += [f"machine {machine.name!r}: {line}" for line in reasons]
     return lines
 
@@ -87,14 +86,9 @@ class CircumstanceOperations(MachineCore):
         """
         lines = faults_since(self._rooms, since_s)
         lines += gate_failures_since(self._rooms, since_s, self.name)
-        lines += self.stalls()
         if status is None or status in _KILLED:
             lines += await self.killed()
         return lines
-
-    def stalls(self) -> list[str]:
-        """That it stands, if it does."""
-        return [why] if isinstance(self._means, Stalls) and (why := self._means.stalled) else []
 
     async def killed(self) -> list[str]:
         """That the kernel has killed processes since this was last asked."""

@@ -13,7 +13,7 @@ from pytest_carthage.errors import FabricError
 from pytest_carthage.fabric.wire.channel import AsyncChannel
 from pytest_carthage.live.machines.abilities import Asked, lacked, lacks
 from pytest_carthage.planning.refusal import refusal
-from pytest_carthage.provider import Channel, End, Ends, Means, PrintsLogs, Slow
+from pytest_carthage.provider import Channel, End, Ends, Means, PrintsLogs, Slow, Stalls
 from pytest_carthage.work.files.filesystem import FilesystemOperations
 
 if TYPE_CHECKING:
@@ -216,6 +216,11 @@ class MachineCore(FilesystemOperations):
         """
         end, self._untold = self._untold, None
         return "" if end is None else f"{self._who}: {end}"
+
+    @property
+    def stalled(self) -> str:
+        """Why it stands, which nobody has asked for; empty: it does not."""
+        return self._means.stalled if isinstance(self._means, Stalls) else ""
 
     def is_up(self) -> bool:
         """Whether it runs, no fault has it otherwise, and it is not about to go."""

@@ -45,12 +45,13 @@ class LogOperations(MachineCore):
         return await asyncio.to_thread(self._log.part, since, head=_HEAD, tail=_TAIL)
 
     async def _last_words(self, lines: int = 5) -> str:
-        """The end of its log, for a message: the log may soon be gone."""
+        """Why it stands, if it does, and the end of its log, which may soon be gone."""
+        stands = f"; {self.stalled}" if self.stalled else ""
         with contextlib.suppress(CarthageError, OSError):
             if isinstance(self._means, Logs):
                 kept = (await self.logs()).rstrip().splitlines()[-lines:]
             else:
                 kept = self._log.last_lines(lines)
             if kept:
-                return "; it printed last:\n" + "\n".join(f"  {line}" for line in kept)
-        return ""
+                return stands + "; it printed last:\n" + "\n".join(f"  {line}" for line in kept)
+        return stands
