@@ -38,6 +38,7 @@ __all__ = [
     "Ends",
     "Freezes",
     "Identity",
+    "KeepsLogs",
     "Lends",
     "Logs",
     "Means",
@@ -75,6 +76,8 @@ class Identity:
     #: unique within the environment, as in a machine's name
     name: str
     #: provider's own text values, as in ``("id", "3f2a...")``
+    #: what else its provider knows it by; ``limit_s``: the seconds that destroying it may take,
+    #: where 60 are too few, at most 280
     detail: tuple[tuple[str, str], ...] = ()
     #: whether it outlives the fabric, see :class:`Traits`; what the journal has is set by the
     #: provider's traits
@@ -353,6 +356,21 @@ class PrintsLogs(Protocol):
 
     def printed(self, log: bytes) -> bytes:
         """What a machine printed, of whole lines of its log file."""
+        ...
+
+
+@runtime_checkable
+class KeepsLogs(Protocol):
+    """A provider of machines that keep their logs themselves."""
+
+    def log_command(
+        self, facts: Mapping[str, Any], *, lines: int | None, follow: bool
+    ) -> Sequence[str]:
+        """The command of a machine that prints its log.
+
+        :param facts: what its endpoint answers to ``facts``.
+        :param lines: the last ones; None: all.
+        """
         ...
 
 

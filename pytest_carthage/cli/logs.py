@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pytest_carthage.cli import target
 from pytest_carthage.errors import CarthageError
+from pytest_carthage.provider import KeepsLogs, PrintsLogs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,7 +25,7 @@ def add(commands: Any) -> None:
         "logs",
         help="print a machine's log",
         description="Print what a live machine's main process printed; where systemd is its "
-        "init, the journal.",
+        "init, the journal. Of a host that exists, its journal since it was reserved.",
     )
     target.add_machine(parser)
     parser.add_argument(
@@ -49,6 +50,9 @@ def run(arguments: argparse.Namespace) -> int:
     environment, machine = target.machine(arguments.machine)
     if environment.machines[machine].get("init") == "systemd" and not arguments.console:
         return _journal(environment, machine, arguments)
+    provider = _provider(environment.machines[machine])
+    if isinstance(provider, KeepsLogs):
+        return _kept_there(provider, environment, machine, arguments)
     path = environment.folder / "logs" / f"{machine}.log"
     if not path.exists() or (path.stat().st_size == 0 and not arguments.follow):
         print(f"(machine {machine!r} has printed nothing)", file=sys.stderr)
@@ -58,11 +62,27 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _reader(machine: Mapping[str, Any]) -> Callable[[bytes], bytes] | None:
     """What finds in lines of a log file what was printed; None: they are that."""
-    from pytest_carthage.provider import PrintsLogs, load_providers
+    provider = _provider(machine)
+    return provider.printed if isinstance(provider, PrintsLogs) else None
+
+
+def _provider(machine: Mapping[str, Any]) -> object:
+    """The provider of a machine's target; None: it is not installed here."""
+    from pytest_carthage.provider import load_providers
 
     make = load_providers().get(str(machine.get("target")))
-    provider: object = None if make is None else make()
-    return provider.printed if isinstance(provider, PrintsLogs) else None
+    return None if make is None else make()
+
+
+def _kept_there(
+    provider: KeepsLogs, environment: Listed, machine: str, arguments: argparse.Namespace
+) -> int:
+    from pytest_carthage.cli.command import exit_status, run_on_streams
+
+    with target.connect(environment, machine) as client:
+        facts, _ = client.request("facts")
+        argv = provider.log_command(facts, lines=arguments.lines, follow=arguments.follow)
+        return exit_status(run_on_streams(client, argv))
 
 
 def _journal(environment: Listed, machine: str, arguments: argparse.Namespace) -> int:

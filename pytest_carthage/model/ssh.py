@@ -20,6 +20,7 @@ Method = Literal["sudo", "su", "doas"]
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _HOP = re.compile(r"[^\s\-][^\s,]*")
+_MOST_RETURN_S = 240
 _LEAST_LEASE_S, _MOST_LEASE_S = 10, 7 * 86400
 
 
@@ -60,6 +61,8 @@ class Ssh(On):
     :param on_return: steps that restore the host, in their order, when the layout is torn down,
         after ``kill -9`` too: shell commands of the host's, as the user that commands are run by,
         and :class:`Here`, of this host's. Where one fails, the host is marked.
+    :param return_timeout_s: seconds that these steps may take, all together; then what runs is
+        ended, and the host is marked.
     :param lease_s: seconds after which the lease ends that nobody renews any more.
     :param wait_s: seconds to wait for a host that is somebody else's.
     """
@@ -81,6 +84,7 @@ class Ssh(On):
     passphrase_env: str | None = None
     become_password_env: str | None = None
     on_return: str | Here | Sequence[str | Here] = ()
+    return_timeout_s: float = 60.0
     lease_s: float = 300.0
     wait_s: float = 0.0
 
@@ -164,6 +168,13 @@ class Ssh(On):
             yield (
                 f"ssh on_return {shown(steps)} is no list of commands",
                 'on_return="systemctl restart postgresql", or Here("virsh snapshot-revert ...")',
+            )
+        return_s: object = self.return_timeout_s
+        if not _is_number(return_s) or not 0 < self.return_timeout_s <= _MOST_RETURN_S:
+            yield (
+                f"ssh return_timeout_s {shown(return_s)} is not above 0, and at most "
+                f"{_MOST_RETURN_S}",
+                "return_timeout_s=120",
             )
         lease_s: object = self.lease_s
         if not _is_number(lease_s) or not _LEAST_LEASE_S <= self.lease_s <= _MOST_LEASE_S:

@@ -22,7 +22,7 @@ from pytest_carthage.state.entries import as_entry, from_entry
 
 __all__ = ["destroy_all"]
 
-#: the longest that a provider may take for one thing
+#: the longest that a provider may take for one thing, unless that says otherwise, as a detail
 _LIMIT_S = 60.0
 
 #: is told of each thing once it is destroyed, or tried for the last time
@@ -60,11 +60,12 @@ async def destroy_all(
 
 
 async def _destroy(identity: Identity, provider_of: Callable[[str], Provider]) -> Exception | None:
+    limit_s = float(dict(identity.detail).get("limit_s", _LIMIT_S))
     try:
-        async with asyncio.timeout(_LIMIT_S) as limit:
+        async with asyncio.timeout(limit_s) as limit:
             await provider_of(identity.kind).destroy(identity)
     except Exception as error:
-        return TimeoutError(f"no end after {_LIMIT_S:g} s") if limit.expired() else error
+        return TimeoutError(f"no end after {limit_s:g} s") if limit.expired() else error
     return None
 
 

@@ -187,6 +187,22 @@ class Rack:
         for program in programs:
             self.run(f'while path=$(command -v {program}); do rm -f "$path"; hash -r; done')
 
+    def reboot(self) -> None:
+        """End all that runs there, empty /run, and be in another boot."""
+        self.run(
+            "rm -rf /run/lock/* && cat /proc/sys/kernel/random/uuid > /run/boot_id && "
+            "mount --bind /run/boot_id /proc/sys/kernel/random/boot_id"
+        )
+        self.run("kill -9 -1", check=False)
+
+    def hang(self) -> None:
+        """Stop all that runs there: nothing answers, and nothing is closed."""
+        self.run("kill -STOP -1", check=False)
+
+    def go_on(self) -> None:
+        """After :meth:`hang`."""
+        self.run("kill -CONT -1", check=False)
+
     def vanish(self) -> None:
         """Pull its plug."""
         with contextlib.suppress(ProcessLookupError):

@@ -232,12 +232,47 @@ async def _open(
         values["proxy_command"] = way.proxy_command
     options = asyncssh.SSHClientConnectionOptions(host=way.host, **values)
     sock = await _socket(way, options, heard)
+    hop = None
     try:
-        return await asyncssh.connect(way.host, sock=sock, client_factory=client, **values)
+        if isinstance(options.tunnel, str):
+            hop = values["tunnel"] = await _through(way, options.tunnel, secrets)
+        connection = await asyncssh.connect(way.host, sock=sock, client_factory=client, **values)
     except BaseException:
         if sock is not None:
             sock.close()
+        if hop is not None:
+            hop.abort()
         raise
+    if hop is not None:
+        connection.set_tunnel(hop)
+    return connection
+
+
+async def _through(way: Way, hosts: str, secrets: Secrets) -> asyncssh.SSHClientConnection:
+    """A connection to the last host on the way to another; each one ends with what goes over it.
+
+    They are reached as the user's own ssh reaches them, or as the configuration says that is given.
+
+    :raises FabricError: one of them cannot be reached, or shows another key, or lets nobody in.
+    """
+    nearer, _, last = hosts.rpartition(",")
+    user, _, place = last.strip().rpartition("@")
+    host, _, port = place.rpartition(":")
+    if not port.isdecimal() or (":" in host and not host.endswith("]")):  # an address of IPv6
+        host, port = place, ""
+    hop = Way(
+        host=host.strip("[]"),
+        user=user or None,
+        port=int(port) if port else None,
+        jump=tuple(nearer.split(",")) if nearer else (),
+        config=way.config,
+        passphrase_env=way.passphrase_env,
+        surroundings=way.surroundings,
+    )
+    try:
+        return await connect(hop, Secrets(passphrase=secrets.passphrase))
+    except FabricError as error:
+        raise FabricError(f"ssh {way}: on the way there: {error}") from None
 
 
 async def _socket(

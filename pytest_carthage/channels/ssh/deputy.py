@@ -20,6 +20,7 @@ from pytest_carthage.channels.ssh.becoming import becoming, refusal_of
 from pytest_carthage.channels.ssh.commands import ChannelJobs, Commands
 from pytest_carthage.channels.ssh.line import Line
 from pytest_carthage.channels.ssh.relays import LineRelays
+from pytest_carthage.channels.ssh.tenancy import Tenancy
 from pytest_carthage.channels.ssh.way import Secrets, Way
 from pytest_carthage.errors import FabricError
 from pytest_carthage.fabric.wire.server import Connection, Handler, Reply, Server
@@ -67,7 +68,12 @@ class SshDeputy(Deputy):
         self.on_other_child = lambda pid, status: None  # commands that lead to the host
         #: what is told of the host once somebody has come in
         self._facts: dict[str, Any] = {}
-        self._lease: tuple[str, str, float] | None = None
+        self._tenancy = Tenancy(
+            self._line,
+            server,
+            becoming=lambda: becoming(way, self._line.secrets),
+            lost=self._lose,
+        )
         #: who carries, once an agent has come; None: there is none
         self._far: FarDeputy | None = None
         #: why the host is not to be used any more; None: it is
@@ -209,8 +215,7 @@ class SshDeputy(Deputy):
             held = lease.state_of(out.decode(errors="replace"))
             if held is not None:
                 return Reply(held=held.text, left_s=held.left_s, is_dead=held.is_dead)
-            self._lease = identity, record, seconds
-            self.server.later(seconds / 3, self._renew)
+            self._tenancy.begin(identity, record, seconds, said=out.decode())
             return Reply(held=None)
 
         self._commands.ask(
@@ -219,46 +224,10 @@ class SshDeputy(Deputy):
             message.get("instead_of") or "",
         )
 
-    def _renew(self) -> None:
-        if self._lease is None:
-            return
-        identity, record, seconds = self._lease
-        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        out = os.memfd_create("out", os.MFD_CLOEXEC)
-        try:
-            started = self._commands.popen(
-                scripts.shell(lease.RENEW, identity, record, f"{seconds:.0f}"),
-                stdin=null,
-                stdout=out,
-                stderr=out,
-            )
-        finally:
-            os.close(null)
-
-        def ended(status: int) -> None:
-            said = os.pread(out, 1 << 16, 0).decode(errors="replace")
-            os.close(out)
-            try:
-                held = lease.state_of(said)
-            except ValueError as error:  # of a full disk, say; the next time may be in time
-                print(f"the lease was not renewed: {error}", flush=True)
-                held = None
-            if held is not None or said.startswith("free"):
-                whose = f": it is {held.owner}'s now" if held is not None else ""
-                self._lost = FabricError(
-                    f"ssh {self._way}: its lease was broken while it was used{whose}; nothing more "
-                    "is done there"
-                )
-                self._lease = None
-                self.server.handlers = dict.fromkeys(self.server.handlers, self._refuse)
-                return
-            self.server.later(seconds / 3, self._renew)
-
-        def given_up() -> None:
-            os.close(out)
-            self.server.later(seconds / 3, self._renew)
-
-        self._commands.when_ended(started.pid, None, ended, given_up)
+    def _lose(self, why: FabricError) -> None:
+        """Nothing more is done there."""
+        self._lost = why
+        self.server.handlers = dict.fromkeys(self.server.handlers, self._refuse)
 
     def _refuse(self, connection: Connection, message: Message, fds: list[int]) -> Reply:
         assert self._lost is not None

@@ -17,12 +17,24 @@ from typing import Any
 
 from pytest_carthage import clock
 
-__all__ = ["BREAK", "LOOK", "MARK", "RELEASE", "RENEW", "TAKE", "Lease", "here", "state_of"]
+__all__ = [
+    "BREAK",
+    "LOOK",
+    "MARK",
+    "RELEASE",
+    "RENEW",
+    "TAKE",
+    "Lease",
+    "boot_of",
+    "here",
+    "state_of",
+]
 
 _AT = """\
 export LC_ALL=C
 at=/run/lock; [ -d "$at" ] && [ -k "$at" ] && [ -w "$at" ] || at=/tmp
 at=$at/pytest-carthage.lease
+boot=$(cat /proc/sys/kernel/random/boot_id 2> /dev/null)
 is_ours() { case $(readlink "$at") in *"\\"id\\": \\"$1\\""*) return 0 ;; esac; return 1; }
 put() { ln -sn -- "$1" "$at.$$" && mv -f -- "$at.$$" "$at"; }
 tell() { if [ -L "$at" ]; then echo "held $(date +%s) $(readlink "$at")"; else echo free; fi; }
@@ -35,16 +47,20 @@ if [ -n "$3" ] && mv -- "$at" "$at.$$" 2> /dev/null; then
     moved=$(readlink "$at.$$"); rm -f -- "$at.$$"
     [ "$moved" = "$3" ] || ln -sn -- "$moved" "$at" 2> /dev/null
 fi
-said=$(ln -sn -- "$(($(date +%s) + $2)) $1" "$at" 2>&1) && { echo taken; exit 0; }
+said=$(ln -sn -- "$(($(date +%s) + $2)) $1" "$at" 2>&1) && { echo "taken $boot"; exit 0; }
 [ -L "$at" ] || { echo "$said" >&2; exit 1; }
 tell
 """
 )
-#: $1: id, $2: record, $3: seconds
+#: $1: id, $2: record, $3: seconds, $4: the boot in which it was laid down: what is gone since then
+#: in another one was taken by nobody
 RENEW = (
     _AT
     + """\
-if is_ours "$1"; then put "$(($(date +%s) + $3)) $2" && echo taken; else tell; fi
+until=$(($(date +%s) + $3))
+if is_ours "$1"; then put "$until $2" && echo "taken $boot"
+elif [ "$boot" != "$4" ] && ln -sn -- "$until $2" "$at" 2> /dev/null; then echo "taken $boot"
+else tell; fi
 """
 )
 #: $1: id
@@ -118,6 +134,11 @@ def state_of(said: str) -> Lease | None:
     except ValueError:
         return Lease(text=text, left_s=float("inf"), record={"owner": text[:200]})
     return Lease(text=text, left_s=left_s, record=values if isinstance(values, dict) else {})
+
+
+def boot_of(said: str) -> str:
+    """The boot of the host's in which a script has laid down a lease; empty: it tells none."""
+    return said.strip().partition(" ")[2]
 
 
 def here(pid: int) -> dict[str, Any]:

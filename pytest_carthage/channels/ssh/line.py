@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from pytest_carthage.channels.ssh.connection import connect
@@ -33,6 +33,8 @@ class Line:
         #: what is answered to who asks for a password
         self.secrets = Secrets()
         self._server = server
+        #: is called with a connection that comes after one that was lost, before it is used
+        self.on_reopened: Callable[[asyncssh.SSHClientConnection], Awaitable[None]] | None = None
         self._portal = Portal()
         self._connection: asyncssh.SSHClientConnection | None = None
         self._opening = self._on_loop(_lock)
@@ -51,11 +53,19 @@ class Line:
     async def connection(self) -> asyncssh.SSHClientConnection:
         """The connection, opened if there is none; on the line's own loop.
 
-        :raises FabricError: see :func:`~pytest_carthage.channels.ssh.connection.connect`.
+        :raises FabricError: see :func:`~pytest_carthage.channels.ssh.connection.connect`; or the
+            host is another's by now.
         """
         async with self._opening:
             if self._connection is None or self._connection.is_closed():
-                self._connection = await connect(self.way, self.secrets)
+                connection = await connect(self.way, self.secrets)
+                if self._connection is not None and self.on_reopened is not None:
+                    try:
+                        await self.on_reopened(connection)
+                    except BaseException:
+                        connection.abort()
+                        raise
+                self._connection = connection
             return self._connection
 
     def begin(

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+import getpass
 import json
 import os
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_carthage import clock
 from pytest_carthage.channels.scripts import last_line, shell
 from pytest_carthage.channels.ssh.becoming import becoming
 from pytest_carthage.channels.ssh.connection import connected
@@ -25,10 +29,25 @@ if TYPE_CHECKING:
 
     from pytest_carthage.provider import Identity
 
-__all__ = ["Reserved", "way_of"]
+__all__ = ["Reserved", "failure_of", "step_there", "way_of"]
 
-#: the longest that one step may take that gives a host back
-_STEP_S = 50.0
+#: $1: step, $2: seconds; nothing of it stays there that took longer
+_STEP = """\
+if command -v timeout > /dev/null; then exec timeout -k 1 "$2" /bin/sh -c "$1"; fi
+exec /bin/sh -c "$1"
+"""
+#: what reaching a host and taking its lease away may take, beside the steps
+_BESIDE_S = 40.0
+
+
+def step_there(command: str, left_s: float) -> Sequence[str]:
+    """A step of the host's that restores it, which is ended when its time is over."""
+    return shell(_STEP, command, f"{max(left_s, 0.1):.1f}")
+
+
+def failure_of(command: str, status: int, said: str) -> str:
+    """What is told of a step that failed."""
+    return f"on_return step {command!r} ended with status {status}: {said or 'it printed nothing'}"
 
 
 def way_of(on: Ssh) -> Way:
@@ -50,6 +69,14 @@ def way_of(on: Ssh) -> Way:
     )
 
 
+def _user() -> str:
+    """Who starts this, for a person."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # he has no name here
+        return str(os.getuid())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reserved:
     """A host that is one run's, as the journal knows of it: no secret is in it."""
@@ -60,6 +87,8 @@ class Reserved:
     owner: str
     #: steps that restore it: (where, command)
     on_return: Sequence[tuple[str, str]] = ()
+    #: seconds that they may take, all together
+    return_timeout_s: float = 60.0
     #: where steps of this host work
     folder: str = "/"
 
@@ -73,9 +102,9 @@ class Reserved:
         return cls(
             way=way_of(on),
             lease=f"{identity.run}/{identity.environment}/{identity.name}",
-            owner=f"{os.environ.get('USER') or os.getuid()} for {identity.environment} "
-            f"({identity.name})",
+            owner=f"{_user()} for {identity.environment} ({identity.name})",
             on_return=steps,
+            return_timeout_s=on.return_timeout_s,
             folder=str(Path.cwd()),
         )
 
@@ -88,6 +117,7 @@ class Reserved:
             lease=values["lease"],
             owner=values["owner"],
             folder=values["folder"],
+            return_timeout_s=values["return_timeout_s"],
             on_return=tuple((where, command) for where, command in values["on_return"]),
         )
 
@@ -100,9 +130,15 @@ class Reserved:
                 "lease": self.lease,
                 "owner": self.owner,
                 "folder": self.folder,
+                "return_timeout_s": self.return_timeout_s,
                 "on_return": [list(step) for step in self.on_return],
             }
         )
+
+    @property
+    def limit_s(self) -> float:
+        """The longest that giving it back may take."""
+        return self.return_timeout_s + _BESIDE_S
 
     async def give_back(self) -> None:
         """Restore it and take the lease away; one that is another's by now is left alone.
@@ -114,8 +150,10 @@ class Reserved:
             held = await self._ask(connection, secrets, LOOK)
             if held is None or held.record.get("id") != self.lease or held.mark:
                 return  # it was given back, marked, or broken
+            deadline = clock.monotonic_s() + self.return_timeout_s
             for where, command in self.on_return:
-                failure = await self._step(connection, secrets, where, command)
+                left_s = max(deadline - clock.monotonic_s(), 0.0)
+                failure = await self._step(connection, secrets, where, command, left_s)
                 if failure:
                     await self._mark(connection, secrets, failure)
                     raise FabricError(
@@ -160,22 +198,29 @@ class Reserved:
         return state_of(out.decode(errors="replace"))
 
     async def _step(
-        self, connection: asyncssh.SSHClientConnection, secrets: Secrets, where: str, command: str
+        self,
+        connection: asyncssh.SSHClientConnection,
+        secrets: Secrets,
+        where: str,
+        command: str,
+        left_s: float,
     ) -> str:
         """Do one step that restores it; returns why it failed, or nothing."""
         try:
-            async with asyncio.timeout(_STEP_S):
+            async with asyncio.timeout(left_s):
                 if where == "there":
-                    status, out, err = await self._run(connection, secrets, shell(command))
+                    status, out, err = await self._run(
+                        connection, secrets, step_there(command, left_s)
+                    )
                     said = last_line(err) or last_line(out)
                 else:
                     status, said = await self.step_here(command)
         except TimeoutError:
-            return f"on_return step {command!r} did not end in {_STEP_S:g} s"
-        if status:
-            said = said or "it printed nothing"
-            return f"on_return step {command!r} ended with status {status}: {said}"
-        return ""
+            return (
+                f"on_return step {command!r} was ended: return_timeout_s={self.return_timeout_s:g} "
+                "is over"
+            )
+        return "" if not status else failure_of(command, status, said)
 
     async def step_here(self, command: str) -> tuple[int, str]:
         """Run a command of this host that restores it; returns its status and its last line."""
@@ -186,11 +231,13 @@ class Reserved:
             stderr=asyncio.subprocess.STDOUT,
             env={**os.environ, "CARTHAGE_HOST": self.way.host},
             cwd=self.folder,
+            start_new_session=True,
         )
         try:
             out, _ = await process.communicate()
         except BaseException:
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             raise
         return process.returncode or 0, last_line(out)
 

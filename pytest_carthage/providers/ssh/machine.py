@@ -12,11 +12,29 @@ from pytest_carthage.channels.scripts import last_line
 if TYPE_CHECKING:
     from pytest_carthage.provider import Channel, Identity
 
-__all__ = ["SshMachine"]
+__all__ = ["SshMachine", "journal"]
 
 #: lines of a host's journal that are taken
 _MOST_LINES = 20_000
 _JOURNAL_S = 30.0
+
+
+#: $1: since when, $2: lines; then options
+_JOURNAL = """\
+command -v journalctl > /dev/null || {
+    echo "this host keeps no journal: there is no journalctl" >&2; exit 3; }
+since=$1 lines=$2; shift 2
+exec journalctl --quiet --no-pager --lines="$lines" --since="@$since" "$@"
+"""
+
+
+def journal(since_s: float, *, lines: int | None, follow: bool = False) -> list[str]:
+    """The command that prints a host's journal since then, or says that it keeps none.
+
+    :param lines: the last ones; None: all.
+    """
+    words = [f"{since_s:.0f}", "all" if lines is None else str(lines)]
+    return ["/bin/sh", "-c", _JOURNAL, "sh", *words, *(["--follow"] if follow else [])]
 
 
 @dataclass(slots=True)
@@ -32,13 +50,9 @@ class SshMachine:
 
     async def logs(self) -> str:
         """What its journal has since it was reserved, where it keeps one."""
-        script = (
-            "command -v journalctl > /dev/null || { echo 'it keeps no journal' >&2; exit 3; }; "
-            f'exec journalctl --quiet --no-pager --lines={_MOST_LINES} --since="@$1"'
-        )
         status, out, err = await execute(
             self.channel,
-            ["/bin/sh", "-c", script, "sh", f"{self.began_s:.0f}"],
+            journal(self.began_s, lines=_MOST_LINES),
             user=None,
             cwd=None,
             env={},

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_carthage import clock
@@ -18,8 +18,8 @@ from pytest_carthage.channels.ssh.way import Secrets
 from pytest_carthage.errors import CreationError, FabricError, Problem
 from pytest_carthage.model.ssh import Ssh
 from pytest_carthage.provider import Traits
-from pytest_carthage.providers.ssh.host import Reserved, way_of
-from pytest_carthage.providers.ssh.machine import SshMachine
+from pytest_carthage.providers.ssh.host import Reserved, failure_of, step_there, way_of
+from pytest_carthage.providers.ssh.machine import SshMachine, journal
 
 if TYPE_CHECKING:
     from pytest_carthage.planning.plan import Plan, PlannedMachine
@@ -41,7 +41,20 @@ class SshProvider:
         outside=True,
         settings=Ssh,
         needs_settings=True,
-        lacks=frozenset({"freeze", "limits", "command", "power", "socket", "console", "screen"}),
+        lacks=frozenset(
+            {
+                "freeze",
+                "limits",
+                "command",
+                "power",
+                "socket",
+                "console",
+                "screen",
+                "plug",
+                "reset",
+                "snapshots",
+            }
+        ),
     )
 
     def __init__(self) -> None:
@@ -90,7 +103,9 @@ class SshProvider:
             channel = await self._deputy(reserved, planned, context)
             facts = await self._enter(reserved, channel)
             context.note(planned.name, f"{reserved.way}: {facts['system']}, {facts['kernel']}")
-            identity = context.identity.with_detail(reserved=reserved.as_detail())
+            identity = context.identity.with_detail(
+                reserved=reserved.as_detail(), limit_s=f"{reserved.limit_s:g}"
+            )
             await context.intend(identity)
             self._reserved[reserved.lease] = identity
             await self._lease(reserved, planned, context, channel)
@@ -122,6 +137,12 @@ class SshProvider:
     async def leftovers(self, run: str) -> Sequence[Identity]:
         """What this process has reserved and not given back: hosts are not searched for."""
         return [identity for identity in self._reserved.values() if identity.run == run]
+
+    def log_command(
+        self, facts: Mapping[str, Any], *, lines: int | None, follow: bool
+    ) -> Sequence[str]:
+        """The command there that prints its journal since it was reserved."""
+        return journal(facts["began_s"], lines=lines, follow=follow)
 
     async def lease(self, planned: PlannedMachine) -> str | None:
         """Say who uses a host, or why it is not to be used; None: it is free.
@@ -236,22 +257,32 @@ class SshProvider:
 
         :raises CreationError: one of them failed.
         """
+        try:
+            async with asyncio.timeout(reserved.return_timeout_s):
+                failure = await self._failed_step(reserved, channel)
+        except TimeoutError:
+            failure = f"on_return= did not end in {reserved.return_timeout_s:g} s"
+        if failure:
+            raise CreationError(
+                f"{who}: ssh {reserved.way}: it was not given back as it should be, and {failure}"
+            )
+
+    async def _failed_step(self, reserved: Reserved, channel: Channel) -> str:
+        """Do the steps; returns why one failed, or nothing."""
         for where, command in reserved.on_return:
             if where == "there":
-                ended = await execute(
+                status, out, err = await execute(
                     channel,
-                    ["/bin/sh", "-c", command],
+                    step_there(command, reserved.return_timeout_s),
                     user=None,
                     cwd=None,
                     env={},
                     input=None,
                     timeout_s=None,
                 )
-                status, said = ended[0], last_line(ended[2]) or last_line(ended[1])
+                said = last_line(err) or last_line(out)
             else:
                 status, said = await reserved.step_here(command)
             if status:
-                raise CreationError(
-                    f"{who}: ssh {reserved.way}: it was not given back as it should be, and "
-                    f"on_return step {command!r} ended with status {status}: {said}"
-                )
+                return failure_of(command, status, said)
+        return ""

@@ -41,8 +41,9 @@ def _host(machine: PlannedMachine) -> dict[str, Any]:
         "ansible_connection": "carthage",
         "ansible_carthage_machine": machine.name,
     }
-    if machine.traits.root == "host":
-        # the home of root is the host's, /tmp is the machine's own
+    if machine.traits.root in ("host", "existing"):
+        # the home of root is the host's, /tmp is the machine's own; in the home of a host that
+        # exists a folder would stay, where nobody has asked for one
         variables["ansible_remote_tmp"] = "/tmp"
         variables["ansible_async_dir"] = "/tmp/.ansible_async"
     variables |= machine.variables

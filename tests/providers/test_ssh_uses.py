@@ -1,0 +1,169 @@
+"""What a host that exists can be asked for: it works, or is refused by name; nothing is left."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_carthage import Layout, Machine, Network, Ssh
+from pytest_carthage.errors import CreationError, UnsupportedError
+from pytest_carthage.portal import Portal
+from pytest_carthage.providers.netns import NetnsProvider
+from pytest_carthage.providers.ssh import SshProvider
+from tests.support.layouts import Build, building, end
+from tests.support.rack import Rack, rack
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(os.geteuid() != 0, reason="a rack of our own needs root"),
+]
+
+PROVIDERS: Any = {"netns": NetnsProvider, "ssh": SshProvider}
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rack]:
+    with rack(tmp_path_factory.mktemp("rack") / "db1") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Build]:
+    with pytest.MonkeyPatch.context() as patch, contextlib.closing(Portal()) as portal:
+        patch.setenv("CARTHAGE_STATE", str(tmp_path_factory.mktemp("state")))
+        with building(portal, PROVIDERS) as made:
+            yield made
+
+
+@contextlib.contextmanager
+def live(build: Build, on: Ssh) -> Iterator[Any]:
+    room = Network("10.0.0.0/24", external="the server room")
+    lan = Network("10.0.0.0/24")
+    members = {
+        "room": room,
+        "lan": lan,
+        "db": Machine(on=on, links={"eth0": room.at(".10")}),
+        "web": Machine(links={"eth0": lan.at(".10")}),
+    }
+    made = build(Layout.of("Lab", members))
+    try:
+        yield made
+    finally:
+        end(made)
+
+
+#: what a host that exists cannot be asked for, as it is typed, and what is said of it
+REFUSED = {
+    "db.stop()": "switch machines off and on",
+    "db.restart()": "switch machines off and on",
+    "db.reboot()": "switch machines off and on",
+    "db.freeze()": "freeze machines",
+    "db.reset()": "press reset buttons",
+    "db.plug_disk('data', size_mib=1)": "plug disks and cards",
+    "db.snapshot('clean')": "take snapshots of machines",
+    "db.revert('clean')": "take snapshots of machines",
+    "db.snapshots()": "take snapshots of machines",
+    "db.screenshot()": "show screens of machines",
+    "db.send_keys('x')": "show screens of machines",
+    "db.console()": "attach to consoles of machines",
+    "db.socket()": "give sockets of a machine's network",
+    "db.link('eth0').unplug()": "plug disks and cards",
+}
+#: and what its links cannot be, which are of no network here
+_NAMES = ("down", "impair", "capture")
+OF_LINKS = ("down()", "impair(loss_pct=1)", "capture()")
+
+
+def test_what_a_host_cannot_be_asked_for_is_refused_by_name(build: Build, host: Rack) -> None:
+    wrong = {}
+    with live(build, host.settings()) as lab:
+        for use, words in REFUSED.items():
+            try:
+                eval(use, {"lab": lab, "db": lab.db})
+                wrong[use] = "it works"
+            except UnsupportedError as error:
+                text = str(error)
+                if f"target 'ssh' cannot {words}" not in text or 'on="ssh"' in text:
+                    wrong[use] = str(error)
+            except Exception as error:
+                wrong[use] = f"{type(error).__name__}: {error}"
+        for use in OF_LINKS:
+            with (
+                pytest.raises((ValueError, LookupError), match=r"db.*external"),
+                eval(use, {name: getattr(lab.db.link("eth0"), name) for name in _NAMES}),
+            ):
+                pass
+        assert lab.db.run("true").ok
+    assert wrong == {}
+
+
+def test_log_of_a_host_is_its_journal_or_it_says_that_there_is_none(
+    build: Build, host: Rack
+) -> None:
+    host.write("/usr/local/bin/journalctl", '#!/bin/sh\necho "journal: $*"\necho "of $(id -un)"\n')
+    with live(build, host.settings()) as lab:
+        assert "journal: --quiet --no-pager --lines=20000 --since=@" in lab.db.logs()
+        host.run("rm /usr/local/bin/journalctl")
+    with rack_without_journal(host) as bare, live(build, bare) as lab:
+        assert lab.db.logs() == (
+            "(its journal cannot be read: this host keeps no journal: there is no journalctl)\n"
+        )
+
+
+@contextlib.contextmanager
+def rack_without_journal(host: Rack) -> Iterator[Ssh]:
+    host.write("/usr/local/bin/python3", "#!/bin/sh\nexit 1\n")
+    host.run("mkdir /usr/bin.away && mv /usr/bin/journalctl /usr/bin.away/ 2> /dev/null || true")
+    try:
+        yield host.settings()
+    finally:
+        host.run("mv /usr/bin.away/* /usr/bin/; rmdir /usr/bin.away", check=False)
+        host.run("rm /usr/local/bin/python3")
+
+
+PLAY = """\
+- hosts: db
+  gather_facts: true
+  tasks:
+    - copy: {content: asked, dest: /tmp/asked}
+    - command: cat /tmp/asked
+    - file: {path: /tmp/asked, state: absent}
+"""
+
+
+@pytest.mark.skipif(shutil.which("ansible-playbook") is None, reason="no Ansible")
+@pytest.mark.timeout(300)
+def test_play_leaves_nothing_behind_that_it_did_not_ask_for(
+    build: Build, host: Rack, tmp_path: Path
+) -> None:
+    (tmp_path / "play.yml").write_text(PLAY)
+    before = host.listing()
+    with live(build, host.settings()) as lab:
+        assert lab.ansible(tmp_path / "play.yml").ok
+    assert [line for line in host.listing() if line not in before] == []
+
+
+# hosts on the way
+
+
+def test_host_on_the_way_that_is_not_known_is_told_by_its_own_name(
+    build: Build, host: Rack, tmp_path: Path
+) -> None:
+    known = tmp_path / "known_hosts"
+    known.write_text("")
+    (tmp_path / "config").write_text(
+        f"Host bastion\n  ProxyCommand {host.proxy_command}\n"
+        f"Host *\n  User root\n  IdentityFile {host.identity}\n  UserKnownHostsFile {known}\n"
+    )
+    on = Ssh("inner", jump="ci@bastion:2200", config=tmp_path / "config")
+    with pytest.raises(CreationError) as caught:
+        build(Layout.of("Lab", {"db": Machine(on=on)}))
+    said = str(caught.value)
+    assert "ssh inner: on the way there: ssh ci@bastion:2200: its host key is unknown" in said
+    assert known.read_text() == ""
