@@ -35,6 +35,8 @@ _MOST_CPUS = 255  # QEMU's limit for pc, and for q35 without an interrupt remapp
 _MOST_DISK_MIB = 64 << 20
 _MOST_DISKS = 20
 _SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,19}", re.ASCII)  # VIRTIO_BLK_ID_BYTES
+#: options, kind, key and comment, see sshd(8)
+_KEY = re.compile(r"[^\s#][^\n\r\0]*[a-z0-9@.-]+ [A-Za-z0-9+/=]{16,}( [^\n\r\0]*)?", re.ASCII)
 _RESERVED = "carthage-"
 _QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
 #: elements of a domain that have settings of their own, or are nobody's to choose
@@ -101,6 +103,9 @@ class Vm(On):
     graphics: bool = False
     #: the way in; None: the first of agent, ssh and guest-agent that the machine has
     way: Way | None = None
+    #: who may log in by ssh, as root and as a cloud image's own user: lines of authorized_keys, see
+    #: sshd(8)
+    authorized_keys: tuple[str, ...] = ()
     #: a libvirt of yours, as ``"qemu+ssh://root@big.lab/system"``; None: one of the environment's
     uri: str | None = None
     #: elements of ``<domain>`` for the rest, see https://libvirt.org/formatdomain.html: those of
@@ -113,6 +118,12 @@ class Vm(On):
             object.__setattr__(self, "disks", (disks,))
         elif isinstance(disks, list):
             object.__setattr__(self, "disks", tuple(disks))
+        keys: object = self.authorized_keys
+        if isinstance(keys, str):
+            keys = (keys,)
+        if isinstance(keys, list | tuple):
+            keys = tuple(key.strip() if isinstance(key, str) else key for key in keys)
+            object.__setattr__(self, "authorized_keys", keys)
 
     def wrong_values(self) -> Iterator[tuple[str, str]]:
         """What is wrong with its values, and what can be written instead."""
@@ -129,6 +140,7 @@ class Vm(On):
             if not isinstance(getattr(self, name), bool):
                 yield f"vm {name}={shown(getattr(self, name))} is no bool", f"{name}=True"
         yield from self._wrong_disks()
+        yield from self._wrong_keys()
         uri: object = self.uri
         if uri is not None and not (
             isinstance(uri, str)
@@ -160,6 +172,18 @@ class Vm(On):
             if not wrong and disk.name in names:
                 yield f"vm has two disks named {disk.name!r}", f'name="{disk.name}-2"'
             names.add(disk.name if not wrong else None)
+
+    def _wrong_keys(self) -> Iterator[tuple[str, str]]:
+        keys: Any = self.authorized_keys
+        remedy = 'authorized_keys=[Path("id_ed25519.pub").read_text()]'
+        if not isinstance(keys, tuple):
+            yield f"vm authorized_keys={shown(keys)} are no keys", remedy
+            return
+        for key in keys:
+            if isinstance(key, str) and "PRIVATE KEY" in key:  # not shown to anybody
+                yield "vm authorized_keys has a private key in it", remedy
+            elif not isinstance(key, str) or not _KEY.fullmatch(key):
+                yield f"vm authorized_keys: {shown(key)} is no line of authorized_keys", remedy
 
 
 def xml_elements(xml: str) -> list[Element]:

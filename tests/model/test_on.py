@@ -124,6 +124,16 @@ def test_replaced_machine_keeps_its_settings() -> None:
             'name="data-2"',
         ),
         (
+            Vm(authorized_keys=("ssh-ed25519",)),
+            "vm authorized_keys: 'ssh-ed25519' is no line of authorized_keys",
+            'authorized_keys=[Path("id_ed25519.pub").read_text()]',
+        ),
+        (
+            Vm(authorized_keys="-----BEGIN OPENSSH PRIVATE KEY-----\nc2VjcmV0\n"),  # type: ignore[arg-type]
+            "vm authorized_keys has a private key in it",
+            'authorized_keys=[Path("id_ed25519.pub").read_text()]',
+        ),
+        (
             Ssh("-oProxyCommand=x"),
             "ssh host '-oProxyCommand=x' is no name of a host",
             'Ssh("db1.lab", user="root")',
@@ -145,6 +155,13 @@ def test_mistake_in_settings_stands_where_they_are_made() -> None:
     vm = Vm(cpus=0)
     ((_, _, line),) = mistakes_of(vm)
     assert line == vm.place.line != Machine(on=vm).place.line
+
+
+def test_keys_are_taken_as_files_have_them() -> None:
+    line = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBq me@desk"
+    given: Any = [f"{line}\n", f'from="10.0.0.1" {line}']
+    assert Vm(authorized_keys=given).authorized_keys == (line, f'from="10.0.0.1" {line}')
+    assert mistakes_of(Vm(authorized_keys=given)) == []
 
 
 def test_too_many_disks_are_refused() -> None:

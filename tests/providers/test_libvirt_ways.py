@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -15,10 +17,11 @@ from pytest_carthage import Image, Layout, Machine, Network, Vm
 from pytest_carthage.channels.ssh.way import Way
 from pytest_carthage.errors import CreationError, TimeLimitError
 from pytest_carthage.images.builder import ensure
+from pytest_carthage.planning import make_plan
 from pytest_carthage.portal import Portal
-from pytest_carthage.providers.libvirt import LibvirtProvider, ways
+from pytest_carthage.providers.libvirt import LibvirtProvider, disks, ways
 from pytest_carthage.providers.libvirt.domain import Places
-from pytest_carthage.providers.libvirt.ways import Entry, Login, choose, read_entry
+from pytest_carthage.providers.libvirt.ways import Entry, choose, read_entry
 from tests.providers.conftest import DEBIAN
 from tests.providers.test_libvirt_domain import domain, values
 from tests.support.layouts import Build, Factories, building
@@ -102,9 +105,29 @@ def test_who_could_come_in_before_still_can(tmp_path: Path) -> None:
     trees = tree(tmp_path / "image", AUTHORIZED)
     (trees[0] / AUTHORIZED).write_text("ssh-ed25519 AAAA admin\n")
     assert ways._authorized(trees) == ["ssh-ed25519 AAAA admin"]
-    login = Login(authorized_keys=(*ways._authorized(trees), "ssh-ed25519 BBBB us"), host_keys={})
-    file = login.files[AUTHORIZED]
+    file = ways.let_in(trees, ["ssh-ed25519 BBBB us"])[AUTHORIZED]
+    assert ways.let_in(trees, []) == {}
     assert (file.data, file.mode) == (b"ssh-ed25519 AAAA admin\nssh-ed25519 BBBB us\n", 0o600)
+
+
+@pytest.mark.parametrize("told_by", ["carthage", "cloud-init"])
+def test_seed_lets_in_by_the_keys_of_the_declaration(told_by: str) -> None:
+    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBq me@desk"
+
+    class One(Layout):
+        vm = Machine(DEBIAN, on=Vm(authorized_keys=(key,)))
+
+    plan = make_plan(One, targets={"libvirt": LibvirtProvider.traits})
+    planned = plan.machines["vm"]
+    base: Any = SimpleNamespace(seed=told_by)
+    built: Any = SimpleNamespace(lower=(), config=DEBIAN.config)
+    entry = Entry(kinds=("agent",))
+
+    def seed(vm: Vm) -> bytes:
+        return disks._seed(planned, vm, plan, built, base, entry)
+
+    assert key.encode() in seed(Vm(authorized_keys=(key,)))
+    assert key.encode() not in seed(Vm())
 
 
 @pytest.mark.parametrize("link", [AUTHORIZED, "root/.ssh", "root"])
@@ -121,7 +144,8 @@ def test_keys_that_are_none_of_the_image_are_not_read(tmp_path: Path, link: str)
 def test_ways_are_known_to_other_processes_without_anything_secret(tmp_path: Path) -> None:
     places = Places(folder=tmp_path, short="/run/vm/db", log=tmp_path / "db.log")
     assert read_entry(places) == Entry(kinds=("agent",))
-    entry = Entry(kinds=("ssh",), ssh=Way(host="10.0.0.10", inside=["/s", "station:lan"]))
+    way = Way(host="10.0.0.10", inside=["/s", "station:lan"])
+    entry = Entry(kinds=("ssh",), ssh=way, env={"GREETING": "good morning"})
     entry.write(places)
     assert read_entry(places) == replace(entry, ssh=replace(entry.ssh, jump=[]))  # type: ignore[type-var]
 

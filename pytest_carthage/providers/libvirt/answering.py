@@ -69,7 +69,7 @@ class Answering:
         self.take(await self._deputy())
 
     async def _deputy(self) -> Channel:
-        command = self._entry.command(self.kind, self._planned, self._places)
+        command = self._entry.command(self.kind, self._places)
         return await self._context.deputy(self._planned.name, command)
 
     async def open(self) -> Channel:

@@ -14,6 +14,7 @@ from pytest_carthage.images.exports.disks.ensuring import ensure_disk
 from pytest_carthage.images.seeds.cloud import make_cloud_seed
 from pytest_carthage.images.seeds.seed import make_seed
 from pytest_carthage.providers.libvirt.domain import Booting
+from pytest_carthage.providers.libvirt.ways import let_in
 from pytest_carthage.store import disk
 
 if TYPE_CHECKING:
@@ -67,8 +68,8 @@ async def make(
     base = await ensure_disk(built, boot=vm.boot, note=note)
     await asyncio.to_thread(new_disk, places.disk, above=base)
     completed = _completed(planned, built.config)
-    entry = await entry_of(base)
-    seed = _seed(completed, plan, built, base, entry)
+    entry = replace(await entry_of(base), env=completed.env)
+    seed = _seed(completed, vm, plan, built, base, entry)
     await asyncio.to_thread(places.seed.write_bytes, seed)
     add_window(places.seed)
     for each in vm.disks:
@@ -78,20 +79,23 @@ async def make(
     return Made(booting=booting, base=base, completed=completed, entry=entry)
 
 
-def _seed(planned: PlannedMachine, plan: Plan, built: Built, base: BootDisk, entry: Entry) -> bytes:
+def _seed(
+    planned: PlannedMachine, vm: Vm, plan: Plan, built: Built, base: BootDisk, entry: Entry
+) -> bytes:
     agent = agent_program() if entry.has_agent else None
     login = entry.login
     host_keys = None if login is None else login.host_keys
+    keys = (*vm.authorized_keys, *(() if login is None else (login.key,)))
     if base.seed == "cloud-init":
         return make_cloud_seed(
             planned,
             plan,
             built,
             agent=agent,
-            authorized_keys=() if login is None else login.authorized_keys,
+            authorized_keys=keys,
             host_keys=host_keys,
         )
-    files = None if login is None else login.files
+    files = let_in(built.lower, keys)
     return make_seed(planned, plan, built, agent=agent, files=files, host_keys=host_keys)
 
 

@@ -6,7 +6,7 @@ import asyncio
 import importlib.util
 import json
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_carthage.channels.far.deputy import deputy_by_stream
@@ -29,7 +29,17 @@ if TYPE_CHECKING:
     from pytest_carthage.providers.libvirt.domain import Places
     from pytest_carthage.store.built import Built
 
-__all__ = ["WORDS", "Entry", "Kind", "Login", "choose", "entry_of", "missing", "read_entry"]
+__all__ = [
+    "WORDS",
+    "Entry",
+    "Kind",
+    "Login",
+    "choose",
+    "entry_of",
+    "let_in",
+    "missing",
+    "read_entry",
+]
 
 Kind = Literal["agent", "ssh", "guest-agent"]
 
@@ -52,16 +62,10 @@ _making = threading.Lock()
 class Login:
     """What makes a machine let us in by ssh, and be known by it."""
 
-    #: who may come in as root, one a line: ours last
-    authorized_keys: tuple[str, ...]
+    #: by which we come in as root: a line of authorized_keys
+    key: str
     #: of its sshd
     host_keys: Mapping[str, FileInSeed]
-
-    @property
-    def files(self) -> dict[str, FileInSeed]:
-        """Files of the machine's that say so."""
-        lines = "".join(f"{key}\n" for key in self.authorized_keys)
-        return {_AUTHORIZED: FileInSeed(data=lines.encode(), mode=0o600)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,25 +76,28 @@ class Entry:
     #: how ssh goes there, where that is one
     ssh: Way | None = None
     login: Login | None = None
+    #: of what is run in it, its image's included
+    env: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def has_agent(self) -> bool:
         """Whether our agent is to run in it."""
         return "agent" in self.kinds
 
-    def command(self, kind: str, planned: PlannedMachine, places: Places) -> Sequence[str]:
+    def command(self, kind: str, places: Places) -> Sequence[str]:
         """The command of a deputy that reaches it by a way."""
         if kind == "guest-agent":
-            return deputy_by_guest_agent(places.guest_agent, env=planned.env)
+            return deputy_by_guest_agent(places.guest_agent, env=self.env)
         if kind == "ssh":
             assert self.ssh is not None
-            return deputy_by_ssh(self.ssh, env=planned.env, shown="ssh")
-        return deputy_by_stream(unix=places.agent, window=places.seed, env=planned.env)
+            return deputy_by_ssh(self.ssh, env=self.env, shown="ssh")
+        return deputy_by_stream(unix=places.agent, window=places.seed, env=self.env)
 
     def write(self, places: Places) -> None:
-        """Have other processes know it; nothing secret is in it."""
+        """Have other processes know it."""
         ssh = None if self.ssh is None else self.ssh.as_record()
-        places.way.write_text(json.dumps({"kinds": self.kinds, "ssh": ssh}))
+        record = {"kinds": self.kinds, "ssh": ssh, "env": dict(self.env)}
+        places.way.write_text(json.dumps(record))
 
 
 def read_entry(places: Places) -> Entry:
@@ -100,7 +107,11 @@ def read_entry(places: Places) -> Entry:
     except FileNotFoundError:
         return Entry(kinds=("agent",))
     ssh = record["ssh"]
-    return Entry(kinds=tuple(record["kinds"]), ssh=None if ssh is None else Way.from_record(ssh))
+    return Entry(
+        kinds=tuple(record["kinds"]),
+        ssh=None if ssh is None else Way.from_record(ssh),
+        env=record["env"],
+    )
 
 
 def choose(vm: Vm, trees: Sequence[Path], *, is_cloud: bool = False) -> tuple[str, ...]:
@@ -240,7 +251,15 @@ def _login(built: Built, keys: Path, hostname: str) -> Login:
         host_keys[_HOST_KEY] = FileInSeed(data=private, mode=0o600)
         host_keys[f"{_HOST_KEY}.pub"] = FileInSeed(data=public)
     ours = own.with_suffix(".pub").read_text().strip()
-    return Login(authorized_keys=(*_authorized(built.lower), ours), host_keys=host_keys)
+    return Login(key=ours, host_keys=host_keys)
+
+
+def let_in(trees: Sequence[Path], keys: Sequence[str]) -> dict[str, FileInSeed]:
+    """The file of a machine's that lets root in by these keys, and by those that its image has."""
+    if not keys:
+        return {}
+    lines = "".join(f"{key}\n" for key in (*_authorized(trees), *keys))
+    return {_AUTHORIZED: FileInSeed(data=lines.encode(), mode=0o600)}
 
 
 def _authorized(trees: Sequence[Path]) -> list[str]:
