@@ -236,7 +236,8 @@ def main(take: Take) -> None:
         with terminable():
             for figure in take(options.rounds):
                 figures.append(figure)
-                print("  " + "; ".join(filter(None, figure.row)), file=sys.stderr, flush=True)
+                words = [*filter(None, figure.row), f"load {os.getloadavg()[0]:.1f}"]
+                print("  " + "; ".join(words), file=sys.stderr, flush=True)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception:  # what was taken is worth having

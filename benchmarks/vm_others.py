@@ -9,12 +9,15 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -274,7 +277,6 @@ def munet_node(other: Other) -> Iterator[float]:
     folder.mkdir()
     node = {
         "name": "vm",
-        "kind": "vm",
         "qemu": {
             "memory": f"{_MIB}M",
             "kvm": host.acceleration().kind == "kvm",
@@ -282,17 +284,22 @@ def munet_node(other: Other) -> Iterator[float]:
             "initrd": str(other.base.initrd),
             "root": "/dev/vda",
             "disk": str(other.disk),
-            "extra-args": f"-display none -nic user,model=virtio,{other.forwarding}",
+            "extra-args": f"-nic user,model=virtio,{other.forwarding}",
+            # it would log in there, which nobody can
+            "console": {"timeout": int(LIMIT_S)},
         },
     }
     # JSON is YAML
     (folder / "munet.yaml").write_text(json.dumps({"topology": {"nodes": [node]}}))
     argv = [sys.executable, "-m", "munet", "--no-cli", "-d", str(folder / "run")]
     begin = time.perf_counter()
-    with _process(other, [*argv, "-c", str(folder / "munet.yaml")]) as process:
-        yield from _answered(
-            other, lambda: qemu_of(str(other.disk)), begin, lambda: _end_of(process, "munet", other)
-        )
+    find = partial(qemu_of, str(other.disk))
+    try:
+        with _process(other, [*argv, "-c", str(folder / "munet.yaml")]) as process:
+            yield from _answered(other, find, begin, lambda: _end_of(process, "munet", other))
+    finally:
+        with contextlib.suppress(LookupError, ProcessLookupError):
+            os.kill(find(), signal.SIGKILL)
 
 
 def _answered(
