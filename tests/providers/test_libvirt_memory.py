@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
+import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +19,7 @@ import pytest
 
 from pytest_carthage.channels.far.inside import identity
 from pytest_carthage.channels.far.program import agent_program
+from pytest_carthage.fabric.wire import channel, frames
 from pytest_carthage.providers.libvirt import clones, memory, snapshots
 from pytest_carthage.providers.libvirt.memory import Saved
 
@@ -275,3 +281,35 @@ def test_agent_of_a_host_that_is_not_ours_has_no_operation_that_changes_it(
     argv = [sys.executable, "-I", "-S", "-c", f"__name__ = 'agent'\n{script}"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=True)
     assert {"renew", "become"} & set(done.stdout.split()) == has
+
+
+# becoming itself
+
+
+@pytest.mark.parametrize("takes_s", [0.0, 1.0])
+def test_clone_that_is_silent_for_long_has_the_time_that_it_was_given(
+    takes_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel, "SILENCE_S", 0.1)
+    ours, theirs = socket.socketpair()
+
+    def answer() -> None:
+        with theirs, contextlib.suppress(frames.Closed):
+            while True:
+                message, _ = frames.receive(theirs)
+                if message["op"] == "renew":
+                    time.sleep(takes_s)
+                frames.send(theirs, {"id": message["id"], "ok": True, "failed": ["the clock"]})
+
+    async def ask() -> list[str]:
+        asking = channel.AsyncChannel(ours, "machine 'db'")
+        asking.pulse = "ping"
+        notes: list[str] = []
+        await clones._ask(asking, "renew", 30, notes.append)
+        asking.close()
+        return notes
+
+    agent = threading.Thread(target=answer)
+    agent.start()
+    assert asyncio.run(ask()) == ["the clock"]
+    agent.join(30)
