@@ -225,7 +225,7 @@ def test_kvm_is_trusted_where_processors_have_it(processors: Path, flag: str) ->
 
 @x86
 def test_kvm_that_processors_do_not_have_is_not_trusted(processors: Path) -> None:
-    processors.write_text("processor\t: 0\nflags\t\t: fpu sse\nvmx flags\t: x\n")
+    processors.write_text("processor\t: 0\nvmx flags\t: vmx\nflags\t\t: fpu sse\n")
     found = host.acceleration(Path(os.devnull), processors)
     assert found.kind == "qemu"
     assert str(found) == (
