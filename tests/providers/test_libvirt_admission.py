@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from pytest_carthage import Image, Layout, Machine, Vm
+from pytest_carthage.errors import HostError
 from pytest_carthage.planning import make_plan
-from pytest_carthage.providers.libvirt import LibvirtProvider, admission, host
+from pytest_carthage.providers.libvirt import LibvirtProvider, admission, host, provider
 from pytest_carthage.providers.libvirt.admission import Share
 from pytest_carthage.state import possession
 
@@ -176,6 +180,18 @@ def test_those_who_ask_at_once_are_not_promised_more_than_there_is(alive: Enviro
     answers = [process.communicate(timeout=60)[0].strip() for process in asking]
     assert sorted(answers) == ["False"] * 4 + ["True"] * 4
     assert sum(share.outstanding_mib for share in admission.shares()) == 2000
+
+
+def test_environment_is_refused_that_was_too_late(alive: Environments) -> None:
+    """What was free when its plan was looked at may be gone when it is prepared."""
+    late = alive("late")
+    db = Machine(Image.debian("bookworm"), on=Vm(memory_mib=600))
+    plan = make_plan(Layout.of("Shop", {"db": db, "gw": Machine(on="netns")}))
+    context: Any = SimpleNamespace(folder=late, plan=plan)
+    admission.admit(alive("theirs"), "Other", {"big": 1500})
+    with pytest.raises(HostError, match=r"needed \(db 600 MiB.*400 MiB are free.*theirs"):
+        asyncio.run(provider._admit(context, [plan.machines["db"]]))
+    assert admission.share_of(late) == {}
 
 
 def test_target_tells_before_anything_is_built_what_others_have(alive: Environments) -> None:

@@ -148,7 +148,7 @@ def test_too_little_memory_is_refused_with_numbers(empty: Empty, state: Path) ->
     text = refusal_of(empty, state, extra(Vm(memory_mib=8 << 20)), "giant")
     assert re.search(
         r"8388708 MiB of memory are needed \(giant 8388608 MiB, and 100 MiB beside each\), "
-        r"and \d+ MiB are available; try: on=Vm\(memory_mib=",
+        r"and \d+ MiB are (available|free: .*); try: on=Vm\(memory_mib=",
         text,
     )
 
