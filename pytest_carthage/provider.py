@@ -251,7 +251,7 @@ class End:
             "again": f"its main process runs again since {at}",
             "agent": f"something in it has ended the agent at {at}, and another one answers",
             "deputy": f"its deputy, the process of this host that answers for it, ended at {at}, "
-            "and another one answers",
+            "and another one takes its place",
             "panic": f"its kernel panicked at {at}",
             "emulator": f"its emulator ended at {at}, which it had not been asked to",
         }[self.how]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -158,7 +159,7 @@ def test_guest_agent_that_is_asked_by_us_is_unknown_to_libvirt() -> None:
     line = "{http://libvirt.org/schemas/domain/qemu/1.0}commandline"
     arguments = [each.get("value") for each in ours.findall(f"{line}/*")]
     assert arguments[1] == "socket,id=guest-agent,path=/run/vm/db/qga.sock,server=on,wait=off"
-    assert "name=org.qemu.guest_agent.0" in str(arguments[3])
+    assert json.loads(str(arguments[3]))["name"] == "org.qemu.guest_agent.0"
     own = "<qemu:commandline><qemu:arg value='-no-hpet'/></qemu:commandline>"
     both = domain(Vm(xml=own), asks_guest_agent=True).findall(f"{line}/*")
     assert [each.get("value") for each in both] == ["-no-hpet", *arguments]

@@ -132,6 +132,7 @@ class Link:
         self._early: dict[int, bytes] = {}
         self.carried: dict[int, Carried] = {}
         self._again_s = _AGAIN_S
+        self._is_over = False
         #: what the agent says of itself; None: it is not there
         self.facts: Message | None = None
         #: is called with what it says without being asked
@@ -187,7 +188,9 @@ class Link:
     # the socket
 
     def start(self) -> None:
-        """Reach for the agent, for as long as it takes."""
+        """Reach for the agent, for as long as it takes, or until :meth:`end`."""
+        if self._is_over:
+            return
         try:
             sock = self._line.open()
         except OSError as error:
@@ -200,6 +203,11 @@ class Link:
         self._frames = FrameReader((WELCOME, HERE))
         self._server.selector.register(sock.fileno(), selectors.EVENT_READ, self._ready)
         self._hello()
+
+    def end(self) -> None:
+        """Reach for it no more."""
+        self._is_over = True
+        self._gone()
 
     def _hello(self) -> None:
         self._number = os.urandom(NUMBER_BYTES)

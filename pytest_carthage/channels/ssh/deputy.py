@@ -36,7 +36,7 @@ __all__ = ["SshDeputy", "deputy_by_ssh"]
 PROBE = """\
 . /etc/os-release 2> /dev/null
 echo "$(id -un)"; echo "${PRETTY_NAME:-unknown}"; uname -srm
-modern='import sys; assert sys.version_info >= (3, 6)'
+modern='import sys, resource; assert sys.version_info >= (3, 6)'
 python3 -c "$modern" 2> /dev/null && command -v python3 || echo
 """
 #: the longest that an agent may take to come; then commands are carried without one
@@ -153,7 +153,9 @@ class SshDeputy(Deputy):
             if is_over:
                 return
             is_over = True
-            if not isinstance(reply, Exception):
+            if isinstance(reply, Exception):
+                far.link.end()
+            else:
                 self._far = far
                 far.link.on_lost = self._lost_agent
                 self.offer(

@@ -59,7 +59,7 @@ class Asked:
 
     :param plan: gives all that is planned by now.
     :param why_gone: tells why an endpoint is gone, where that can be known.
-    :param current: the channel that there is by now: an endpoint may have a successor.
+    :param successor: gives the channel that there is in place of one that is gone.
     :param last_words: gives what the machine has printed last, for a message.
     """
 
@@ -69,12 +69,12 @@ class Asked:
         planned: PlannedMachine,
         plan: Callable[[], Plan],
         why_gone: Callable[[Channel], Awaitable[str]] | None = None,
-        current: Callable[[], Channel] | None = None,
+        successor: Callable[[Channel], Awaitable[Channel]] | None = None,
         last_words: Callable[[], Awaitable[str]] | None = None,
     ) -> None:
         self._channel = channel
         self._why_gone = why_gone
-        self._current = current
+        self._successor = successor
         self._last_words = last_words
         self._planned = planned
         self._plan = plan
@@ -92,7 +92,7 @@ class Asked:
         if self.operations is not None and op not in self.operations:
             raise self._refusal(op, self.operations)
         # what an endpoint has begun is nothing that its successor knows of
-        may_pass_on = self._current is not None and "job" not in fields
+        may_pass_on = self._successor is not None and "job" not in fields
         if may_pass_on and getattr(self._channel, "closed", False):
             await self._pass_on()
         try:
@@ -116,10 +116,8 @@ class Asked:
 
     async def _pass_on(self) -> None:
         """Turn to who answers by now, in place of an endpoint that is gone."""
-        assert self._current is not None
-        if self._why_gone is not None and self._current() is self._channel:
-            await self._why_gone(self._channel)  # a successor may be about to come
-        self._channel = self._current()
+        assert self._successor is not None
+        self._channel = await self._successor(self._channel)
 
     def _refusal(self, op: str, operations: frozenset[str]) -> UnsupportedError:
         planned, plan = self._planned, self._plan()

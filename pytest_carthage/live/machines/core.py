@@ -108,6 +108,11 @@ class MachineCore(FilesystemOperations):
         self._main_end: End | None = None
         #: how who answered for it ended last, and has a successor; None: nobody has
         self._way_end: End | None = None
+        #: the connection that ended with its deputy
+        self._way_gone: Channel | None = None
+        #: is set while somebody answers, as far as is known
+        self._is_answered = asyncio.Event()
+        self._is_answered.set()
         #: how often that was started again since the machine was
         self._restarts = 0
         #: there is news for who has lost its agent, or nobody listens for that any more
@@ -145,7 +150,7 @@ class MachineCore(FilesystemOperations):
             self.planned,
             lambda: self.surroundings.plan,
             why_gone,
-            lambda: self._means.channel,
+            self._successor,
             self._last_words,
         )
 
@@ -157,20 +162,29 @@ class MachineCore(FilesystemOperations):
     def _is_frozen(self) -> bool:
         return self.out_of_order == "frozen"
 
+    async def _successor(self, gone: Channel) -> Channel:
+        """Who answers in place of an endpoint that is gone, as soon as it does."""
+        if self._goes_off and self._means.channel is gone:
+            await self._why_gone(gone)  # one may be about to come
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.planned.ready_timeout_s):
+                    await self._is_answered.wait()
+        return self._means.channel
+
     async def _why_gone(self, gone: Channel) -> str:
         """Why its agent is gone, if that is known; empty: it is not."""
         if self._stopped or self.is_leaving or self.surroundings.closed:
             return ""
-        if self._means.channel is gone:
+        if self._means.channel is gone and self._way_gone is not gone:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_NEWS_S):
                     await self._went_off.wait()
         if self._end is not None:
             self._untold = None
             return f"{self._who}: {self._end}"
+        if self._way_gone is gone:
+            return f"{self._who}: {self._way_end}; what it was doing is ended; try: again"
         if self._means.channel is not gone:
-            if self._way_end is not None and self._way_end.how == "deputy":
-                return f"{self._who}: {self._way_end}; what it was doing is ended; try: again"
             return (
                 f"{self._who}: something in it has ended the agent, which was doing this, and "
                 "another one answers; try: again, and pkill with a narrower pattern"

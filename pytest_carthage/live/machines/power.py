@@ -144,8 +144,16 @@ class PowerOperations(AddressOperations, ReadinessOperations):
             self._main_end = end
         else:
             self._way_end = end
-            with contextlib.suppress(CarthageError):
-                await means.back()
+            if end.how == "deputy":  # who was served by it is told now
+                self._way_gone = self._means.channel
+                self._is_answered.clear()
+                self._went_off.set()
+                self._went_off.clear()
+            try:
+                with contextlib.suppress(CarthageError):
+                    await means.back()
+            finally:
+                self._is_answered.set()
             self._went_off.set()  # who waits for news is told, and goes on
             self._went_off.clear()
         self.note(str(end))

@@ -79,21 +79,29 @@ class Answering:
         """
         async with self._opening:
             if not self.is_open:
-                self.take((await self.another())[0])
+                self.take(await self.another())
             channel = await self.entered(self.channel)
             if channel is not self.channel:
                 self.take(channel)
             return channel
 
-    async def another(self) -> tuple[Channel, bool]:
-        """Another channel to who answers, and whether that had to be another deputy.
+    async def is_served(self) -> bool:
+        """Whether its deputy is there, and takes callers."""
+        try:
+            await self._context.channel(self._planned.name)
+        except FabricError:
+            return False
+        return True
+
+    async def another(self) -> Channel:
+        """Another channel to who answers, by another deputy if there is none any more.
 
         :raises FabricError: nobody can be had.
         """
         try:
-            return await self._context.channel(self._planned.name), False
+            return await self._context.channel(self._planned.name)
         except FabricError:
-            return await self._deputy(), True
+            return await self._deputy()
 
     async def entered(self, channel: Channel) -> Channel:
         """A channel to a deputy that has come into the machine, where it has to.

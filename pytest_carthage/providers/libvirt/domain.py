@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import uuid
 from dataclasses import dataclass
@@ -251,12 +252,19 @@ def _take_guest_agent(root: ElementTree.Element, places: Places) -> None:
             devices.remove(channel)
     line = ElementTree.SubElement(root, f"{{{_QEMU}}}commandline")
     socket = f"{places.short}/{places.guest_agent.name}"
+    port = {
+        "driver": "virtserialport",
+        "bus": "virtio-serial0.0",
+        "nr": _LAST_PORT,
+        "chardev": "guest-agent",
+        "name": _GUEST_AGENT,
+    }
     for argument in (
         "-chardev",
         f"socket,id=guest-agent,path={socket},server=on,wait=off",
         "-device",
-        f"virtserialport,bus=virtio-serial0.0,nr={_LAST_PORT},chardev=guest-agent,"
-        f"name={_GUEST_AGENT}",
+        # QEMU makes what is told as JSON last: libvirt has told it of the bus so
+        json.dumps(port),
     ):
         ElementTree.SubElement(line, f"{{{_QEMU}}}arg", value=argument)
 

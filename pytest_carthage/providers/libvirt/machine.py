@@ -108,8 +108,8 @@ class LibvirtMachine:
         self._boot_id = ""
         #: its next end by itself, while somebody waits for it
         self._ending: asyncio.Future[End] | None = None
-        #: whether who answered for it has a successor, which nobody has asked for yet
-        self._is_back = False
+        #: how it has ended last
+        self._ended: str = ""
         service.connection.listen(planned.name, self._life.hear)
 
     @property
@@ -419,7 +419,7 @@ class LibvirtMachine:
         :raises FabricError: it was removed.
         """
         end = await self._next_end()
-        self._is_back = end.how in ("agent", "deputy")
+        self._ended = end.how
         if end.how not in ("reboot", "agent", "deputy"):
             async with self._switched():
                 with contextlib.suppress(Refused, FabricError):
@@ -458,36 +458,43 @@ class LibvirtMachine:
             if self._life.off.is_set():
                 await self._answering.until_changed()
                 continue
-            boot_id, is_other = await self._once_another_answers()
-            if self._boot_id and boot_id != self._boot_id:
+            if not await self._answering.is_served():
+                return End(how="deputy", status=0, at_s=at_s, last="")
+            if await self._has_another_boot():
                 self._life.hear(lives.RESET, 0)
                 await asyncio.get_running_loop().create_future()  # it is told now
-            return End(how="deputy" if is_other else "agent", status=0, at_s=at_s, last="")
+            return End(how="agent", status=0, at_s=at_s, last="")
 
-    async def _once_another_answers(self) -> tuple[str, bool]:
-        """What the boot is called that it is in then, and whether its deputy is another one."""
-        is_other = False
+    async def _until_succeeded(self) -> None:
+        try:
+            async with asyncio.timeout(self.ready_limit_s):
+                if await self._has_another_boot():
+                    self._life.hear(lives.RESET, 0)
+        except TimeoutError:
+            raise FabricError(f"nobody answers for it after {self.ready_limit_s:g} s") from None
+
+    async def _has_another_boot(self) -> bool:
+        """Have another channel to who answers; return, when he does, whether it has rebooted."""
         while True:
             with contextlib.suppress(FabricError, Interrupted):
-                channel, is_new = await self._answering.another()
-                is_other = is_other or is_new
-                channel = await self._answering.entered(channel)
+                channel = await self._answering.entered(await self._answering.another())
                 boot_id = await self._boot_id_by(channel)
                 self._answering.take(channel)
-                return boot_id, is_other
+                return bool(self._boot_id) and boot_id != self._boot_id
             await asyncio.sleep(_POLL_S)
 
     async def back(self) -> None:
-        """Return when it has come back after a reboot: its agent answers in another boot.
+        """Return when it has come back after a reboot: its agent answers in another boot; or when
+        somebody answers again.
 
         :raises FabricError: it has not in time.
         """
-        if self._is_back:  # and has not been away
-            self._is_back = False
-            return
         # whoever stops it need not wait for that
         try:
-            await self.wait_until_it_answers()
+            if self._ended == "deputy":
+                await self._unless_it_ends(self._until_succeeded())
+            elif self._ended != "agent":
+                await self.wait_until_it_answers()
         except FabricError as error:
             raise FabricError(f"{error}{self._last_words()}") from error
 

@@ -20,6 +20,8 @@ from typing import Any
 import pytest
 
 from pytest_carthage import Layout, Machine, Network, V4Config, port
+from pytest_carthage.channels.ssh import connection
+from pytest_carthage.channels.ssh.way import Way
 from pytest_carthage.errors import HostError
 from pytest_carthage.fabric import syscalls
 from pytest_carthage.fabric.host import privilege
@@ -104,6 +106,21 @@ def test_requests_and_its_sessions_reach_machines_by_name(shop: Shop) -> None:
     with shop.inside("lan"), requests.Session() as session:
         assert session.get("http://web/", timeout=5).text == "web greets 10.0.0.254"
         assert session.get("http://10.0.0.2/", timeout=5).status_code == 200
+
+
+def test_connections_of_ssh_begin_at_the_station(shop: Shop) -> None:
+    async def talk() -> bytes:
+        place = await shop.aio._rooms.stations.place("lan")
+        way = Way(host="10.0.0.2", port=80, inside=(str(shop.aio.socket), place))
+        with await connection._inside(way) as sock:
+            loop = asyncio.get_running_loop()
+            await loop.sock_sendall(sock, b"GET / HTTP/1.0\r\n\r\n")
+            answer = b""
+            while part := await loop.sock_recv(sock, 4096):
+                answer += part
+        return answer
+
+    assert shop.aio.portal.call(talk).endswith(b"web greets 10.0.0.254")
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="this host has no curl")

@@ -1,0 +1,145 @@
+"""Who answers for a virtual machine, and who does in his place: nobody is started here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from pytest_carthage.errors import FabricError
+from pytest_carthage.fabric.wire.channel import AsyncChannel
+from pytest_carthage.providers.libvirt.answering import Answering
+from pytest_carthage.providers.libvirt.ways import Entry
+
+pytestmark = pytest.mark.asyncio
+
+
+class Environment:
+    """Gives channels as a context does, to a deputy that is there or not."""
+
+    def __init__(self) -> None:
+        self.is_there = True
+        self.deputies: list[str] = []
+        self._ends: list[socket.socket | AsyncChannel] = []
+        self.fabric = self.opened()
+
+    def close(self) -> None:
+        for end in self._ends:
+            end.close()
+
+    def opened(self, operations: frozenset[str] = frozenset()) -> AsyncChannel:
+        ours, theirs = socket.socketpair()
+        channel = AsyncChannel(ours, "machine 'vm'")
+        self._ends += [channel, theirs]
+        channel.operations = operations
+        return channel
+
+    async def channel(self, machine: str) -> AsyncChannel:
+        if not self.is_there:
+            raise FabricError("its deputy is gone")
+        return self.opened()
+
+    async def deputy(self, machine: str, argv: list[str]) -> AsyncChannel:
+        self.is_there = True
+        self.deputies.append(argv[0])
+        return self.opened()
+
+
+@pytest_asyncio.fixture
+async def environment() -> AsyncIterator[Environment]:
+    with contextlib.closing(Environment()) as environment:
+        yield environment
+
+
+class Named(Entry):
+    """Ways whose commands are their names."""
+
+    def command(self, kind: str, planned: Any, places: Any) -> list[str]:
+        return [kind]
+
+
+def answering(environment: Environment, *kinds: str) -> Answering:
+    context: Any = environment
+    planned: Any = SimpleNamespace(name="vm")
+    places: Any = None
+    return Answering(context, planned, Named(kinds=kinds or ("agent",)), places)
+
+
+async def test_channel_that_is_closed_is_opened_anew_to_the_deputy_that_is_there(
+    environment: Environment,
+) -> None:
+    answers = answering(environment)
+    await answers.appoint()
+    first: Any = answers.channel
+    first.close()
+    assert not answers.is_open
+    assert await answers.open() is answers.channel is not first
+    assert environment.deputies == ["agent"]
+
+
+async def test_deputy_that_is_gone_has_a_successor(environment: Environment) -> None:
+    answers = answering(environment)
+    await answers.appoint()
+    waiting = asyncio.ensure_future(answers.until_closed())
+    await asyncio.sleep(0)
+    assert await answers.is_served()
+    environment.is_there = False
+    gone: Any = answers.channel
+    gone.close("it is gone")
+    assert await asyncio.wait_for(waiting, 1) is gone
+    assert not await answers.is_served()
+    await answers.open()
+    assert environment.deputies == ["agent", "agent"]
+
+
+async def test_channel_that_somebody_has_replaced_is_not_told_as_closed(
+    environment: Environment,
+) -> None:
+    answers = answering(environment)
+    waiting = asyncio.ensure_future(answers.until_closed())  # also before there is one
+    await asyncio.sleep(0)
+    await answers.appoint()
+    first: Any = answers.channel
+    await asyncio.sleep(0)
+    await answers.appoint()
+    first.close()
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    waiting.cancel()
+
+
+async def test_next_way_is_taken_where_there_is_one(environment: Environment) -> None:
+    answers = answering(environment, "agent", "ssh")
+    assert str(answers) == "its agent"
+    assert answers.fall_back()
+    assert (answers.kind, str(answers)) == ("ssh", "its sshd")
+    assert not answers.fall_back()
+    await answers.appoint()
+    assert environment.deputies == ["ssh"]
+
+
+async def test_deputy_that_has_to_come_in_does_so_once(environment: Environment) -> None:
+    answers = answering(environment, "ssh")
+    asked: list[str] = []
+
+    class Asked:
+        operations = frozenset({"enter", "facts"})
+        facts: dict[str, str] = {}
+
+        async def request(self, op: str, **fields: Any) -> tuple[dict[str, str], list[int]]:
+            asked.append(op)
+            if op == "enter":
+                self.facts = {"user": "root"}
+            return self.facts, []
+
+    channel: Any = Asked()
+    entered = await answers.entered(channel)
+    assert entered is not channel, "what it can be asked for is known only then"
+    assert await answers.entered(channel) is channel
+    assert asked == ["facts", "enter", "facts"]
