@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,10 @@ import pytest_asyncio
 
 from pytest_carthage.errors import FabricError
 from pytest_carthage.fabric.wire.channel import AsyncChannel
+from pytest_carthage.provider import End
 from pytest_carthage.providers.libvirt.answering import Answering
+from pytest_carthage.providers.libvirt.domain import Places
+from pytest_carthage.providers.libvirt.machine import LibvirtMachine
 from pytest_carthage.providers.libvirt.ways import Entry
 
 pytestmark = pytest.mark.asyncio
@@ -26,6 +30,8 @@ class Environment:
     def __init__(self) -> None:
         self.is_there = True
         self.deputies: list[str] = []
+        self.plan: Any = None
+        self.folder = Path()
         self._ends: list[socket.socket | AsyncChannel] = []
         self.fabric = self.opened()
 
@@ -60,7 +66,7 @@ async def environment() -> AsyncIterator[Environment]:
 class Named(Entry):
     """Ways whose commands are their names."""
 
-    def command(self, kind: str, planned: Any, places: Any) -> list[str]:
+    def command(self, kind: str, places: Places) -> list[str]:
         return [kind]
 
 
@@ -143,3 +149,121 @@ async def test_deputy_that_has_to_come_in_does_so_once(environment: Environment)
     assert entered is not channel, "what it can be asked for is known only then"
     assert await answers.entered(channel) is channel
     assert asked == ["facts", "enter", "facts"]
+
+
+# a machine whose endpoint ends
+
+
+class Booted(LibvirtMachine):
+    """One that is on, and is asked what its boot is called without a command."""
+
+    boot = "first"
+
+    async def _boot_id_by(self, channel: Any) -> str:
+        if channel.closed:
+            raise FabricError("it is gone")
+        return self.boot
+
+
+@pytest_asyncio.fixture
+async def machine(environment: Environment, tmp_path: Path) -> AsyncIterator[Booted]:
+    context: Any = environment
+    environment.plan = SimpleNamespace(layout="Lab")
+    environment.folder = tmp_path
+    (tmp_path / "vm.log").write_text("")
+    planned: Any = SimpleNamespace(name="vm", ready_timeout_s=5, init=None)
+    service: Any = SimpleNamespace(connection=SimpleNamespace(listen=lambda name, hear: None))
+    places = Places(folder=tmp_path, short="/run/vm", log=tmp_path / "vm.log")
+    identity: Any = None
+    made = Booted(
+        identity=identity,
+        planned=planned,
+        context=context,
+        service=service,
+        places=places,
+        entry=Named(kinds=("agent",)),
+        is_emulated=False,
+        has_screen=False,
+    )
+    made._life.is_found_on()
+    made._boot_id = "first"
+    made._settle = nothing  # type: ignore[method-assign]
+    made._life._settle = None
+    await made._answering.appoint()
+    yield made
+
+
+async def nothing() -> None:
+    pass
+
+
+async def ending(machine: Booted) -> asyncio.Future[End]:
+    waiting = asyncio.ensure_future(machine.ended())
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    return waiting
+
+
+async def test_end_of_a_deputy_is_told_before_its_successor_is_there(
+    environment: Environment, machine: Booted
+) -> None:
+    waiting = await ending(machine)
+    environment.is_there = False
+    gone: Any = machine.channel
+    gone.close("it is gone")
+    end = await asyncio.wait_for(waiting, 1)
+    assert end.how == "deputy"
+    assert "its deputy, the process of this host that answers for it, ended at" in str(end)
+    assert machine.channel is gone
+    assert environment.deputies == ["agent"]
+    await machine.back()
+    assert environment.deputies == ["agent", "agent"]
+    assert machine.channel is not gone
+    await _cancelled(await ending(machine))
+
+
+async def test_end_of_an_agent_is_told_when_another_one_answers(
+    environment: Environment, machine: Booted
+) -> None:
+    waiting = await ending(machine)
+    gone: Any = machine.channel
+    gone.close("it is gone")
+    assert (await asyncio.wait_for(waiting, 1)).how == "agent"
+    assert machine.channel is not gone
+    await machine.back()
+    assert environment.deputies == ["agent"]
+
+
+async def test_reboot_that_nobody_has_heard_of_is_told_as_one(
+    environment: Environment, machine: Booted
+) -> None:
+    waiting = await ending(machine)
+    machine.boot = "second"
+    gone: Any = machine.channel
+    gone.close("it is gone")
+    assert (await asyncio.wait_for(waiting, 1)).how == "reboot"
+    await machine.back()
+    await _cancelled(await ending(machine))
+
+
+async def test_channel_that_ends_with_a_machine_that_is_switched_is_nobodys_news(
+    environment: Environment, machine: Booted
+) -> None:
+    waiting = await ending(machine)
+    async with machine._switched():
+        gone: Any = machine.channel
+        gone.close("it is gone")
+        await asyncio.sleep(0.01)
+        machine._life.off.set()
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    machine._life.is_found_on()
+    await machine._answering.appoint()
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    await _cancelled(waiting)
+
+
+async def _cancelled(waiting: asyncio.Future[End]) -> None:
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)

@@ -92,6 +92,7 @@ def nothing_more(state: Path, empty: Empty) -> Iterator[None]:
     assert after[2] <= max(before[2], 1)
 
 
+@pytest.mark.emulated
 def test_emulator_that_is_killed_while_its_machine_boots_is_told_with_the_consoles_end(
     empty: Empty, state: Path
 ) -> None:

@@ -72,7 +72,7 @@ def test_image_that_nobody_can_be_asked_in_is_told_with_all_ways(tmp_path: Path)
         "nobody in it can be asked for anything (agent: it has python3-minimal alone, without the "
         "module resource, ssh: it has no sshd, guest-agent: it has no qemu-ga); try: an image with "
         'python3, as packages=["python3"], of which python3-minimal is not enough, or '
-        'packages=["openssh-server"], or packages=["qemu-guest-agent"]'
+        'packages=["openssh-server"], or packages=["qemu-guest-agent", "udev"]'
     )
 
 
@@ -181,7 +181,7 @@ class ByShell(Layout):
 
 
 class ByGuestAgent(Layout):
-    vm = Machine(DEBIAN.with_packages("qemu-guest-agent"), on=Vm(), ready_timeout_s=300)
+    vm = Machine(DEBIAN.with_packages("qemu-guest-agent", "udev"), on=Vm(), ready_timeout_s=300)
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +204,7 @@ def _quiet(who: str, text: str) -> None:
 
 
 @pytest.mark.real
+@pytest.mark.emulated
 @pytest.mark.timeout(900)
 def test_machine_with_an_sshd_and_no_python_is_asked_by_ssh(build: Build) -> None:
     vm = build(ByShell).vm

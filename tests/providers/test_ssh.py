@@ -382,6 +382,14 @@ def test_host_without_python_is_reached_by_commands(build: Build, own_host: Rack
         lab.db.run("rm /tmp/x")
 
 
+def test_host_with_a_minimal_python_is_reached_by_commands(build: Build, own_host: Rack) -> None:
+    own_host.run("rm $(python3 -c 'import resource; print(resource.__file__)')")
+    with live(build, alone(own_host.settings())) as lab:
+        assert lab.db.way == "ssh"
+        assert lab.db.run("echo hi").stdout == "hi\n"
+        assert "python3" not in str(own_host.processes())
+
+
 def test_commands_end_there_with_their_deputy_where_no_agent_ends_them(
     build: Build, own_host: Rack
 ) -> None:

@@ -88,9 +88,11 @@ class Answering:
     async def is_served(self) -> bool:
         """Whether its deputy is there, and takes callers."""
         try:
-            await self._context.channel(self._planned.name)
+            opened = await self._context.channel(self._planned.name)
         except FabricError:
             return False
+        if isinstance(opened, AsyncChannel):
+            opened.close()
         return True
 
     async def another(self) -> Channel:

@@ -148,7 +148,7 @@ _REMEDIES = {
     "agent": 'an image with python3, as packages=["python3"], of which python3-minimal is not '
     "enough",
     "ssh": 'packages=["openssh-server"]',
-    "guest-agent": 'packages=["qemu-guest-agent"]',
+    "guest-agent": 'packages=["qemu-guest-agent", "udev"]',
 }
 
 
