@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_carthage.images.seeds.iso import make_iso
@@ -78,10 +78,7 @@ def make_cloud_seed(
             for path, file in written.items()
             if not file.target and path not in _OTHERWISE
         ],
-        "runcmd": [
-            ["systemctl", "daemon-reload"],
-            ["systemctl", "enable", "--now", "--no-block", *units],
-        ],
+        "runcmd": [*_links(written), *_started(units)],
     }
     meta = {"instance-id": uuid.uuid4().hex, "local-hostname": planned.hostname}
     iso = make_iso(
@@ -93,6 +90,20 @@ def make_cloud_seed(
         },
     )
     return iso + bytes(-len(iso) % (1 << 20))
+
+
+def _links(files: Mapping[str, FileInSeed]) -> list[list[str]]:
+    """Commands that make the symbolic links of these, which cloud-init does not."""
+    links = {f"/{path}": file.target for path, file in files.items() if file.target}
+    folders = sorted({path.rpartition("/")[0] for path in links})
+    made = [["ln", "-sfn", target, path] for path, target in links.items()]
+    return [["mkdir", "-p", *folders], *made] if links else []
+
+
+def _started(units: Sequence[str]) -> list[list[str]]:
+    if not units:
+        return []
+    return [["systemctl", "daemon-reload"], ["systemctl", "start", "--no-block", *units]]
 
 
 def network_config(wiring: Wiring) -> dict[str, Any]:

@@ -67,7 +67,13 @@ def test_cloud_init_is_told_the_machine(tmp_path: Path) -> None:
     assert written["/etc/motd"] == b"hello\n"
     assert b"10.1.0.20 web" in written["/etc/hosts"]
     assert "/etc/machine-id" not in written
-    assert user["runcmd"][-1][-1] == "pytest-carthage-agent.service"
+    unit, wants = "pytest-carthage-agent.service", "/etc/systemd/system/sysinit.target.wants"
+    assert user["runcmd"] == [
+        ["mkdir", "-p", wants],
+        ["ln", "-sfn", f"../{unit}", f"{wants}/{unit}"],  # else it is not there at the next boot
+        ["systemctl", "daemon-reload"],
+        ["systemctl", "start", "--no-block", unit],
+    ]
     assert sorted(user["ssh_keys"]) == [
         *("ecdsa_private", "ecdsa_public", "ed25519_private", "ed25519_public")
     ]
