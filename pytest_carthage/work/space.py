@@ -8,7 +8,7 @@ import re
 import shutil
 from pathlib import Path
 
-__all__ = ["advice", "free_space", "is_full", "remedy"]
+__all__ = ["advice", "free_space", "is_full", "of_state", "remedy"]
 
 _SAID = re.compile(
     rf"{os.strerror(errno.ENOSPC)}|{os.strerror(errno.EDQUOT)}|not enough free space"
@@ -44,3 +44,13 @@ def remedy(*places: Path) -> str:
 def advice(cause: object, *places: Path) -> str:
     """The remedy where the cause is a full disk; empty where it is another one."""
     return remedy(*places) if is_full(cause) else ""
+
+
+def of_state(cause: object, folder: Path) -> str:
+    """What to add to an error where an environment's disk is full; empty: it is not, or it says so.
+
+    :param folder: of the environment.
+    """
+    if not is_full(cause) or "MiB free" in str(cause):
+        return ""
+    return f"; {free_space(folder)}; try: free some, or set CARTHAGE_STATE to a folder elsewhere"

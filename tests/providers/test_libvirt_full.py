@@ -96,7 +96,8 @@ def test_snapshot_for_which_there_is_no_room_is_none_and_the_machine_goes_on(
     with pytest.raises(FabricError) as caught:
         lab.vm.snapshot("full")
     assert re.search(
-        r"machine 'vm' of layout 'Lab': snapshot 'full' cannot be kept: .*No space left",
+        r"machine 'vm' of layout 'Lab': snapshot 'full' cannot be kept: .*No space left.*; "
+        rf"{small_disk.folder}/runs/\S+ has \d+ MiB free; try: free some",
         str(caught.value),
     )
     assert list(lab.vm.snapshots()) == []

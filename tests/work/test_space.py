@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 from pathlib import Path
 
@@ -44,3 +45,14 @@ def test_remedy_says_what_to_do(tmp_path: Path) -> None:
     assert "; try: free some (" in text
     assert "pytest-carthage images gc" in text
     assert "CARTHAGE_IMAGES" in text
+
+
+def test_full_disk_of_an_environment_is_told_with_what_to_do(tmp_path: Path) -> None:
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert re.fullmatch(
+        rf"; {tmp_path} has \d+ MiB free; try: free some, or set CARTHAGE_STATE to a folder "
+        "elsewhere",
+        space.of_state(full, tmp_path),
+    )
+    assert space.of_state(ValueError("no such device"), tmp_path) == ""
+    assert space.of_state(f"{full}; /srv has 0 MiB free", tmp_path) == ""

@@ -20,6 +20,7 @@ from pytest_carthage.providers.libvirt import clones, lives, plugging, screen, s
 from pytest_carthage.providers.libvirt.answering import Answering
 from pytest_carthage.providers.libvirt.binding import Refused
 from pytest_carthage.providers.libvirt.stalls import Stall
+from pytest_carthage.work import space
 from pytest_carthage.work.booted import STARTED, state_of_systemd
 
 if TYPE_CHECKING:
@@ -304,6 +305,7 @@ class LibvirtMachine:
             except Refused as refused:
                 raise FabricError(
                     f"{self._who}: snapshot {name!r} cannot be kept: {refused}"
+                    f"{space.of_state(refused, self._context.folder)}"
                 ) from refused
 
     async def snapshots(self) -> Sequence[str]:

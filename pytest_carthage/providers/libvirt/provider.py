@@ -22,6 +22,7 @@ from pytest_carthage.providers.libvirt.domain import SCREEN, Booting, Hardware, 
 from pytest_carthage.providers.libvirt.machine import LibvirtMachine, subject
 from pytest_carthage.providers.libvirt.service import Service
 from pytest_carthage.store import disk
+from pytest_carthage.work import space
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping, Sequence
@@ -171,7 +172,8 @@ class LibvirtProvider:
 
             await service.call(partial(_define, xml=domain(places)))
         except (OSError, ValueError, CreationError, FabricError, Refused, HostError) as error:
-            raise CreationError(f"{who}: {error}") from error
+            full = space.of_state(error, context.folder)
+            raise CreationError(f"{who}: {error}{full}") from error
         machine = self._machine(planned, context, service, identity, places, made.entry)
         recipe = Recipe(
             built=built,
