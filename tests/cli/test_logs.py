@@ -10,6 +10,7 @@ import pytest
 
 from pytest_carthage.cli import logs, target
 from pytest_carthage.providers.podman import PodmanProvider
+from pytest_carthage.providers.ssh import SshProvider
 from pytest_carthage.state.listing import Listed
 from pytest_carthage.testing import FakeProvider
 
@@ -69,3 +70,33 @@ def test_console_of_a_machine_with_systemd_is_shown_where_that_is_asked_for(
     assert logs.run(argparse.Namespace(**asked, console=False)) == 7
     assert logs.run(argparse.Namespace(**asked, console=True)) == 0
     assert capfdbinary.readouterr().out == b"Kernel panic\n"
+
+
+def test_log_of_a_host_that_exists_is_printed_by_the_host_since_it_was_reserved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Answering:
+        def __enter__(self) -> Answering:
+            return self
+
+        def __exit__(self, *exc: object) -> None:
+            pass
+
+        def request(self, op: str) -> tuple[dict[str, float], int]:
+            assert op == "facts"
+            return {"began_s": 1700000000.4}, 0
+
+    asked: list[list[str]] = []
+    monkeypatch.setattr("pytest_carthage.provider.load_providers", lambda: {"ssh": SshProvider})
+    monkeypatch.setattr(target, "machine", lambda text: (listed(tmp_path, "ssh"), "web"))
+    monkeypatch.setattr(target, "connect", lambda *of: Answering())
+    monkeypatch.setattr(
+        "pytest_carthage.cli.command.run_on_streams", lambda client, argv: asked.append(argv)
+    )
+    monkeypatch.setattr("pytest_carthage.cli.command.exit_status", lambda ended: 3)
+    assert logs.run(argparse.Namespace(machine="shop/web", follow=True, lines=None)) == 3
+    assert logs.run(argparse.Namespace(machine="shop/web", follow=False, lines=5)) == 3
+    assert [words[4:] for words in asked] == [
+        ["1700000000", "all", "--follow"],
+        ["1700000000", "5"],
+    ]

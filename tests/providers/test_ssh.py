@@ -363,7 +363,12 @@ def test_host_that_vanishes_in_mid_command_is_told(build: Build, own_host: Rack)
         end(lab)
 
 
-def test_full_disk_there_is_told_by_name(build: Build, own_host: Rack, tmp_path: Path) -> None:
+@pytest.mark.parametrize("python", [True, False], ids=["agent", "commands"])
+def test_full_disk_there_is_told_by_name(
+    build: Build, own_host: Rack, tmp_path: Path, python: bool
+) -> None:
+    if not python:
+        own_host.hide("python3")
     (tmp_path / "large").write_bytes(os.urandom(6 << 20))  # /tmp there has 4 MiB
     with live(build, alone(own_host.settings())) as lab:
         with pytest.raises(OSError, match="No space left on device"):

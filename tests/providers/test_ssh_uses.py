@@ -137,6 +137,26 @@ PLAY = """\
 """
 
 
+def test_host_without_python_is_as_it_was_after_commands_files_and_gates(
+    build: Build, tmp_path: Path
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").write_text("x")
+    with rack(tmp_path / "bare") as host:
+        host.hide("python3")
+        before = host.listing()
+        with live(build, host.settings()) as lab:
+            db = lab.db
+            db.run("id", user="nobody")
+            db.write_text("/tmp/asked", "for")
+            db.put(tmp_path / "folder", "/tmp/folder")
+            assert db.host.file("/tmp/asked").content_string == "for"
+            db.run("rm -r /tmp/asked /tmp/folder")
+            with lab.gate("db", to="web:8080"), lab.gate("web", to="db:22"), db.forward(22):
+                pass
+        assert [line for line in host.listing() if line not in before] == []
+
+
 @pytest.mark.skipif(shutil.which("ansible-playbook") is None, reason="no Ansible")
 @pytest.mark.timeout(300)
 def test_play_leaves_nothing_behind_that_it_did_not_ask_for(
@@ -144,7 +164,12 @@ def test_play_leaves_nothing_behind_that_it_did_not_ask_for(
 ) -> None:
     (tmp_path / "play.yml").write_text(PLAY)
     before = host.listing()
-    with live(build, host.settings()) as lab:
+    with (
+        live(build, host.settings()) as lab,
+        lab.gate("db", to="web:8080"),
+        lab.gate("web", to="db:22"),
+        lab.db.forward(22),
+    ):
         assert lab.ansible(tmp_path / "play.yml").ok
     assert [line for line in host.listing() if line not in before] == []
 
