@@ -79,8 +79,8 @@ class Identity:
     #: what else its provider knows it by; ``limit_s``: the seconds that destroying it may take,
     #: where 60 are too few, at most 280
     detail: tuple[tuple[str, str], ...] = ()
-    #: whether it outlives the fabric, see :class:`Traits`; what the journal has is set by the
-    #: provider's traits
+    #: whether it outlives the fabric: all of a target do whose traits say so, see :class:`Traits`;
+    #: of others those do that their provider intends so
     outside: bool = False
 
     def with_detail(self, **detail: str) -> Identity:

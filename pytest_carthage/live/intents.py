@@ -81,7 +81,9 @@ class Intents:
                 )
         former = self._written.get((identity.kind, identity.name), identity)
         whole = former.with_detail(**dict(identity.detail))
-        whole = replace(whole, outside=provider.traits.outside)
+        # of some targets only what is somewhere else outlives the fabric
+        outlives = provider.traits.outside or identity.outside or former.outside
+        whole = replace(whole, outside=outlives)
         # it is known here even if the journal cannot be told: the thing may exist
         self._written[identity.kind, identity.name] = whole
         await self._run.intend(whole)

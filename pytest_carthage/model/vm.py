@@ -106,8 +106,11 @@ class Vm(On):
     #: who may log in by ssh, as root and as a cloud image's own user: lines of authorized_keys, see
     #: sshd(8)
     authorized_keys: tuple[str, ...] = ()
-    #: a libvirt of yours, as ``"qemu+ssh://root@big.lab/system"``; None: one of the environment's
+    #: a libvirt of yours, as ``"qemu+ssh://root@big.lab/system"``, where a domain and volumes of
+    #: this machine's own are made, and removed; None: one of the environment's
     uri: str | None = None
+    #: the storage pool of that one which its disks are made in; None: ``default``, or the only one
+    pool: str | None = None
     #: elements of ``<domain>`` for the rest, see https://libvirt.org/formatdomain.html: those of
     #: ``<devices>`` are added to its devices, and others take the place of what it has
     xml: str | None = None
@@ -147,6 +150,9 @@ class Vm(On):
             and re.fullmatch(r"qemu(\+[a-z]+)?://[^\s/]*/[^\s]*", uri, re.ASCII)
         ):
             yield f"vm uri={shown(uri)} is no URI of QEMU's", 'uri="qemu+ssh://big.lab/system"'
+        pool: object = self.pool
+        if pool is not None and (not isinstance(pool, str) or not pool or uri is None):
+            yield f"vm pool={shown(pool)} is no pool of another host's", 'uri=..., pool="default"'
         if self.xml is not None:
             try:
                 xml_elements(self.xml)

@@ -30,6 +30,8 @@ __all__ = [
     "domain_xml",
     "interface_at",
     "interface_xml",
+    "merge",
+    "uuid_of",
 ]
 
 #: of a machine's folder: the socket at which its screen speaks VNC
@@ -166,7 +168,7 @@ def domain_xml(
     if asks_guest_agent:
         _take_guest_agent(root, places)
     if vm.xml is not None:
-        _merge(root, vm.xml)
+        merge(root, vm.xml)
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode")
 
@@ -327,7 +329,7 @@ def interface_at(domain: str, port: str) -> ElementTree.Element:
     raise LookupError(f"it has no interface at {port}")
 
 
-def _merge(root: ElementTree.Element, text: str) -> None:
+def merge(root: ElementTree.Element, text: str) -> None:
     """Take in an author's own XML: devices are added, and other elements replace ours."""
     from pytest_carthage.model.vm import xml_elements
 

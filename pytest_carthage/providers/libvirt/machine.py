@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from pytest_carthage import clock
 from pytest_carthage.channels import consoles
@@ -18,7 +18,7 @@ from pytest_carthage.placing.cards import Card, cards
 from pytest_carthage.provider import Channel, Context, End, Identity
 from pytest_carthage.providers.libvirt import clones, lives, plugging, screen, snapshots
 from pytest_carthage.providers.libvirt.answering import Answering
-from pytest_carthage.providers.libvirt.binding import Refused
+from pytest_carthage.providers.libvirt.binding import Connection, Refused
 from pytest_carthage.providers.libvirt.stalls import Stall
 from pytest_carthage.work import space
 from pytest_carthage.work.booted import STARTED, state_of_systemd
@@ -38,13 +38,29 @@ if TYPE_CHECKING:
     from pytest_carthage.planning.plan import PlannedMachine
     from pytest_carthage.providers.libvirt.clones import Memory
     from pytest_carthage.providers.libvirt.domain import Places
-    from pytest_carthage.providers.libvirt.service import Service
     from pytest_carthage.providers.libvirt.ways import Entry
     from pytest_carthage.screens.keys import Chord
 
-__all__ = ["LibvirtMachine", "subject"]
+__all__ = ["Libvirt", "LibvirtMachine", "subject"]
 
 T = TypeVar("T")
+
+
+class Libvirt(Protocol):
+    """A libvirt that has machines."""
+
+    #: records their consoles; None: who asks has nothing to do with the fabric
+    consoles: consoles.Consoles | None
+
+    @property
+    def connection(self) -> Connection:
+        """The connection to it."""
+        ...
+
+    async def call(self, function: Callable[[Any, Any], T]) -> T:
+        """Call ``function(libvirt, connection)`` in a thread."""
+        ...
+
 
 _POLL_S = 0.1
 #: between two looks at the console
@@ -72,6 +88,7 @@ class LibvirtMachine:
     :param is_emulated: whether its processors are.
     :param has_screen: whether it has a screen and a keyboard.
     :param has_snapshots: whether QEMU can keep all that it has in its disk.
+    :param domain: what libvirt calls it, if that is not its own name.
     """
 
     def __init__(
@@ -80,12 +97,13 @@ class LibvirtMachine:
         identity: Identity,
         planned: PlannedMachine,
         context: Context,
-        service: Service,
+        service: Libvirt,
         places: Places,
         entry: Entry,
         is_emulated: bool,
         has_screen: bool,
         has_snapshots: bool = True,
+        domain: str | None = None,
     ) -> None:
         self.identity = identity
         self._planned = planned
@@ -111,7 +129,8 @@ class LibvirtMachine:
         self._ending: asyncio.Future[End] | None = None
         #: how it has ended last
         self._ended: str = ""
-        service.connection.listen(planned.name, self._life.hear)
+        self._domain = domain or planned.name
+        service.connection.listen(self._domain, self._life.hear)
 
     @property
     def channel(self) -> Channel:
@@ -132,10 +151,9 @@ class LibvirtMachine:
 
         :raises Refused: with libvirt's own words.
         """
-        name = self._planned.name
 
         def steps(libvirt: Any, connection: Any) -> T:
-            return function(libvirt, connection.lookupByName(name))
+            return function(libvirt, connection.lookupByName(self._domain))
 
         return await self._service.call(steps)
 

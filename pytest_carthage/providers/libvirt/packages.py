@@ -12,7 +12,7 @@ from pathlib import Path
 from pytest_carthage.errors import Problem
 from pytest_carthage.fabric.host.programs import PATH
 
-__all__ = ["missing", "qemu"]
+__all__ = ["missing", "missing_for_others", "qemu"]
 
 #: by machine: the program that emulates it, and the packages of that and of its UEFI firmware
 _QEMU = {
@@ -59,6 +59,14 @@ def missing(
         purpose = "reads the text on their screens"
         problems += _missing_program(who, "tesseract", purpose, "tesseract-ocr", is_partial=True)
     return problems
+
+
+def missing_for_others(who: str) -> list[Problem]:
+    """List what this host lacks for machines of other hosts."""
+    return [
+        *_missing_program(who, "qemu-img", "makes their disks", "qemu-utils"),
+        *_missing_library(who),
+    ]
 
 
 def _missing_program(

@@ -7,7 +7,7 @@ import secrets
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from pytest_carthage.channels import consoles
 from pytest_carthage.channels.far.deputy import deputy_by_stream
@@ -18,8 +18,10 @@ from pytest_carthage.providers.libvirt import admission, clones, disks, host, wa
 from pytest_carthage.providers.libvirt.apart import MACHINES
 from pytest_carthage.providers.libvirt.binding import Refused
 from pytest_carthage.providers.libvirt.clones import Recipe
+from pytest_carthage.providers.libvirt.defining import define, remove, validate
 from pytest_carthage.providers.libvirt.domain import SCREEN, Booting, Hardware, Places, domain_xml
 from pytest_carthage.providers.libvirt.machine import LibvirtMachine, subject
+from pytest_carthage.providers.libvirt.remote import provider as remotes
 from pytest_carthage.providers.libvirt.service import Service
 from pytest_carthage.store import disk
 from pytest_carthage.work import space
@@ -54,6 +56,9 @@ class LibvirtProvider:
         self._built: dict[str, Built] = {}
         #: keys of recipes the memory of which could not be kept
         self._unkept: set[str] = set()
+        self._starting = asyncio.Lock()
+        #: of machines with ``uri=``
+        self._remotes = remotes.Remotes()
 
     def check(self, plan: Plan | None = None) -> Sequence[Problem]:
         """List what this host lacks, memory for the machines of a plan included."""
@@ -64,7 +69,12 @@ class LibvirtProvider:
             for machine in plan.machines.values()
             if machine.target == self.kind
         }
-        problems = host.check(
+        theirs = {name: vm for name, vm in machines.items() if vm.uri is not None}
+        problems = remotes.check(theirs)
+        if machines and len(theirs) == len(machines):
+            return problems
+        machines = {name: vm for name, vm in machines.items() if name not in theirs}
+        problems += host.check(
             tpm=any(vm.tpm for vm in machines.values()),
             uefi=any(vm.firmware == "uefi" for vm in machines.values()),
         )
@@ -89,6 +99,26 @@ class LibvirtProvider:
         self._built[built.image.key] = built
 
     async def prepare(self, context: Context) -> None:
+        """Start the libvirtd of an environment, in its fabric, and look at those of other hosts.
+
+        :raises HostError: it does not start here, or another one lacks something.
+        """
+        machines = [each for each in context.plan.machines.values() if each.target == self.kind]
+        theirs = {each.name: vm_of(each) for each in machines if vm_of(each).uri is not None}
+        await self._remotes.prepare(context, theirs)
+        if not theirs or len(theirs) < len(machines):
+            await self._own(context)
+
+    async def _own(self, context: Context) -> Service:
+        """The libvirtd of an environment, started where no machine had needed it.
+
+        :raises HostError: it does not start here.
+        """
+        async with self._starting:
+            service = self._services.get(context.fabric)
+            return service if service is not None else await self._start(context)
+
+    async def _start(self, context: Context) -> Service:
         """Start the libvirtd of an environment, in its fabric.
 
         :raises HostError: it does not start here.
@@ -98,13 +128,14 @@ class LibvirtProvider:
             if not service.was_begun:  # else by who has built the environment
                 await service.start()
             machines = [m for m in context.plan.machines.values() if m.target == self.kind]
-            await _admit(context, machines)
+            await _admit(context, [m for m in machines if vm_of(m).uri is None])
             await self._validate(context, service)
         except BaseException:
             await service.close()  # it goes on, for whoever prepares the environment then
             raise
         self._services[context.fabric] = service
         context.note("", f"virtual machines: {host.acceleration()}")
+        return service
 
     async def _validate(self, context: Context, service: Service) -> None:
         """Have libvirt look at what authors have chosen of it, before any machine is made.
@@ -115,6 +146,8 @@ class LibvirtProvider:
             chosen = _chosen(vm_of(planned)) if planned.target == self.kind else ""
             if not chosen:
                 continue
+            if vm_of(planned).uri is not None:  # it is looked at there
+                continue
             try:
                 xml = _xml(
                     # one that stands may have its name
@@ -123,7 +156,7 @@ class LibvirtProvider:
                     Booting(kernel=Path("/dev/null")),
                     places_of(planned, context),
                 )
-                await service.call(partial(_validated, xml=xml))
+                await service.call(partial(validate, xml=xml))
             except (ValueError, Refused) as error:
                 raise CreationError(
                     f"{subject(planned, context)}: libvirt rejects its domain, which has {chosen}: "
@@ -132,6 +165,7 @@ class LibvirtProvider:
 
     async def end(self, context: Context) -> None:
         """Let go of the libvirtd, which ends with the fabric."""
+        await self._remotes.end(context)
         service = self._services.pop(context.fabric, None)
         if service is not None:
             await service.close()
@@ -144,10 +178,13 @@ class LibvirtProvider:
         who = subject(planned, context)
         if planned.image is None:
             raise CreationError(f"{who}: no image; try: image=Image.debian(...)")
+        vm, places = vm_of(planned), places_of(planned, context)
+        if vm.uri is not None:
+            built = self._built[planned.image.key]
+            return await self._remotes.create(planned, vm, context, built, places)
         identity = context.identity.with_detail(folder=str(context.folder))
         await context.intend(identity)
-        service = self._services[context.fabric]
-        vm, places = vm_of(planned), places_of(planned, context)
+        service = await self._own(context)
         built = self._built[planned.image.key]
         try:
             await _admit(context, [planned])
@@ -170,7 +207,7 @@ class LibvirtProvider:
                 booting = replace(made.booting, append=append)
                 return _xml(planned, context, booting, places, made.entry)
 
-            await service.call(partial(_define, xml=domain(places)))
+            await service.call(partial(define, xml=domain(places)))
         except (OSError, ValueError, CreationError, FabricError, Refused, HostError) as error:
             full = space.of_state(error, context.folder)
             raise CreationError(f"{who}: {error}{full}") from error
@@ -236,11 +273,13 @@ class LibvirtProvider:
         self, planned: PlannedMachine, context: Context, *, runs: bool
     ) -> LibvirtMachine:
         """Connect to a machine that stands."""
+        vm, places = vm_of(planned), places_of(planned, context)
+        if vm.uri is not None:
+            return await self._remotes.take_up(planned, vm, context, places, runs=runs)
         service = self._services.get(context.fabric)
         if service is None:
             service = self._services[context.fabric] = _service(context)
         identity = context.identity.with_detail(folder=str(context.folder))
-        places = places_of(planned, context)
         entry = await asyncio.to_thread(ways.read_entry, places)
         machine = self._machine(planned, context, service, identity, places, entry)
         if runs:
@@ -277,8 +316,12 @@ class LibvirtProvider:
 
     async def destroy(self, identity: Identity) -> None:
         """Remove the domain through its environment's libvirtd, where there still is one."""
-        folder = dict(identity.detail).get("folder")
+        detail = dict(identity.detail)
+        folder = detail.get("folder")
         if folder is None:  # it was not begun
+            return
+        if "uri" in detail:
+            await self._remotes.destroy(identity)
             return
         service = next(
             (one for one in self._services.values() if one.environment == Path(folder)), None
@@ -288,7 +331,7 @@ class LibvirtProvider:
             service = Service(Path(folder))
         try:
             if service.was_begun and not (is_ours and service.has_ended):
-                await service.call(partial(_remove, name=identity.name))
+                await service.call(partial(remove, name=identity.name))
         except Refused as refused:
             if not refused.is_gone:  # else all have ended with it, and with the fabric
                 raise
@@ -366,26 +409,10 @@ def _service(context: Context) -> Service:
     return Service(context.folder, context.fabric, note=lambda text: context.note("", text))
 
 
-def _define(libvirt: Any, connection: Any, *, xml: str) -> Any:
-    return connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
-
-
-def _validated(libvirt: Any, connection: Any, *, xml: str) -> None:
-    _define(libvirt, connection, xml=xml).undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
-
-
 def _not_yet(machines: Mapping[str, Vm]) -> list[Problem]:
     """What machines ask for that is declared, and not made here."""
     problems = []
     for name, vm in machines.items():
-        if vm.uri is not None:
-            problems.append(
-                host.problem(
-                    f"machine {name!r} is to be of the libvirt at {vm.uri}, and machines are only"
-                    " made by one that is started here for the environment",
-                    "leave uri= out, or on=Ssh(...) for a machine that exists there",
-                )
-            )
         if vm.way == "ssh" and (lacking := ways.missing()):
             problems.append(
                 Problem(
@@ -397,20 +424,3 @@ def _not_yet(machines: Mapping[str, Vm]) -> list[Problem]:
                 )
             )
     return problems
-
-
-def _remove(libvirt: Any, connection: Any, *, name: str) -> None:
-    """Have a machine's domain be gone; one that is not there is no error."""
-    try:
-        domain = connection.lookupByName(name)
-        if domain.isActive():
-            domain.destroy()
-        domain.undefineFlags(
-            libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
-            | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
-            | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
-            | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
-        )
-    except libvirt.libvirtError as error:
-        if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
-            raise

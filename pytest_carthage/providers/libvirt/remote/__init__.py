@@ -1,0 +1,1 @@
+"""Machines of a libvirt on another host, which a user names: nothing there is touched but ours."""
