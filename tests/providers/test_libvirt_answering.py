@@ -15,6 +15,7 @@ import pytest_asyncio
 
 from pytest_carthage.errors import FabricError
 from pytest_carthage.fabric.wire.channel import AsyncChannel
+from pytest_carthage.images.seeds.units import AGENT_ENDED
 from pytest_carthage.provider import End
 from pytest_carthage.providers.libvirt.answering import Answering
 from pytest_carthage.providers.libvirt.domain import Places
@@ -32,6 +33,8 @@ class Environment:
         self.deputies: list[str] = []
         self.plan: Any = None
         self.folder = Path()
+        self.notes: list[str] = []
+        self.appointed = asyncio.Event()
         self._ends: list[socket.socket | AsyncChannel] = []
         self.fabric = self.opened()
 
@@ -46,6 +49,9 @@ class Environment:
         channel.operations = operations
         return channel
 
+    def note(self, who: str, text: str) -> None:
+        self.notes.append(text)
+
     async def channel(self, machine: str) -> AsyncChannel:
         if not self.is_there:
             raise FabricError("its deputy is gone")
@@ -54,6 +60,7 @@ class Environment:
     async def deputy(self, machine: str, argv: list[str]) -> AsyncChannel:
         self.is_there = True
         self.deputies.append(argv[0])
+        self.appointed.set()
         return self.opened()
 
 
@@ -220,6 +227,24 @@ async def test_end_of_a_deputy_is_told_before_its_successor_is_there(
     assert environment.deputies == ["agent", "agent"]
     assert machine.channel is not gone
     await _cancelled(await ending(machine))
+
+
+async def test_machine_whose_agent_cannot_run_is_asked_by_its_next_way(
+    environment: Environment, machine: Booted, tmp_path: Path
+) -> None:
+    machine._answering._kinds.append("ssh")
+    environment.appointed.clear()
+    waiting = asyncio.ensure_future(machine._until_it_cannot_answer())
+    await asyncio.sleep(0.01)
+    with (tmp_path / "vm.log").open("a") as log:
+        log.write(f"{AGENT_ENDED}: ImportError: No module named 'resource'\n")
+    await asyncio.wait_for(environment.appointed.wait(), 5)
+    assert environment.deputies == ["agent", "ssh"]
+    assert environment.notes == [
+        "is asked by ssh: its agent cannot run: ImportError: No module named 'resource'"
+    ]
+    assert not waiting.done()
+    waiting.cancel()
 
 
 async def test_end_of_an_agent_is_told_when_another_one_answers(
