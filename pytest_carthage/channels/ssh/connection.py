@@ -255,22 +255,8 @@ async def _through(way: Way, hosts: str, secrets: Secrets) -> asyncssh.SSHClient
 
     :raises FabricError: one of them cannot be reached, or shows another key, or lets nobody in.
     """
-    nearer, _, last = hosts.rpartition(",")
-    user, _, place = last.strip().rpartition("@")
-    host, _, port = place.rpartition(":")
-    if not port.isdecimal() or (":" in host and not host.endswith("]")):  # an address of IPv6
-        host, port = place, ""
-    hop = Way(
-        host=host.strip("[]"),
-        user=user or None,
-        port=int(port) if port else None,
-        jump=tuple(nearer.split(",")) if nearer else (),
-        config=way.config,
-        passphrase_env=way.passphrase_env,
-        surroundings=way.surroundings,
-    )
     try:
-        return await connect(hop, Secrets(passphrase=secrets.passphrase))
+        return await connect(way.through(hosts), Secrets(passphrase=secrets.passphrase))
     except FabricError as error:
         raise FabricError(f"ssh {way}: on the way there: {error}") from None
 

@@ -61,6 +61,26 @@ class Way:
         found = {name: os.environ[name] for name in names if name in os.environ}
         return dataclasses.replace(self, surroundings=found)
 
+    def through(self, hosts: str) -> Way:
+        """The way to the last of the hosts that are gone through.
+
+        :param hosts: each ``[user@]host[:port]``, the nearest first, with commas between them.
+        """
+        nearer, _, last = hosts.rpartition(",")
+        user, _, place = last.strip().rpartition("@")
+        host, _, port = place.rpartition(":")
+        if not port.isdecimal() or (":" in host and not host.endswith("]")):  # IPv6 without a port
+            host, port = place, ""
+        return Way(
+            host=host.strip("[]"),
+            user=user or None,
+            port=int(port) if port else None,
+            jump=tuple(nearer.split(",")) if nearer else (),
+            config=self.config,
+            passphrase_env=self.passphrase_env,
+            surroundings=self.surroundings,
+        )
+
     def __str__(self) -> str:
         user = f"{self.user}@" if self.user else ""
         port = f":{self.port}" if self.port else ""
