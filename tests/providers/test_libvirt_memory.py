@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +19,7 @@ import pytest
 
 from pytest_carthage.channels.far.inside import identity
 from pytest_carthage.channels.far.program import agent_program
+from pytest_carthage.errors import FabricError
 from pytest_carthage.fabric.wire import channel, frames
 from pytest_carthage.providers.libvirt import clones, memory, snapshots
 from pytest_carthage.providers.libvirt.memory import Saved
@@ -313,3 +314,57 @@ def test_clone_that_is_silent_for_long_has_the_time_that_it_was_given(
     agent.start()
     assert asyncio.run(ask()) == ["the clock"]
     agent.join(30)
+
+
+# a machine that is put back
+
+
+class _Answering:
+    """Whoever answers for a machine: it hangs up on so many, and then says what it is asked."""
+
+    def __init__(self, hangs_up: int) -> None:
+        self.hangs_up = hangs_up
+        self.asked: list[str] = []
+
+    async def reach(self) -> Any:
+        self.asked.append("reach")
+        return self
+
+    async def request(self, op: str, **fields: Any) -> tuple[dict[str, Any], list[int]]:
+        self.asked.append(op)
+        if self.hangs_up:
+            self.hangs_up -= 1
+            raise FabricError("it is gone")
+        return {"failed": [], "boot": 1234}, []
+
+
+@pytest.fixture
+def executed(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str]]:
+    """Commands that were run in the machine."""
+    commands: list[Sequence[str]] = []
+
+    async def execute(channel: Any, argv: Sequence[str], **more: Any) -> tuple[int, bytes, bytes]:
+        commands.append(argv)
+        return 0, b"1234\n", b""
+
+    monkeypatch.setattr(clones, "execute", execute)
+    return commands
+
+
+@pytest.mark.asyncio
+async def test_clone_whose_agent_hangs_up_first_is_asked_again(
+    executed: list[Sequence[str]],
+) -> None:
+    answering = _Answering(hangs_up=2)
+    boot_id = await clones.become(answering.reach, limit_s=5, waits=True, note=pytest.fail)
+    assert answering.asked == [*["reach", "ping"] * 3, "become"]
+    assert executed == [["systemctl", "start", "default.target"]]
+    assert len(boot_id) == 36
+    assert await clones.renew(answering.reach, limit_s=5, note=pytest.fail) == "1234"
+
+
+@pytest.mark.asyncio
+async def test_clone_whose_agent_hangs_up_for_ever_is_told_with_what_was_seen() -> None:
+    answering = _Answering(hangs_up=1000)
+    with pytest.raises(FabricError, match=r"did not answer in 0.3 s \(last: it is gone\)"):
+        await clones.become(answering.reach, limit_s=0.3, waits=True, note=pytest.fail)

@@ -259,14 +259,37 @@ def test_machine_that_cannot_take_the_memory_boots_from_the_disk_of_its_image(
 def test_machine_says_that_uefi_has_no_snapshots_and_how_it_has_them(
     vm: Vm, lacks: dict[str, str], tmp_path: Path
 ) -> None:
+    assert _machine(vm, tmp_path).lacks == lacks
+
+
+def _machine(vm: Vm, folder: Path) -> Any:
     planned: Any = SimpleNamespace(name="web", on=vm, env={}, ready_timeout_s=1)
-    plan = SimpleNamespace(layout="Shop")
-    context: Any = SimpleNamespace(plan=plan, fabric=None)
+    context: Any = SimpleNamespace(plan=SimpleNamespace(layout="Shop"), fabric=None)
     service: Any = SimpleNamespace(connection=SimpleNamespace(listen=lambda name, hear: None))
-    places: Any = SimpleNamespace(log=tmp_path / "log", folder=tmp_path)
+    places: Any = SimpleNamespace(log=folder / "log", folder=folder)
+    entry = Entry(kinds=("agent",))
     identity: Any = None
-    provider = LibvirtProvider()
-    machine = provider._machine(
-        planned, context, service, identity, places, Entry(kinds=("agent",))
-    )
-    assert machine.lacks == lacks
+    return LibvirtProvider()._machine(planned, context, service, identity, places, entry)
+
+
+def test_systemd_is_asked_again_where_who_answers_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    async def state(limit_s: float, channel: Any) -> str:
+        asked.append(channel)
+        if len(asked) < 3:
+            raise FabricError("it is gone")
+        return "running"
+
+    async def reach() -> int:
+        return len(asked)
+
+    monkeypatch.setattr("pytest_carthage.providers.libvirt.machine.state_of_systemd", state)
+    machine = _machine(Vm(), tmp_path)
+    monkeypatch.setattr(machine, "_answering", SimpleNamespace(open=reach))
+    assert asyncio.run(machine._state_of_systemd(5)) == "running"
+    assert asked == [0, 1, 2]
+    asked.clear()
+    assert asyncio.run(machine._state_of_systemd(0)) == "it is gone"

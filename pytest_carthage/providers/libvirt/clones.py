@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     from pytest_carthage.store.built import Built
     from pytest_carthage.store.disks import KeptDisk
 
+    #: opens a channel to a machine
+    Reach = Callable[[], Awaitable[Channel]]
+
 __all__ = ["GONE", "Memory", "Recipe", "become", "ensure_memory", "renew", "restore", "why_not"]
 
 #: part of every key: raised when a model is made differently
@@ -70,6 +73,8 @@ AllowIsolate=yes
 _MODEL_LINK = "[Match]\nOriginalName=*\n\n[Link]\nNamePolicy=\n"
 _SYSTEMD = ("usr/lib/systemd/systemd", "lib/systemd/systemd")
 _BOOTED = ("systemctl", "is-system-running", "--wait")
+#: between two who ask an agent that is not there yet
+_AGAIN_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -293,29 +298,51 @@ async def _booted(
         raise FabricError(text) from error
 
 
-async def become(
-    channel: Channel, *, limit_s: float, waits: bool, note: Callable[[str], None]
-) -> str:
+async def become(reach: Reach, *, limit_s: float, waits: bool, note: Callable[[str], None]) -> str:
     """Have a clone be itself, and start what there is to start; returns what its boot is called.
 
+    :param reach: opens a channel to it, another one if that was closed.
     :param waits: until that is started.
     :param note: is told what could not be done.
     :raises FabricError: it cannot be told who it is.
     """
     boot_id = str(uuid.uuid4())
+    channel = await _reached(reach, limit_s)
     await _ask(channel, "become", limit_s, note, boot_id=boot_id, gone=list(GONE))
     start = ["systemctl", "start", *([] if waits else ["--no-block"]), "default.target"]
-    status, _, err = await execute(
-        channel, start, user=None, cwd=None, env={}, input=None, timeout_s=limit_s
-    )
+    try:
+        status, _, err = await execute(
+            channel, start, user=None, cwd=None, env={}, input=None, timeout_s=limit_s
+        )
+    except Interrupted as error:
+        raise FabricError(f"it did not start the rest in {limit_s:g} s") from error
     if status:
         note(err.decode(errors="replace").strip())
     return boot_id
 
 
-async def renew(channel: Channel, *, limit_s: float, note: Callable[[str], None]) -> str:
+async def renew(reach: Reach, *, limit_s: float, note: Callable[[str], None]) -> str:
     """Have a machine that was put back know what time it is; returns what its boot is called."""
+    channel = await _reached(reach, limit_s)
     return str((await _ask(channel, "renew", limit_s, note))["boot"])
+
+
+async def _reached(reach: Reach, limit_s: float) -> Channel:
+    """A channel by which its agent answers; who was there in its memory hangs up first."""
+    seen = "it was not there"
+    try:
+        async with asyncio.timeout(limit_s):
+            while True:
+                try:
+                    channel = await reach()
+                    await channel.request("ping")
+                except FabricError as error:
+                    seen = str(error) or seen
+                    await asyncio.sleep(_AGAIN_S)
+                else:
+                    return channel
+    except TimeoutError:
+        raise FabricError(f"its agent did not answer in {limit_s:g} s (last: {seen})") from None
 
 
 async def _ask(
@@ -326,7 +353,6 @@ async def _ask(
         channel.is_excused = lambda: True
     try:
         async with asyncio.timeout(limit_s):
-            await channel.request("ping")  # which may have to wait; what time it is must not
             reply, _ = await channel.request(
                 op, time=clock.unix_s(), entropy=secrets.token_hex(64), **fields
             )

@@ -220,7 +220,10 @@ class LibvirtMachine:
     async def _be_itself(self) -> None:
         limit_s = self.ready_limit_s
         self._boot_id = await clones.become(
-            self.channel, limit_s=limit_s, waits=self._planned.init == "systemd", note=self._note
+            self._answering.open,
+            limit_s=limit_s,
+            waits=self._planned.init == "systemd",
+            note=self._note,
         )
 
     def _note(self, text: str) -> None:
@@ -358,7 +361,7 @@ class LibvirtMachine:
 
     async def _renew(self) -> None:
         limit_s = self.ready_limit_s
-        self._boot_id = await clones.renew(self.channel, limit_s=limit_s, note=self._note)
+        self._boot_id = await clones.renew(self._answering.open, limit_s=limit_s, note=self._note)
 
     # links
 
@@ -606,11 +609,21 @@ class LibvirtMachine:
         """Wait until systemd has started all that it should; units that failed are not our case."""
         if self._planned.init != "systemd":
             return
-        printed = self._life.printed
-        state = state_of_systemd(limit_s, self.channel)
-        seen = await systemd.booted(state, printed)
+        seen = await systemd.booted(self._state_of_systemd(limit_s), self._life.printed)
         if seen not in STARTED:
             raise FabricError(f"systemd did not start in {limit_s:.3g} s (last: {seen})")
+
+    async def _state_of_systemd(self, limit_s: float) -> str:
+        """What systemd says when it has started, or last; whoever answers may change meanwhile."""
+        deadline = clock.monotonic_s() + limit_s
+        while True:
+            left_s = max(0.1, deadline - clock.monotonic_s())
+            try:
+                return await state_of_systemd(left_s, await self._answering.open())
+            except FabricError as error:
+                if clock.monotonic_s() > deadline:
+                    return str(error)
+            await asyncio.sleep(_POLL_S)
 
     async def _execute(self, argv: Sequence[str], *, channel: Channel | None = None) -> str:
         """What a command in it prints."""
