@@ -69,12 +69,12 @@ _ANSWERS = [
     ("VXLAN", "plain", "10.0.3.1"),
     ("macvlan", "virtual", "10.0.0.3"),
 ]
-_VRF = """
+_VRF = """set -e
 ip link add red type vrf table 101
 ip link set red up
 ip link set dmz0 master red
 """
-_VLANS = """
+_VLANS = """set -e
 ip link add br0 type bridge vlan_filtering 1 vlan_default_pvid 0
 ip link set br0 up
 # a port of the bridge, and what is plugged in there
@@ -90,7 +90,7 @@ bridge vlan add dev port1 vid 10 pvid untagged
 bridge vlan add dev port2 vid 10 pvid untagged
 bridge vlan add dev port3 vid 20 pvid untagged
 """
-_WIREGUARD = """
+_WIREGUARD = """set -e
 ip link add wg0 type wireguard
 ip address add 10.9.0.{number}/24 dev wg0
 umask 077
@@ -126,7 +126,7 @@ def check(layout: Layout) -> Iterator[str]:
         yield f"{what}: {name} reaches {address}"
     bonded, plain, trunked = layout["bonded"], layout["plain"], layout["trunked"]
     with bonded.links["bond0"].impair(delay_ms=100) as fault:
-        assert fault.detail["by"] == "netem", fault
+        assert fault.detail["by"] == "netem", fault.detail
         assert bonded.ping("10.0.0.3", timeout_s=30) >= 0.2
     yield "netem: delays both ways"
     trunked.run(_VRF)

@@ -43,7 +43,7 @@ _PACKAGES = (
 #: what :mod:`tests.stock_kernel.core` uses
 _FEW_PACKAGES = (
     *("iproute2", "iputils-ping", "linux-image-amd64", "python3", "systemd-sysv"),
-    *("tiny-initramfs", "wireguard-tools"),
+    *("nftables", "tiny-initramfs", "wireguard-tools"),
 )
 #: services of packages that no test asks for
 _UNASKED = "bird podman podman-auto-update podman-restart"
