@@ -10,13 +10,14 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from pytest_carthage import Image, Layout, Machine, Vm
 from pytest_carthage.errors import HostError
 from pytest_carthage.planning import make_plan
+from pytest_carthage.provider import Channel
 from pytest_carthage.providers.libvirt import LibvirtProvider, admission, host, provider
 from pytest_carthage.providers.libvirt.admission import Share
 from pytest_carthage.state import possession
@@ -202,3 +203,19 @@ def test_target_tells_before_anything_is_built_what_others_have(alive: Environme
     texts = [str(each) for each in LibvirtProvider().check(plan)]
     (text,) = [text for text in texts if "of memory are needed" in text]
     assert re.search(r"needed \(db 600 MiB.*400 MiB are free.*theirs \(1 machine, 1600 MiB", text)
+
+
+def test_machine_that_joins_others_of_its_layout_is_asked_for_alone(alive: Environments) -> None:
+    mine: Any = SimpleNamespace(environment=alive("mine"))
+    admission.admit(mine.environment, "Shop", {"db": 1500})
+    target = LibvirtProvider()
+    target._services[cast("Channel", object())] = mine
+    debian = Image.debian("bookworm")
+
+    def lacking(layout: str) -> str:
+        machines = {name: Machine(debian, on=Vm(memory_mib=600)) for name in ("db", "web")}
+        problems = map(str, target.check(make_plan(Layout.of(layout, machines))))
+        return next(text for text in problems if "of memory are needed" in text)
+
+    assert "needed (web 600 MiB, and" in lacking("Shop")
+    assert "needed (db 600 MiB, web 600 MiB, and" in lacking("Other")

@@ -78,7 +78,7 @@ class LibvirtProvider:
             tpm=any(vm.tpm for vm in machines.values()),
             uefi=any(vm.firmware == "uefi" for vm in machines.values()),
         )
-        if lacking := self._lack_of_memory(machines):
+        if lacking := self._lack_of_memory(plan.layout, machines):
             problems.append(lacking)
         return [*problems, *_not_yet(machines)]
 
@@ -86,13 +86,19 @@ class LibvirtProvider:
         """Whether their processors are emulated, and why."""
         return str(host.acceleration())
 
-    def _lack_of_memory(self, machines: Mapping[str, Vm]) -> Problem | None:
+    def _lack_of_memory(self, layout: str, machines: Mapping[str, Vm]) -> Problem | None:
         """What memory lacks for those of a plan that have not been promised it."""
-        wanted = {name: vm.memory_mib for name, vm in machines.items()}
-        for service in self._services.values():  # whose machines are added one by one
-            for name in admission.share_of(service.environment):
-                wanted.pop(name, None)
-        return admission.lack(wanted, admission.shares())
+        shares = admission.shares()
+        # of environments that live here, to which machines are added one by one
+        own = {service.environment for service in self._services.values()}
+        promised = {
+            name
+            for share in shares
+            if share.folder in own and share.layout == layout
+            for name in share.machines
+        }
+        wanted = {name: vm.memory_mib for name, vm in machines.items() if name not in promised}
+        return admission.lack(wanted, shares)
 
     async def take_image(self, built: Built) -> None:
         """Take an image to start machines from."""
