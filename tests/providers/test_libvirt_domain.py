@@ -80,7 +80,14 @@ def test_domain_boots_the_kernel_directly_and_does_not_stand_after_a_panic() -> 
     root = domain()
     assert root.findtext("os/kernel") == "/k"
     assert root.findtext("os/initrd") == "/i"
-    assert root.findtext("os/cmdline") == "root=/dev/vda rw panic=-1"
+    assert (root.findtext("os/cmdline") or "").startswith("root=/dev/vda rw panic=-1 ")
+
+
+def test_domain_loads_no_modules_for_hardware_of_no_use_unless_its_xml_may_have_that() -> None:
+    words = "modprobe.blacklist=ata_generic,ata_piix,powernow_k8"
+    assert words in (domain().findtext("os/cmdline") or "").split()
+    disk = "<devices><disk type='file'><target dev='hda' bus='ide'/></disk></devices>"
+    assert words not in (domain(Vm(xml=disk)).findtext("os/cmdline") or "").split()
 
 
 def test_domain_without_a_kernel_boots_its_disk() -> None:

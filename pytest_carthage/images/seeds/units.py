@@ -127,6 +127,16 @@ _MASKED = (
     "systemd-update-utmp.service",
 )
 
+#: generators of units for what no virtual machine of ours starts from: partitions that are found by
+#: their kind, a memory that was saved on disk, file systems that are checked as they are read
+_NO_GENERATORS = (
+    "systemd-bless-boot-generator",
+    "systemd-gpt-auto-generator",
+    "systemd-hibernate-resume-generator",
+    "systemd-integritysetup-generator",
+    "systemd-veritysetup-generator",
+)
+
 
 def programs(agent: str | None) -> Mapping[str, FileInSeed]:
     """What the agent and those who end the machine are run by.
@@ -182,4 +192,8 @@ def runtime_files() -> Mapping[str, FileInSeed]:
     }
     quiet = {"systemd/system.conf.d/00-carthage.conf": text("[Manager]\nShowStatus=error\n")}
     masks = {f"systemd/system/{unit}": FileInSeed(target="/dev/null") for unit in _MASKED}
+    masks |= {
+        f"systemd/system-generators/{name}": FileInSeed(target="/dev/null")
+        for name in _NO_GENERATORS
+    }
     return timers | masks | quiet

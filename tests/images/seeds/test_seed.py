@@ -177,6 +177,20 @@ def test_boot_waits_for_links_that_may_come_up_and_for_no_others(plan: Plan) -> 
         assert files[f"{units}{_WAIT_ONLINE}"].target == "/dev/null", links
 
 
+def test_systemd_makes_no_units_for_what_a_virtual_machine_does_not_start_from(
+    plan: Plan,
+) -> None:
+    run = files_of(plan, "asks")["run"]
+    folder = "systemd/system-generators/"
+    masked = {name.removeprefix(folder) for name in run if name.startswith(folder)}
+    assert {run[folder + name].target for name in masked} == {"/dev/null"}
+    # others make what an image may well have
+    assert "systemd-gpt-auto-generator" in masked
+    assert not masked & {
+        f"systemd-{name}-generator" for name in ("cryptsetup", "debug", "fstab", "getty", "sysv")
+    }
+
+
 def test_networkd_asks_where_the_plan_does(plan: Plan) -> None:
     asks = unit(files_of(plan, "asks")["networkd"], "eth0.network")
     assert asks[2][1]["DHCP"] == "ipv4"
