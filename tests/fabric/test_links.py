@@ -553,13 +553,14 @@ def test_forwarded_port_leads_to_the_machine_behind(bench: Bench) -> None:
     forwards = [
         {"interface": "eth1", "protocol": "tcp", "port": 80, "to": "10.0.0.2", "to_port": 8080}
     ]
-    bench.machine(
+    failed = bench.machine(
         "router",
         link("eth0", "lan", "10.0.0.1/24"),
         link("eth1", "wan", "192.0.2.1/24"),
         forward=True,
         forwards=forwards,
     )
+    assert failed == {}
     bench.machine("server", link("eth0", "lan", "10.0.0.2/24", gateway="10.0.0.1"))
     bench.machine("client", link("eth0", "wan", "192.0.2.2/24"))
     with (

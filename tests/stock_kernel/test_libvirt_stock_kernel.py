@@ -71,7 +71,6 @@ def _save_debian() -> None:
     asyncio.run(save_tarball(built, TAR))
 
 
-@pytest.mark.emulated
 def test_standard_kernel_makes_each_kind_of_link_and_fault(tmp_path: Path) -> None:
     core = ["-m", "tests.stock_kernel.core"]
     _compile("-m", "compileall", "-q", "pytest_carthage", "tests/stock_kernel")
