@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -111,6 +114,21 @@ def test_machine_that_reboots_on_another_host_is_on_the_network_again(
     vm.reboot()
     assert vm.read_text("/proc/sys/kernel/random/boot_id") != before
     assert pings(near, "vm")
+
+
+def test_way_to_another_host_that_is_cut_is_opened_again(
+    host: Far, vm: MachineHandle, near: MachineHandle
+) -> None:
+    ways = host.ways()
+    assert len(ways) == 2, "of who builds, and of the deputy"
+    for pid in ways:
+        os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while not pings(near, "10.0.0.10"):
+        assert time.monotonic() < deadline
+    assert vm.run("hostname").stdout.strip() == "vm"
+    assert vm.screenshot().startswith(b"\x89PNG")
+    assert not set(ways) & set(host.ways())
 
 
 def test_what_is_not_made_there_is_told(vm: MachineHandle, host: Far) -> None:
