@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -99,6 +100,21 @@ def test_host_is_looked_at_before_anything_is_made_there(host: Far, asking: Aski
     assert found.available_mib > 100
     (note,) = asking.prepare(Vm(uri=host.uri(), memory_mib=64)) or [f"at {host.uri()} kvm"]
     assert f"at {host.uri()}" in note
+
+
+def test_way_that_is_cut_is_opened_again(host: Far, asking: Asking) -> None:
+    async def cut(service: RemoteService) -> tuple[list[int], list[int]]:
+        await service.look(None)
+        before = host.ways()
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        await service.look(None)
+        return before, host.ways()
+
+    before, after = asking(host.uri(), cut)
+    assert len(before) == 1
+    assert not set(before) & set(after)
+    assert host.ways() == [], "it has ended with who used it"
 
 
 def test_host_whose_key_is_unknown_is_refused(host: Far, asking: Asking) -> None:
