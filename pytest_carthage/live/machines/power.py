@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pytest_carthage.bridge import opening, operation
 from pytest_carthage.channels.agent import execute
 from pytest_carthage.errors import CarthageError, FabricError
+from pytest_carthage.images.seeds.units import HOME
 from pytest_carthage.live.machines.addresses import AddressOperations
 from pytest_carthage.live.machines.readiness import ReadinessOperations
 from pytest_carthage.model.machine import rebooted
@@ -23,8 +24,11 @@ if TYPE_CHECKING:
 
 __all__ = ["PowerOperations"]
 
-#: asks an init for a reboot, and does not wait for its end
-_REBOOT = ("/bin/sh", "-c", "systemctl --no-block reboot || reboot")
+#: asks an init for a reboot, and does not wait for its end; ours has a program for that
+_REBOOT = (
+    *("/bin/sh", "-c"),
+    f"[ -x /{HOME}/reboot ] && exec /{HOME}/reboot; systemctl --no-block reboot || reboot",
+)
 #: ends that no program in a machine asks for
 _COLLAPSES = ("panic", "emulator")
 #: what an init may take to say that it has heard

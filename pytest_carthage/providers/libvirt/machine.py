@@ -12,7 +12,7 @@ from pytest_carthage.channels import consoles
 from pytest_carthage.channels.agent import Interrupted, execute
 from pytest_carthage.channels.log import Log
 from pytest_carthage.errors import CreationError, FabricError
-from pytest_carthage.images.seeds.units import AGENT_ENDED
+from pytest_carthage.images.seeds.units import AGENT_ENDED, HOME
 from pytest_carthage.placing import systemd
 from pytest_carthage.placing.cards import Card, cards
 from pytest_carthage.provider import Channel, Context, End, Identity
@@ -72,7 +72,11 @@ _LAST_LINES = 15
 _OFF_S = 30.0
 #: an emulated machine has so many times as long to be ready, and to go off in good order
 _EMULATED = 4
-_POWER_OFF = ("/bin/sh", "-c", "systemctl --no-block poweroff 2> /dev/null || poweroff")
+_POWER_OFF = (
+    *("/bin/sh", "-c"),
+    f"[ -x /{HOME}/poweroff ] && exec /{HOME}/poweroff; "
+    "systemctl --no-block poweroff 2> /dev/null || poweroff",
+)
 _BOOT_ID = ("cat", "/proc/sys/kernel/random/boot_id")
 
 
