@@ -36,6 +36,8 @@ __all__ = ["NotTaken", "Other", "StockKernel", "installed", "munet_node", "plain
 LIMIT_S = 120.0
 _COPY_S = 120.0
 _PAUSE_S = 0.1
+#: of what was printed last, so many lines are told, and so much of each
+_LINES, _LINE = 3, 150
 _MIB = 512
 _SSH = (
     *("ssh", "-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no"),
@@ -172,7 +174,8 @@ class Other:
         for name in ("console.log", "stderr.log"):
             with contextlib.suppress(OSError):
                 printed += (self.folder / name).read_text(errors="replace")
-        return " / ".join(printed.split("\n")[-6:]).strip(" /")
+        lines = [line.strip() for line in printed.splitlines() if line.strip()]
+        return " / ".join(line[:_LINE] for line in lines[-_LINES:])
 
 
 @contextlib.contextmanager
