@@ -44,6 +44,8 @@ if [ "$(cat $R/var/lib/pytest-carthage/seed 2> /dev/null)" != @ID@ ]; then
     rm -f $R/var/lib/systemd/random-seed
 fi
 unpack run $R/run
+# see sd_booted(3): it would be taken for one with systemd
+[ -n "$with_systemd" ] || rm -rf $R/run/systemd
 chmod 755 $R/run/carthage
 cp /bin/busybox $R/run/carthage/busybox
 ln -sf busybox $R/run/carthage/sh

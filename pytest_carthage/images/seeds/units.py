@@ -49,11 +49,11 @@ exit 1
 """
 _POWER = """#!/bin/sh
 # @WORD@ in good order, also where nobody but our own init can do that
-if [ -d /run/systemd/system ]; then exec systemctl --no-block @WORD@; fi
 case $(/run/carthage/busybox readlink /proc/1/exe 2> /dev/null) in
-    /run/carthage/*) kill -@SIGNAL@ 1 ;; # the shell's own: an image may have no other
-    *) exec @WORD@ ;;
+    /run/carthage/*) kill -@SIGNAL@ 1; exit ;; # the shell's own: an image may have no other
 esac
+if [ -d /run/systemd/system ]; then exec systemctl --no-block @WORD@; fi
+exec @WORD@
 """
 _AGENT_UNIT = f"""[Unit]
 Description=Agent of pytest-carthage
