@@ -263,7 +263,7 @@ def test_machine_says_that_uefi_has_no_snapshots_and_how_it_has_them(
 
 
 def _machine(vm: Vm, folder: Path) -> Any:
-    planned: Any = SimpleNamespace(name="web", on=vm, env={}, ready_timeout_s=1)
+    planned: Any = SimpleNamespace(name="web", on=vm, env={}, init=None, ready_timeout_s=1)
     context: Any = SimpleNamespace(plan=SimpleNamespace(layout="Shop"), fabric=None)
     service: Any = SimpleNamespace(connection=SimpleNamespace(listen=lambda name, hear: None))
     places: Any = SimpleNamespace(log=folder / "log", folder=folder)
@@ -286,10 +286,10 @@ def test_systemd_is_asked_again_where_who_answers_has_changed(
     async def reach() -> int:
         return len(asked)
 
-    monkeypatch.setattr("pytest_carthage.providers.libvirt.machine.state_of_systemd", state)
+    monkeypatch.setattr("pytest_carthage.providers.libvirt.boot.state_of_systemd", state)
     machine = _machine(Vm(), tmp_path)
-    monkeypatch.setattr(machine, "_answering", SimpleNamespace(open=reach))
-    assert asyncio.run(machine._state_of_systemd(5)) == "running"
+    monkeypatch.setattr(machine._boot, "_answering", SimpleNamespace(open=reach))
+    assert asyncio.run(machine._boot._state_of_systemd(5)) == "running"
     assert asked == [0, 1, 2]
     asked.clear()
-    assert asyncio.run(machine._state_of_systemd(0)) == "it is gone"
+    assert asyncio.run(machine._boot._state_of_systemd(0)) == "it is gone"

@@ -9,26 +9,24 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from pytest_carthage import clock
 from pytest_carthage.channels import consoles
-from pytest_carthage.channels.agent import Interrupted, execute
+from pytest_carthage.channels.agent import Interrupted
 from pytest_carthage.channels.log import Log
 from pytest_carthage.errors import CreationError, FabricError
-from pytest_carthage.images.seeds.units import AGENT_ENDED, HOME
-from pytest_carthage.placing import systemd
+from pytest_carthage.images.seeds.units import HOME
 from pytest_carthage.placing.cards import Card, cards
 from pytest_carthage.provider import Channel, Context, End, Identity
 from pytest_carthage.providers.libvirt import clones, lives, plugging, screen, snapshots
 from pytest_carthage.providers.libvirt.answering import Answering
 from pytest_carthage.providers.libvirt.binding import Connection, Refused
+from pytest_carthage.providers.libvirt.boot import Boot
 from pytest_carthage.providers.libvirt.stalls import Stall
 from pytest_carthage.work import space
-from pytest_carthage.work.booted import STARTED, state_of_systemd
 
 if TYPE_CHECKING:
     from collections.abc import (
         AsyncIterator,
         Awaitable,
         Callable,
-        Coroutine,
         Iterator,
         Mapping,
         Sequence,
@@ -62,11 +60,6 @@ class Libvirt(Protocol):
         ...
 
 
-_POLL_S = 0.1
-#: between two looks at the console
-_LOOK_S = 0.5
-#: what one answer of an agent that is there may take
-_ANSWER_S = 30.0
 _LAST_LINES = 15
 #: what libvirt and QEMU may take to have a machine off
 _OFF_S = 30.0
@@ -77,7 +70,6 @@ _POWER_OFF = (
     f"[ -x /{HOME}/poweroff ] && exec /{HOME}/poweroff; "
     "systemctl --no-block poweroff 2> /dev/null || poweroff",
 )
-_BOOT_ID = ("cat", "/proc/sys/kernel/random/boot_id")
 
 
 def subject(planned: PlannedMachine, context: Context) -> str:
@@ -127,8 +119,13 @@ class LibvirtMachine:
             **({} if has_screen else {"screen": "on=Vm(graphics=True)"}),
             **({} if has_snapshots else {"snapshots": 'on=Vm(firmware="bios")'}),
         }
-        #: of its present boot
-        self._boot_id = ""
+        self._boot = Boot(
+            answering=self._answering,
+            life=self._life,
+            limit_s=self.ready_limit_s,
+            has_systemd=planned.init == "systemd",
+            note=self._note,
+        )
         #: its next end by itself, while somebody waits for it
         self._ending: asyncio.Future[End] | None = None
         #: how it has ended last
@@ -211,7 +208,7 @@ class LibvirtMachine:
                 group.create_task(self.call(restore))
                 group.create_task(self._answering.appoint())
             self._life.is_found_on()
-            await self._unless_it_ends(self._be_itself())
+            await self._boot.unless_it_ends(self._be_itself())
 
         try:
             await self._start(begin)
@@ -223,7 +220,7 @@ class LibvirtMachine:
 
     async def _be_itself(self) -> None:
         limit_s = self.ready_limit_s
-        self._boot_id = await clones.become(
+        self._boot.id = await clones.become(
             self._answering.open,
             limit_s=limit_s,
             waits=self._planned.init == "systemd",
@@ -267,7 +264,7 @@ class LibvirtMachine:
     async def _ask_to_go_off(self) -> None:
         # a button of ACPI's is for whoever listens to it, which not every system does
         with contextlib.suppress(FabricError, Interrupted):
-            await self._execute(_POWER_OFF)
+            await self._boot.execute(_POWER_OFF)
             return
         with contextlib.suppress(Refused):
             await self.call(lambda libvirt, domain: domain.shutdown())
@@ -348,7 +345,7 @@ class LibvirtMachine:
             self._life.is_found_on()
             # what the one before has begun is not known there
             await self._answering.appoint()
-            await self._unless_it_ends(self._renew())
+            await self._boot.unless_it_ends(self._renew())
 
         try:
             async with self._switched():
@@ -365,7 +362,7 @@ class LibvirtMachine:
 
     async def _renew(self) -> None:
         limit_s = self.ready_limit_s
-        self._boot_id = await clones.renew(self._answering.open, limit_s=limit_s, note=self._note)
+        self._boot.id = await clones.renew(self._answering.open, limit_s=limit_s, note=self._note)
 
     # links
 
@@ -487,7 +484,7 @@ class LibvirtMachine:
                 continue
             if not await self._answering.is_served():
                 return End(how="deputy", status=0, at_s=at_s, last="")
-            if await self._has_another_boot():
+            if await self._boot.is_another():
                 self._life.hear(lives.RESET, 0)
                 await asyncio.get_running_loop().create_future()  # it is told now
             return End(how="agent", status=0, at_s=at_s, last="")
@@ -495,20 +492,10 @@ class LibvirtMachine:
     async def _until_succeeded(self) -> None:
         try:
             async with asyncio.timeout(self.ready_limit_s):
-                if await self._has_another_boot():
+                if await self._boot.is_another():
                     self._life.hear(lives.RESET, 0)
         except TimeoutError:
             raise FabricError(f"nobody answers for it after {self.ready_limit_s:g} s") from None
-
-    async def _has_another_boot(self) -> bool:
-        """Have another channel to who answers; return, when he does, whether it has rebooted."""
-        while True:
-            with contextlib.suppress(FabricError, Interrupted):
-                channel = await self._answering.entered(await self._answering.another())
-                boot_id = await self._boot_id_by(channel)
-                self._answering.take(channel)
-                return bool(self._boot_id) and boot_id != self._boot_id
-            await asyncio.sleep(_POLL_S)
 
     async def back(self) -> None:
         """Return when it has come back after a reboot: its agent answers in another boot; or when
@@ -519,7 +506,7 @@ class LibvirtMachine:
         # whoever stops it need not wait for that
         try:
             if self._ended == "deputy":
-                await self._unless_it_ends(self._until_succeeded())
+                await self._boot.unless_it_ends(self._until_succeeded())
             elif self._ended != "agent":
                 await self.wait_until_it_answers()
         except FabricError as error:
@@ -532,110 +519,7 @@ class LibvirtMachine:
 
         :raises FabricError: it does not in time, or the machine ends meanwhile.
         """
-        await self._unless_it_ends(self._until_it_answers())
-
-    async def _unless_it_ends(self, waiting: Coroutine[Any, Any, None]) -> None:
-        answers = asyncio.ensure_future(waiting)
-        ends = asyncio.ensure_future(self._life.off.wait())
-        cannot = asyncio.ensure_future(self._until_it_cannot_answer())
-        tasks: tuple[asyncio.Future[Any], ...] = (answers, ends, cannot)
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            if answers.done():
-                return await answers
-            if cannot.done():
-                raise FabricError(
-                    f"its agent cannot run: {cannot.result()}; try: an image with python3, of which"
-                    ' python3-minimal is not enough, or on=Vm(way="ssh")'
-                )
-            raise FabricError("it went off while it started")
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _until_it_cannot_answer(self) -> str:
-        """Why nobody will answer, after every way into it."""
-        while True:
-            why = await self._until_its_agent_ends()
-            if not self._answering.fall_back():
-                return why
-            self._note(f"is asked by {self._answering.kind}: its agent cannot run: {why}")
-            await self._answering.appoint()
-
-    async def _until_its_agent_ends(self) -> str:
-        """Why the agent does not stay, as its console tells from now on."""
-        if self._answering.kind != "agent":
-            await asyncio.get_running_loop().create_future()  # what it prints is not ours
-        before = self._life.printed().count(AGENT_ENDED)
-        while True:
-            told = self._life.printed()
-            _, _, reason = told.rpartition(f"{AGENT_ENDED}: ")
-            if told.count(AGENT_ENDED) > before and "\n" in reason:
-                return reason.partition("\n")[0].strip()
-            # nobody tells of what is printed
-            await asyncio.sleep(_LOOK_S)
-
-    async def _until_it_answers(self) -> None:
-        limit_s = self.ready_limit_s
-        deadline = clock.monotonic_s() + limit_s
-        seen = "it was not there"
-        while True:
-            try:
-                async with asyncio.timeout(max(0, deadline - clock.monotonic_s())):
-                    boot_id = await self._ask_boot_id()
-                    if boot_id != self._boot_id:
-                        break
-                    seen = "it has not rebooted yet"
-                    # it hangs up when it does
-                    await asyncio.sleep(_POLL_S)
-            except TimeoutError:
-                raise FabricError(
-                    f"{self._answering} did not answer in {limit_s:g} s (last: {seen})"
-                ) from None
-            except (FabricError, Interrupted) as error:
-                seen = str(error) or "no answer"
-                # whoever answers for it goes on, and takes callers again
-                await asyncio.sleep(_POLL_S)
-        self._boot_id = boot_id
-        self._life.has_booted()
-        await self._wait_for_systemd(max(0.1, deadline - clock.monotonic_s()))
-
-    async def _ask_boot_id(self) -> str:
-        """What its kernel calls this boot; asked when its agent is there."""
-        return await self._boot_id_by(await self._answering.open())
-
-    async def _boot_id_by(self, channel: Channel) -> str:
-        await channel.request("ping")
-        return (await self._execute(_BOOT_ID, channel=channel)).strip()
-
-    async def _wait_for_systemd(self, limit_s: float) -> None:
-        """Wait until systemd has started all that it should; units that failed are not our case."""
-        if self._planned.init != "systemd":
-            return
-        seen = await systemd.booted(self._state_of_systemd(limit_s), self._life.printed)
-        if seen not in STARTED:
-            raise FabricError(f"systemd did not start in {limit_s:.3g} s (last: {seen})")
-
-    async def _state_of_systemd(self, limit_s: float) -> str:
-        """What systemd says when it has started, or last; whoever answers may change meanwhile."""
-        deadline = clock.monotonic_s() + limit_s
-        while True:
-            left_s = max(0.1, deadline - clock.monotonic_s())
-            try:
-                return await state_of_systemd(left_s, await self._answering.open())
-            except FabricError as error:
-                if clock.monotonic_s() > deadline:
-                    return str(error)
-            await asyncio.sleep(_POLL_S)
-
-    async def _execute(self, argv: Sequence[str], *, channel: Channel | None = None) -> str:
-        """What a command in it prints."""
-        way = channel or self.channel
-        _, out, _ = await execute(
-            way, argv, user=None, cwd=None, env={}, input=None, timeout_s=_ANSWER_S
-        )
-        return out.decode(errors="replace")
+        await self._boot.until_ready()
 
     def _last_words(self) -> str:
         lines = self._life.last_lines(_LAST_LINES)
