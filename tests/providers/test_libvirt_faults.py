@@ -232,6 +232,7 @@ def test_image_without_a_python_for_the_agent_is_told_at_once(empty: Empty, stat
     assert "try: an image with python3" in text
 
 
+@pytest.mark.emulated
 def test_agent_that_cannot_run_is_told_at_once_with_the_reason(
     empty: Empty, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -377,12 +378,12 @@ portal.call(build)
     ("line", "delay_s"),
     [
         ("joined", 0.3),
-        ("joined", 1.5),
+        pytest.param("joined", 1.5, marks=pytest.mark.emulated),
         ("started", 0.0),
-        ("started", 0.5),
+        pytest.param("started", 0.5, marks=pytest.mark.emulated),
         pytest.param("snapshotting", 0.1, marks=pytest.mark.emulated),
         pytest.param("stopping", 0.3, marks=pytest.mark.emulated),
-        ("ending", 0.05),
+        pytest.param("ending", 0.05, marks=pytest.mark.emulated),
     ],
 )
 def test_client_that_is_killed_leaves_nothing(
