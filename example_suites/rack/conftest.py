@@ -36,7 +36,8 @@ class RackShop(Shop):
         on=Ssh(
             "db1.lab",
             config=ACCESS / "ssh_config",
-            on_return="sudo -u postgres psql -qc 'DROP DATABASE shop' -c 'CREATE DATABASE shop'",
+            on_return="runuser -u postgres -- psql -qc 'DROP DATABASE shop WITH (FORCE)'"
+            " -c 'CREATE DATABASE shop'",
         ),
         groups=["database"],
         links={"eth0": rack.at(".10")},
@@ -61,6 +62,8 @@ def lab(rack):
             f"  UserKnownHostsFile {ACCESS}/known_hosts\n"
         )
         yield
+        # it was given back, and as it had been before
+        assert not rack.db1.run(r"psql -qAtc '\dt' shop", user="postgres").stdout
     shutil.rmtree(ACCESS)
 
 
