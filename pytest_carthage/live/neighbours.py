@@ -18,7 +18,12 @@ async def neighbours(folder: Path) -> Sequence[Neighbour]:
     for listed in await asyncio.to_thread(list_environments):
         if listed.folder == folder:
             continue
-        links = [link for machine in listed.machines.values() for link in machine["links"]]
+        links = [
+            link
+            for machine in listed.machines.values()
+            for link in machine["links"]
+            if link["mac"] is not None  # its network is elsewhere
+        ]
         others.append(
             Neighbour(
                 name=listed.name,
