@@ -166,7 +166,7 @@ class Booted(LibvirtMachine):
 
     boot = "first"
 
-    async def _boot_id_by(self, channel: Any) -> str:
+    async def boot_id_by(self, channel: Any) -> str:
         if channel.closed:
             raise FabricError("it is gone")
         return self.boot
@@ -193,7 +193,8 @@ async def machine(environment: Environment, tmp_path: Path) -> AsyncIterator[Boo
         has_screen=False,
     )
     made._life.is_found_on()
-    made._boot_id = "first"
+    made._boot.id = "first"
+    made._boot._id_by = made.boot_id_by  # type: ignore[method-assign]
     made._settle = nothing  # type: ignore[method-assign]
     made._life._settle = None
     await made._answering.appoint()
@@ -234,7 +235,7 @@ async def test_machine_whose_agent_cannot_run_is_asked_by_its_next_way(
 ) -> None:
     machine._answering._kinds.append("ssh")
     environment.appointed.clear()
-    waiting = asyncio.ensure_future(machine._until_it_cannot_answer())
+    waiting = asyncio.ensure_future(machine._boot._until_it_cannot_answer())
     await asyncio.sleep(0.01)
     with (tmp_path / "vm.log").open("a") as log:
         log.write(f"{AGENT_ENDED}: ImportError: No module named 'resource'\n")
