@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -11,60 +10,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pytest_carthage import Layout, Machine, Ssh
 from pytest_carthage.errors import CreationError, FabricError
-from pytest_carthage.portal import Portal
-from pytest_carthage.providers.netns import NetnsProvider
-from pytest_carthage.providers.ssh import SshProvider
-from tests.support.layouts import Build, building, end
-from tests.support.rack import LEASE, Rack, rack
+from tests.support.layouts import Build, end
+from tests.support.rack import LEASE, Rack
+from tests.support.reserving import NEEDS_RACK, alone, answers, leased, refused, until
 
-pytestmark = [
-    pytest.mark.real,
-    pytest.mark.skipif(os.geteuid() != 0, reason="a rack of our own needs root"),
-]
+pytestmark = NEEDS_RACK
 
-PROVIDERS: Any = {"netns": NetnsProvider, "ssh": SshProvider}
 PASSWORD = "s3cr3t-of-ci"
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Iterator[Rack]:
-    """A host that a test may spoil."""
-    with rack(tmp_path / "db1") as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def build(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Build]:
-    """Builds layouts."""
-    with pytest.MonkeyPatch.context() as patch, contextlib.closing(Portal()) as portal:
-        patch.setenv("CARTHAGE_STATE", str(tmp_path_factory.mktemp("state")))
-        with building(portal, PROVIDERS) as made:
-            yield made
-
-
-def made_of(build: Build, on: Ssh) -> Any:
-    return build(Layout.of("Lab", {"db": Machine(on=on)}))
-
-
-def until(condition: Callable[[], Any], what: str, limit_s: float = 30.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
-
-
-def answers(machine: Any) -> bool:
-    with contextlib.suppress(FabricError):
-        return bool(machine.run("true").ok)
-    return False
+BROKEN = "its lease was broken while it was used; nothing more is done there"
 
 
 # reboots
@@ -72,42 +31,34 @@ def answers(machine: Any) -> bool:
 
 @pytest.mark.parametrize("python", [True, False], ids=["agent", "commands"])
 def test_host_that_reboots_is_reached_again_and_stays_reserved(
-    build: Build, host: Rack, python: bool
+    build: Build, own_host: Rack, python: bool
 ) -> None:
     if not python:
-        host.hide("python3")
-    lab = made_of(build, host.settings())
+        own_host.hide("python3")
+    lab: Any = build(alone(own_host.settings()))
     before = lab.db.run("cat /proc/sys/kernel/random/boot_id").stdout
-    record = host.run(f"readlink {LEASE}").partition(" ")[2]
-    host.reboot()
+    record = leased(own_host)
+    own_host.reboot()
     until(lambda: answers(lab.db), "it is not reached again")
     assert lab.db.run("cat /proc/sys/kernel/random/boot_id").stdout != before
-    assert host.run(f"readlink {LEASE}").partition(" ")[2] == record  # in /run, which was emptied
-    host.run(f"rm {LEASE}")  # by hand, in the same boot
-    host.run("kill -9 -1", check=False)
-    until(lambda: not answers(lab.db) and _is_refused(lab.db), "it is used on")
+    assert leased(own_host) == record  # in /run, which was emptied
+    own_host.run(f"rm {LEASE}")  # by hand, in the same boot
+    own_host.run("kill -9 -1", check=False)
+    until(lambda: _says(lab.db, BROKEN), "it is used on")
     end(lab)
-    assert "pytest-carthage" not in host.run("ls /run/lock")
-
-
-def _is_refused(machine: Any) -> bool:
-    try:
-        machine.run("true")
-    except FabricError as error:
-        return "its lease was broken while it was used; nothing more is done there" in str(error)
-    return False
+    assert "pytest-carthage" not in own_host.run("ls /run/lock")
 
 
 def test_host_that_somebody_else_took_while_it_rebooted_is_left_to_him(
-    build: Build, host: Rack
+    build: Build, own_host: Rack
 ) -> None:
-    lab = made_of(build, host.settings())
-    host.reboot()
+    lab: Any = build(alone(own_host.settings()))
+    own_host.reboot()
     theirs = f"{int(time.time()) + 600} " + json.dumps({"id": "x", "owner": "eve on far"})
-    host.run(f"ln -sfn '{theirs}' {LEASE}")
+    own_host.run(f"ln -sfn '{theirs}' {LEASE}")
     until(lambda: _says(lab.db, "it is eve on far's now"), "it is used on")
     end(lab)
-    assert host.run(f"readlink {LEASE}") == f"{theirs}\n"
+    assert own_host.run(f"readlink {LEASE}") == f"{theirs}\n"
 
 
 def _says(machine: Any, text: str) -> bool:
@@ -121,30 +72,30 @@ def _says(machine: Any, text: str) -> bool:
 # silence
 
 
-def test_host_that_hangs_in_mid_command_is_told_in_time(build: Build, host: Rack) -> None:
-    lab = made_of(build, host.settings())
-    threading.Timer(1.0, host.hang).start()
+def test_host_that_hangs_in_mid_command_is_told_in_time(build: Build, own_host: Rack) -> None:
+    lab: Any = build(alone(own_host.settings()))
+    threading.Timer(1.0, own_host.hang).start()
     begin = time.monotonic()
     with pytest.raises(FabricError, match=r"ssh root@db1\.lab: the connection was lost"):
         lab.db.run("sleep 60", timeout_s=50)
     assert time.monotonic() - begin < 35
-    host.go_on()
+    own_host.go_on()
     until(lambda: answers(lab.db), "it is not reached again")
     end(lab)
-    assert host.run("ls /run/lock") == ""
+    assert own_host.run("ls /run/lock") == ""
 
 
 # two at once
 
 
 def test_two_runs_that_want_one_host_at_once_have_it_one_after_the_other(
-    build: Build, host: Rack
+    build: Build, own_host: Rack
 ) -> None:
     outcomes: list[str] = []
 
     def use(wait_s: float) -> None:
         try:
-            lab = made_of(build, host.settings(wait_s=wait_s))
+            lab: Any = build(alone(own_host.settings(wait_s=wait_s)))
         except CreationError as error:
             outcomes.append(str(error))
             return
@@ -163,15 +114,12 @@ def test_two_runs_that_want_one_host_at_once_have_it_one_after_the_other(
 # giving it back
 
 
-def test_steps_that_take_too_long_mark_the_host_and_are_ended(build: Build, host: Rack) -> None:
-    on = host.settings(on_return="sleep 1234; true", return_timeout_s=1)
-    end(made_of(build, on))
-    with pytest.raises(CreationError) as caught:
-        made_of(build, host.settings())
-    assert "on_return step 'sleep 1234; true' was ended: return_timeout_s=1 is over" in str(
-        caught.value
-    )
-    until(lambda: "sleep 1234" not in str(host.processes()), "it goes on")
+def test_steps_that_take_too_long_mark_the_host_and_are_ended(build: Build, own_host: Rack) -> None:
+    on = own_host.settings(on_return="sleep 1234; true", return_timeout_s=1)
+    end(build(alone(on)))
+    said = refused(build, own_host.settings())
+    assert "on_return step 'sleep 1234; true' was ended: return_timeout_s=1 is over" in said
+    until(lambda: "sleep 1234" not in str(own_host.processes()), "it goes on")
 
 
 SUITE = """\
@@ -197,17 +145,19 @@ def test_hangs(lab):
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("how", ["failure", "interrupt", "kill"])
 def test_host_is_given_back_however_tests_end_and_no_password_is_kept(
-    host: Rack, tmp_path: Path, how: str
+    own_host: Rack, tmp_path: Path, how: str
 ) -> None:
-    if why := host.install_sudo():
+    if why := own_host.install_sudo():
         pytest.skip(why)
-    host.run("printf 'PasswordAuthentication yes\\nUsePAM yes\\n' > /tmp/more")
-    host.run("cat /etc/ssh/rack_sshd_config >> /tmp/more; mv /tmp/more /etc/ssh/rack_sshd_config")
-    host.add_user("ci", PASSWORD, may="ALL=(ALL) ALL", has_key=False)
+    own_host.run("printf 'PasswordAuthentication yes\\nUsePAM yes\\n' > /tmp/more")
+    own_host.run(
+        "cat /etc/ssh/rack_sshd_config >> /tmp/more; mv /tmp/more /etc/ssh/rack_sshd_config"
+    )
+    own_host.add_user("ci", PASSWORD, may="ALL=(ALL) ALL", has_key=False)
     suite = tmp_path / "suite"
     suite.mkdir()
     (suite / "test_lab.py").write_text(
-        SUITE.format(proxy=host.proxy_command, key=host.host_key, here=tmp_path / "here")
+        SUITE.format(proxy=own_host.proxy_command, key=own_host.host_key, here=tmp_path / "here")
     )
     words = ["-k", "fails"] if how == "failure" else ["-k", "hangs"]
     junit = f"--junitxml={suite}/junit.xml"
@@ -222,7 +172,7 @@ def test_host_is_given_back_however_tests_end_and_no_password_is_kept(
         )
     try:
         if how != "failure":
-            until(lambda: "sleep 3332" in str(host.processes()), "it never began", 90)
+            until(lambda: "sleep 3332" in str(own_host.processes()), "it never began", 90)
             begun.send_signal(signal.SIGINT if how == "interrupt" else signal.SIGKILL)
         begun.wait(120)
     finally:
@@ -230,9 +180,9 @@ def test_host_is_given_back_however_tests_end_and_no_password_is_kept(
         begun.wait()
     said = (suite / "out").read_text()
     until(lambda: (tmp_path / "here").exists(), said, 60)
-    until(lambda: host.run("ls /run/lock") == "", said, 30)
-    until(lambda: "sleep 333" not in str(host.processes()), str(host.processes()), 30)
-    assert host.run("cat /tmp/returned") == "there\n"  # once
+    until(lambda: own_host.run("ls /run/lock") == "", said, 30)
+    until(lambda: "sleep 333" not in str(own_host.processes()), str(own_host.processes()), 30)
+    assert own_host.run("cat /tmp/returned") == "there\n"  # once
     if how == "failure":
         assert re.search(r"1 failed", said), said
         assert (next(suite.glob("state/artifacts/*/test_lab.py.test_fails"))).is_dir(), said

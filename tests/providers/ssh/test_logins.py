@@ -12,20 +12,12 @@ from typing import Any
 
 import pytest
 
-from pytest_carthage import Layout, Machine, Ssh
-from pytest_carthage.errors import CreationError
-from pytest_carthage.portal import Portal
-from pytest_carthage.providers.netns import NetnsProvider
-from pytest_carthage.providers.ssh import SshProvider
-from tests.support.layouts import Build, building, end
+from tests.support.layouts import Build
 from tests.support.rack import Rack, rack
+from tests.support.reserving import NEEDS_RACK, live, refused
 
-pytestmark = [
-    pytest.mark.real,
-    pytest.mark.skipif(os.geteuid() != 0, reason="a rack of our own needs root"),
-]
+pytestmark = NEEDS_RACK
 
-PROVIDERS: Any = {"netns": NetnsProvider, "ssh": SshProvider}
 #: passwords of users, which are looked for everywhere
 CI, EVE, ROOT = "s3cr3t-of-ci", "s3cr3t-of-eve", "s3cr3t-of-root"
 #: lets in by passwords, as PAM asks for them
@@ -59,36 +51,11 @@ def bare_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rack]:
         yield made
 
 
-@pytest.fixture(scope="module")
-def build(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Build]:
-    """Builds layouts."""
-    with pytest.MonkeyPatch.context() as patch, contextlib.closing(Portal()) as portal:
-        patch.setenv("CARTHAGE_STATE", str(tmp_path_factory.mktemp("state")))
-        with building(portal, PROVIDERS) as made:
-            yield made
-
-
 @pytest.fixture(autouse=True)
 def _passwords(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"CI": CI, "EVE": EVE, "ROOT": ROOT, "WRONG": "s3cr3t-wrong"}.items():
         monkeypatch.setenv(f"RACK_{name}", value)
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-
-
-@contextlib.contextmanager
-def live(build: Build, on: Ssh) -> Iterator[Any]:
-    made = build(Layout.of("Lab", {"db": Machine(on=on)}))
-    try:
-        yield made["db"]
-    finally:
-        end(made)
-
-
-def refused(build: Build, on: Ssh) -> str:
-    with pytest.raises(CreationError) as caught:
-        build(Layout.of("Lab", {"db": Machine(on=on)}))
-    assert "s3cr3t" not in str(caught.value)
-    return str(caught.value)
 
 
 def assert_kept_nowhere() -> None:
@@ -109,7 +76,8 @@ def test_password_lets_in_by_its_prompt_and_is_kept_nowhere(
     which: str, request: pytest.FixtureRequest, build: Build
 ) -> None:
     host: Rack = request.getfixturevalue(which)
-    with live(build, host.settings(user="ci", identity=None, password_env="RACK_CI")) as db:
+    with live(build, host.settings(user="ci", identity=None, password_env="RACK_CI")) as lab:
+        db = lab.db
         assert db.run("id -un").stdout == "ci\n"
         assert "s3cr3t" not in db.run("env").stdout
         assert_kept_nowhere()
@@ -130,7 +98,8 @@ def test_agent_lets_in(
         on = host.settings(user="ci", identity=None)
         assert "it lets ci not in by the user's keys and agent" in refused(build, on)
         subprocess.run(["ssh-add", "-q", host.identity], check=True)
-        with live(build, on) as db:
+        with live(build, on) as lab:
+            db = lab.db
             assert db.run("id -un").stdout == "ci\n"
     finally:
         agent.terminate()
@@ -143,7 +112,8 @@ def test_key_with_a_passphrase_lets_in(build: Build, host: Rack, tmp_path: Path)
     key.chmod(0o600)
     change = ["ssh-keygen", "-q", "-p", "-P", "", "-N", CI, "-f", str(key)]
     subprocess.run(change, check=True)
-    with live(build, host.settings(identity=key, passphrase_env="RACK_CI")) as db:
+    with live(build, host.settings(identity=key, passphrase_env="RACK_CI")) as lab:
+        db = lab.db
         assert db.run("true").ok
         assert_kept_nowhere()
     for on in (
@@ -190,7 +160,8 @@ def test_other_user_is_become_and_no_command_reads_the_password(
     which: str, way: Way, request: pytest.FixtureRequest, build: Build
 ) -> None:
     host: Rack = request.getfixturevalue(which)
-    with live(build, host.settings(user=way.come_as, **way.values)) as db:
+    with live(build, host.settings(user=way.come_as, **way.values)) as lab:
+        db = lab.db
         assert db.run("id -un").stdout == f"{way.user}\n"
         ended = db.run("cat; echo wrong >&2", input=b"mine")
         assert (ended.stdout, ended.stderr) == ("mine", "wrong\n")
@@ -232,7 +203,8 @@ def test_other_user_who_cannot_be_become_is_told_with_the_remedy(
 def test_terminal_of_another_user_does_not_show_the_password(
     build: Build, bare_host: Rack, way: Way
 ) -> None:
-    with live(build, bare_host.settings(user=way.come_as, **way.values)) as db:
+    with live(build, bare_host.settings(user=way.come_as, **way.values)) as lab:
+        db = lab.db
 
         async def ask() -> int:
             argv = ["sh", "-c", "echo I am $(id -un); read line; echo got $line"]

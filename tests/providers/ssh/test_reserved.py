@@ -12,25 +12,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pytest_carthage import Here, Layout, Machine, Network, Ssh
-from pytest_carthage.errors import CreationError, FabricError, UnsupportedError
+from pytest_carthage.errors import FabricError, UnsupportedError
 from pytest_carthage.events import Recorder
-from pytest_carthage.portal import Portal
-from pytest_carthage.providers.netns import NetnsProvider
 from pytest_carthage.providers.ssh import SshProvider
-from tests.support.layouts import Build, building, end
-from tests.support.rack import LEASE, Rack, rack
+from tests.support.layouts import Build, end
+from tests.support.rack import LEASE, Rack
+from tests.support.reserving import NEEDS_RACK, alone, leased, live, refused, until
 
-pytestmark = [
-    pytest.mark.real,
-    pytest.mark.skipif(os.geteuid() != 0, reason="a rack of our own needs root"),
-]
+pytestmark = NEEDS_RACK
 
 HELLO = """\
 import socket, sys
@@ -40,56 +35,6 @@ with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as listener:
         with near:
             near.sendall(sys.argv[2].encode())
 """
-PROVIDERS: Any = {"netns": NetnsProvider, "ssh": SshProvider}
-
-
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rack]:
-    """A host that stands through all tests."""
-    with rack(tmp_path_factory.mktemp("rack") / "db1") as made:
-        yield made
-
-
-@pytest.fixture
-def own_host(tmp_path: Path) -> Iterator[Rack]:
-    """A host that a test may spoil."""
-    with rack(tmp_path / "db1") as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def recorder() -> Recorder:
-    """Takes in what is told."""
-    return Recorder()
-
-
-@pytest.fixture(scope="module")
-def build(tmp_path_factory: pytest.TempPathFactory, recorder: Recorder) -> Iterator[Build]:
-    """Builds layouts; what is still there at the end is destroyed."""
-    with pytest.MonkeyPatch.context() as patch, contextlib.closing(Portal()) as portal:
-        patch.setenv("CARTHAGE_STATE", str(tmp_path_factory.mktemp("state")))
-        with building(portal, PROVIDERS, recorder=recorder) as made:
-            yield made
-
-
-def alone(on: Ssh) -> type[Layout]:
-    return Layout.of("Lab", {"db": Machine(on=on)})
-
-
-@contextlib.contextmanager
-def live(build: Build, layout: type[Layout]) -> Iterator[Any]:
-    made = build(layout)
-    try:
-        yield made
-    finally:
-        end(made)
-
-
-def until(condition: Callable[[], Any], what: str, limit_s: float = 20.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
 
 
 def lay(host: Rack, **values: Any) -> str:
@@ -133,7 +78,7 @@ def test_host_is_as_it_was_after_everything_that_can_be_done(
 def test_command_that_nobody_waits_for_ends_there_with_what_it_has_started(
     build: Build, host: Rack
 ) -> None:
-    with live(build, alone(host.settings())) as lab:
+    with live(build, host.settings()) as lab:
         with pytest.raises(Exception, match="did not end"):
             lab.db.run("sh -c 'sleep 1111 & sleep 1112'; true", timeout_s=0.5)
         until(lambda: "sleep 111" not in str(host.processes()), "it goes on")
@@ -187,12 +132,6 @@ def _port_answers(machine: Any, port: int) -> bool:
 # who may come in
 
 
-def refused(build: Build, on: Ssh) -> str:
-    with pytest.raises(CreationError) as caught:
-        build(alone(on))
-    return str(caught.value)
-
-
 def test_unknown_host_key_is_refused_with_what_to_pin(build: Build, host: Rack) -> None:
     text = refused(build, host.settings(host_key="/dev/null"))
     assert "there is no such file" in text
@@ -201,7 +140,7 @@ def test_unknown_host_key_is_refused_with_what_to_pin(build: Build, host: Rack) 
     text = refused(build, host.settings(host_key=empty))
     assert "machine 'db' of layout 'Lab': ssh root@db1.lab: its host key is unknown" in text
     assert f'host_key="{host.fingerprint}"' in text
-    with live(build, alone(host.settings(host_key=host.fingerprint))) as lab:
+    with live(build, host.settings(host_key=host.fingerprint)) as lab:
         assert lab.db.run("true").ok
     assert empty.read_text() == ""
 
@@ -238,7 +177,7 @@ def test_users_configuration_leads_to_a_host(build: Build, host: Rack, tmp_path:
         f"  User root\n  HostKeyAlias rack-db\n  UserKnownHostsFile {tmp_path}/known_hosts\n"
     )
     on = Ssh("db1.lab", config=tmp_path / "config")
-    with live(build, alone(on)) as lab:
+    with live(build, on) as lab:
         assert lab.db.run("hostname").stdout == "db1\n"
 
 
@@ -256,7 +195,7 @@ def test_jump_host_leads_to_a_host(build: Build, own_host: Rack, tmp_path: Path)
         f"  UserKnownHostsFile {known}\n"
     )
     on = Ssh("inner", jump="bastion", config=tmp_path / "config")
-    with live(build, alone(on)) as lab:
+    with live(build, on) as lab:
         assert lab.db.run("hostname").stdout == "db1\n"
         assert "2222" in own_host.run("ss -Htn state established", check=False)
 
@@ -265,18 +204,18 @@ def test_jump_host_leads_to_a_host(build: Build, own_host: Rack, tmp_path: Path)
 
 
 def test_host_of_somebody_else_is_not_touched(build: Build, host: Rack) -> None:
-    with live(build, alone(host.settings())):
+    with live(build, host.settings()):
         text = refused(build, host.settings())
         assert f"it is in use by {getpass.getuser()} for" in text
         assert re.search(r"its lease ends in (300|29\d) s unless it is renewed", text)
-    with live(build, alone(host.settings())) as lab:
+    with live(build, host.settings()) as lab:
         assert lab.db.run("true").ok
 
 
 def test_host_of_somebody_else_is_waited_for(build: Build, host: Rack) -> None:
     lay(host)
     threading.Timer(2.0, lambda: host.run(f"rm {LEASE}")).start()
-    with live(build, alone(host.settings(wait_s=30))) as lab:
+    with live(build, host.settings(wait_s=30)) as lab:
         assert lab.db.run("true").ok
 
 
@@ -284,7 +223,7 @@ def test_lease_of_a_dead_run_is_taken_over_and_told(
     build: Build, host: Rack, recorder: Recorder
 ) -> None:
     lay(host, until=int(time.time()) - 5)
-    with live(build, alone(host.settings(on_return="touch /tmp/restored"))):
+    with live(build, host.settings(on_return="touch /tmp/restored")):
         assert host.run("ls /tmp") == "restored\n"
         notes = [event.text for event in recorder.events if event.subject == "db"]
         assert any("was not given back by eve on far, whose run is dead" in one for one in notes)
@@ -298,7 +237,7 @@ def test_lease_of_a_process_of_this_host_that_is_gone_is_dead(build: Build, host
     ended = subprocess.Popen(["true"])
     ended.wait()
     lay(host, holder={**here(os.getpid()), "pid": ended.pid})
-    with live(build, alone(host.settings())) as lab:
+    with live(build, host.settings()) as lab:
         assert lab.db.run("true").ok
     lay(host, holder=here(os.getpid()))
     assert "it is in use by eve on far" in refused(build, host.settings())
@@ -306,7 +245,7 @@ def test_lease_of_a_process_of_this_host_that_is_gone_is_dead(build: Build, host
 
 
 def test_lease_that_is_broken_ends_the_use_of_the_host(build: Build, own_host: Rack) -> None:
-    with live(build, alone(own_host.settings(lease_s=10))) as lab:
+    with live(build, own_host.settings(lease_s=10)) as lab:
         lay(own_host)
 
         def is_refused() -> bool:
@@ -326,7 +265,7 @@ def test_lease_that_is_broken_ends_the_use_of_the_host(build: Build, own_host: R
 
 def test_host_is_restored_when_it_is_given_back(build: Build, host: Rack, tmp_path: Path) -> None:
     steps = ("rm /tmp/spoiled", Here(f"echo $CARTHAGE_HOST > {tmp_path}/restored"))
-    with live(build, alone(host.settings(on_return=steps))) as lab:
+    with live(build, host.settings(on_return=steps)) as lab:
         lab.db.write_text("/tmp/spoiled", "")
     assert host.run("ls /tmp") == ""
     assert (tmp_path / "restored").read_text() == "db1.lab\n"
@@ -343,9 +282,9 @@ def test_host_that_cannot_be_restored_is_marked_and_later_runs_say_so(
     assert "it is marked by" in text
     assert "ended with status 3: no snapshot; try: restore it, then pytest-carthage leases" in text
     assert "no snapshot" in refused(build, on)
-    with live(build, alone(own_host.settings(on_return="true"))) as lab:
+    with live(build, own_host.settings(on_return="true")) as lab:
         assert lab.db.run("true").ok
-    with live(build, alone(own_host.settings())) as lab:
+    with live(build, own_host.settings()) as lab:
         assert lab.db.run("true").ok
 
 
@@ -370,7 +309,7 @@ def test_full_disk_there_is_told_by_name(
     if not python:
         own_host.hide("python3")
     (tmp_path / "large").write_bytes(os.urandom(6 << 20))  # /tmp there has 4 MiB
-    with live(build, alone(own_host.settings())) as lab:
+    with live(build, own_host.settings()) as lab:
         with pytest.raises(OSError, match="No space left on device"):
             lab.db.put(tmp_path / "large", "/tmp/large")
         lab.db.run("rm -f /tmp/large")
@@ -379,7 +318,7 @@ def test_full_disk_there_is_told_by_name(
 
 def test_host_without_python_is_reached_by_commands(build: Build, own_host: Rack) -> None:
     own_host.hide("python3")
-    with live(build, alone(own_host.settings())) as lab:
+    with live(build, own_host.settings()) as lab:
         assert lab.db.run("echo hi").stdout == "hi\n"
         lab.db.write_text("/tmp/x", "y")
         assert lab.db.read_text("/tmp/x") == "y"
@@ -389,7 +328,7 @@ def test_host_without_python_is_reached_by_commands(build: Build, own_host: Rack
 
 def test_host_with_a_minimal_python_is_reached_by_commands(build: Build, own_host: Rack) -> None:
     own_host.run("rm $(python3 -c 'import resource; print(resource.__file__)')")
-    with live(build, alone(own_host.settings())) as lab:
+    with live(build, own_host.settings()) as lab:
         assert lab.db.way == "ssh"
         assert lab.db.run("echo hi").stdout == "hi\n"
         assert "python3" not in str(own_host.processes())
@@ -399,7 +338,7 @@ def test_commands_end_there_with_their_deputy_where_no_agent_ends_them(
     build: Build, own_host: Rack
 ) -> None:
     own_host.hide("python3")
-    with live(build, alone(own_host.settings())) as lab:
+    with live(build, own_host.settings()) as lab:
 
         def hang() -> None:
             with contextlib.suppress(FabricError):
@@ -408,14 +347,14 @@ def test_commands_end_there_with_their_deputy_where_no_agent_ends_them(
         thread = threading.Thread(target=hang)
         thread.start()
         until(lambda: "sleep 1115" in str(own_host.processes()), "it never began")
-        record = own_host.run(f"readlink {LEASE}").partition(" ")[2]
+        record = leased(own_host)
         os.kill(json.loads(record)["holder"]["pid"], signal.SIGKILL)  # the deputy
         thread.join(30)
         until(lambda: own_host.processes() == [], f"left: {own_host.processes()}")
 
 
 def test_what_a_host_cannot_be_asked_for_is_refused_by_name(build: Build, host: Rack) -> None:
-    with live(build, alone(host.settings())) as lab:
+    with live(build, host.settings()) as lab:
         for refused_one in (lab.db.freeze, lab.db.stop):
             with pytest.raises(UnsupportedError, match="target 'ssh' cannot"):
                 refused_one()
