@@ -22,6 +22,7 @@
     ├── UnsupportedError   a machine was asked for what its target cannot do
     ├── ForkedError        a handle was used in a process that was forked from the test's
     ├── FabricError        the fabric or a machine's agent refused a request
+    │   └── RestoreError   a host was given back, and not as it was: a step of on_return= failed
     └── StateError         a run or an environment on disk: missing, taken, damaged
 
 A message says who, what was tried, what was seen and what to do.
@@ -60,6 +61,7 @@ __all__ = [
     "LockError",
     "OutputLimitError",
     "Problem",
+    "RestoreError",
     "StateError",
     "TaskError",
     "TimeLimitError",
@@ -225,6 +227,10 @@ class FabricError(CarthageError):
     is_silence: bool = False
     #: whether the request has never reached it whole, so that it can be asked of another
     is_unsent: bool = False
+
+
+class RestoreError(FabricError):
+    """A host was given back, and not as it was: a step of its ``on_return=`` failed."""
 
 
 class StateError(CarthageError):

@@ -480,6 +480,9 @@ class Provider(Protocol):
 
         It is asked again, by whatever process, until it returns. Details that were told to
         :attr:`Context.intend` are there, as far as the creation has come.
+
+        :raises RestoreError: it is destroyed, or given back, and not as it should be; who has torn
+            the layout down is told, and it is not asked again.
         """
         ...
 

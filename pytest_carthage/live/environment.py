@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pytest_carthage import clock
 from pytest_carthage.bridge import on_core
-from pytest_carthage.errors import CarthageError, brief
+from pytest_carthage.errors import CarthageError, RestoreError, brief
 from pytest_carthage.events import Event, Kind, Reporter, Silent
 from pytest_carthage.images.policy import Policy
 from pytest_carthage.live import ground
@@ -188,7 +188,11 @@ class AsyncLayout(LayoutOperations):
             if autopsy is not None and isinstance(error, Exception):
                 with contextlib.suppress(Exception):
                     await autopsy(environment)
-            await asyncio.shield(environment.close())
+            try:
+                await asyncio.shield(environment.close())
+            except CarthageError as failure:  # which is not the cause
+                error.add_note(str(failure))
+                environment.tell("", "failed", brief(str(failure)))
             remains = "kept, as far as it stands" if environment._stays else "destroyed"
             environment.tell("", "failed", remains, begin)
             raise
@@ -429,12 +433,21 @@ class AsyncLayout(LayoutOperations):
             for identity, failure in left.items():
                 error.add_note(f"{identity}: {type(failure).__name__}: {failure}")
             raise
-        for identity, failure in left.items():  # a host that could not be restored, say
+        spoiled = []
+        for identity, failure in left.items():
             self.tell(identity.name, "failed", brief(str(failure)))
+            if isinstance(failure, RestoreError):  # else it is gone by now
+                spoiled.append(f"machine {identity.name!r}: {failure}")
+        if spoiled:
+            raise RestoreError("; ".join(spoiled))
 
     @on_core
     async def close(self) -> None:
-        """Destroy everything; what was destroyed already is not an error."""
+        """Destroy everything; what was destroyed already is not an error.
+
+        :raises RestoreError: a host was given back, and not as it was; all else is done.
+        :raises StateError: something could not be destroyed; the journal keeps it.
+        """
         if self.closed:
             return
         self.closed = True

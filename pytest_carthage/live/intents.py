@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from pytest_carthage.errors import CarthageError, CreationError
+from pytest_carthage.errors import CarthageError, CreationError, RestoreError
 from pytest_carthage.live.runs import Journals
 from pytest_carthage.planning.plan import PlannedMachine
 from pytest_carthage.provider import Identity, Provider
@@ -91,21 +91,29 @@ class Intents:
     async def destroy(self, planned: PlannedMachine) -> None:
         """Have a machine's provider destroy what it has made of it.
 
+        :raises RestoreError: it was given back, and not as it was.
         :raises Exception: what the provider says; it stays in the journal.
         """
         identity = self.identity(planned)
-        await self._providers[identity.kind].destroy(identity)
+        spoiled: RestoreError | None = None
+        try:
+            await self._providers[identity.kind].destroy(identity)
+        except RestoreError as error:
+            spoiled = error
         if (identity.kind, identity.name) in self._written:
             await self._run.destroyed(identity)
             del self._written[identity.kind, identity.name]
+        if spoiled is not None:
+            raise spoiled
 
     async def destroy_outside(self) -> Mapping[Identity, Exception]:
-        """Have providers destroy all that would outlive the fabric; returns what is left of it."""
+        """Have providers destroy all that would outlive the fabric; returns what is left of it, and
+        what was given back, and not as it was."""
         outside = [identity for identity in self._written.values() if identity.outside]
         outside.reverse()  # the newest first
         left = await destroy_all(outside, self._providers.__getitem__)
         for identity in outside:
-            if identity not in left:
+            if identity not in left or isinstance(left[identity], RestoreError):
                 with contextlib.suppress(CarthageError):  # then it is destroyed once more
                     await self._run.destroyed(identity)
                 del self._written[identity.kind, identity.name]

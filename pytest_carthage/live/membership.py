@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from pytest_carthage.errors import HostError
+from pytest_carthage.errors import HostError, RestoreError
 from pytest_carthage.live.learning import learn
 from pytest_carthage.live.refreshes import raise_first
 from pytest_carthage.planning import extend_plan, reduce_plan
@@ -72,6 +72,8 @@ class Membership:
             here.plan = reduce_plan(here.plan, name)
             try:
                 await asyncio.shield(self._destroy(planned))
+            except RestoreError as failure:
+                error.add_note(str(failure))
             except Exception as failure:
                 error.add_note(f"what was begun of it is still there: {failure}")
             if planned.asks_dhcp:
@@ -96,14 +98,18 @@ class Membership:
         What cannot be destroyed is still there, and may be removed again.
 
         :raises CreationError: it is destroyed, and a role of another machine could not be told.
+        :raises RestoreError: it is given back, and not as it was.
         """
         machine = self._machines[name]
+        spoiled: RestoreError | None = None
         await self._rooms.gates.close(name)
         await self._rooms.faults.forget(name)
         machine.is_leaving = True
         try:
             await machine.give_addresses_back()
             await self._destroy(machine.planned)
+        except RestoreError as error:
+            spoiled = error
         except BaseException:
             machine.is_leaving = False
             raise
@@ -111,9 +117,17 @@ class Membership:
         self._surroundings.plan = reduce_plan(self._surroundings.plan, name)
         self._resolutions.forget(name)
         await self._announcements.make()
+        if spoiled is not None:
+            raise spoiled
 
     async def _destroy(self, planned: PlannedMachine) -> None:
         await self._creation.mirror.leave(planned.name)
-        await self._contexts.intents.destroy(planned)
+        spoiled: RestoreError | None = None
+        try:
+            await self._contexts.intents.destroy(planned)
+        except RestoreError as error:
+            spoiled = error
         await self._surroundings.fabric.request("remove", machine=planned.name)
         self._creation.welcome.leave(planned.name)
+        if spoiled is not None:
+            raise spoiled

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_carthage.errors import CarthageError, StateError, TimeLimitError
+from pytest_carthage.errors import CarthageError, RestoreError, StateError, TimeLimitError
 from pytest_carthage.events import Fanout, Reporter, Work
 from pytest_carthage.live import ledger
 from pytest_carthage.live.environment import AsyncLayout
@@ -203,7 +203,8 @@ class Environments:
     def end(self, live: Live) -> None:
         """Tear a layout down, or keep it, as the options and its tests' outcomes say.
 
-        :raises pytest.fail.Exception: something could not be destroyed; the supervisor will.
+        :raises pytest.fail.Exception: something could not be destroyed; the supervisor will. Or a
+            host was given back, and not as it was.
         """
         __tracebackhide__ = True
         settings = self._workplace.settings
@@ -220,9 +221,11 @@ class Environments:
                     self.live.remove(live)
                     self._workplace.standing.pop(name, None)
         except CarthageError as error:
+            what = "keeping it" if keep else "its teardown"
+            rest = "\nwhat is left of it is removed when this process ends"
             self._causes.fail(
-                f"environment {name!r}: {'keeping it' if keep else 'its teardown'} failed: "
-                f"{error}\nwhat is left of it is removed when this process ends",
+                f"environment {name!r}: {what} failed: {error}"
+                f"{'' if isinstance(error, RestoreError) else rest}",
                 error,
             )
 

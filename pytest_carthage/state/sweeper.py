@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from pytest_carthage.errors import RestoreError
 from pytest_carthage.fabric import syscalls
 from pytest_carthage.provider import Identity, Provider, load_providers
 from pytest_carthage.state import journal
@@ -37,26 +38,30 @@ async def destroy_all(
     """Destroy all that can be destroyed; returns what is left, and why.
 
     It is done all at once, and again as long as that destroys anything: some things go only when
-    others have gone.
+    others have gone. What was given back, and not as it was, is among what is returned, and is
+    not tried again.
 
     :param provider_of: kind to provider; what it raises is why nothing of that kind can be
         destroyed.
     """
-    left = list(identities)
+    left, given_back = list(identities), dict[Identity, Exception]()
     while left:
         errors = await asyncio.gather(*(_destroy(identity, provider_of) for identity in left))
         failures = {}
         for identity, error in zip(left, errors, strict=True):
             if error is None:
                 report(identity, None)
+            elif isinstance(error, RestoreError):
+                report(identity, error)
+                given_back[identity] = error
             else:
                 failures[identity] = error
         if len(failures) == len(left):
             for identity, error in failures.items():
                 report(identity, error)
-            return failures
+            return given_back | failures
         left = list(failures)
-    return {}
+    return given_back
 
 
 async def _destroy(identity: Identity, provider_of: Callable[[str], Provider]) -> Exception | None:

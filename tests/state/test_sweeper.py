@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import pytest
 
+from pytest_carthage.errors import RestoreError
 from pytest_carthage.provider import Identity, Provider
 from pytest_carthage.state import sweeper
 from pytest_carthage.state.entries import as_entry
@@ -78,6 +79,24 @@ def test_what_is_left_is_told_with_its_reason_and_the_rest_goes() -> None:
     }
     assert told == [("a", None), ("b", None), ("stuck", "stuck is used by never")]
     assert cloud.asked.count("stuck") == 2  # once more after the others had gone
+
+
+def test_what_is_given_back_and_not_as_it_was_is_told_once_and_not_tried_again() -> None:
+    class Rack(Cloud):
+        async def destroy(self, identity: Identity) -> None:
+            await super().destroy(identity)
+            if identity.name == "spoiled":
+                raise RestoreError("no snapshot")
+
+    cloud = Rack(after={"network": "spoiled"})
+    told: list[str] = []
+    things = [identity(name) for name in ("network", "spoiled")]
+    left = asyncio.run(
+        destroy_all(things, provider(cloud), lambda one, error: told.append(one.name))
+    )
+    assert {one.name: str(error) for one, error in left.items()} == {"spoiled": "no snapshot"}
+    assert told == ["spoiled", "network"]
+    assert cloud.asked.count("spoiled") == 1
 
 
 def test_provider_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,9 @@ import getpass
 import json
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from pytest_carthage.channels.ssh.connection import connected
 from pytest_carthage.channels.ssh.lease import BREAK, LOOK, MARK, RELEASE, Lease, mark, state_of
 from pytest_carthage.channels.ssh.session import carried_out
 from pytest_carthage.channels.ssh.way import Secrets, Way
-from pytest_carthage.errors import FabricError
+from pytest_carthage.errors import FabricError, RestoreError
 from pytest_carthage.model.ssh import Here, Ssh
 
 if TYPE_CHECKING:
@@ -29,25 +30,25 @@ if TYPE_CHECKING:
 
     from pytest_carthage.provider import Identity
 
-__all__ = ["Reserved", "failure_of", "step_there", "way_of"]
+__all__ = ["Reserved", "way_of"]
+
+#: runs a command of a host's; returns its status and what it printed
+Runs = Callable[[Sequence[str]], Awaitable[tuple[int, bytes, bytes]]]
 
 #: $1: step, $2: seconds; nothing of it stays there that took longer
 _STEP = """\
 if command -v timeout > /dev/null; then exec timeout -k 1 "$2" /bin/sh -c "$1"; fi
 exec /bin/sh -c "$1"
 """
+#: how long after its time a step ends there at the latest
+_LATE_S = 1.0
 #: what reaching a host and taking its lease away may take, beside the steps
 _BESIDE_S = 40.0
 
 
-def step_there(command: str, left_s: float) -> Sequence[str]:
-    """A step of the host's that restores it, which is ended when its time is over."""
-    return shell(_STEP, command, f"{max(left_s, 0.1):.1f}")
-
-
-def failure_of(command: str, status: int, said: str) -> str:
-    """What is told of a step that failed."""
-    return f"on_return step {command!r} ended with status {status}: {said or 'it printed nothing'}"
+def _step_there(command: str, left_s: float) -> Sequence[str]:
+    """A step of the host's, which ends there by itself if nobody here could end it in time."""
+    return shell(_STEP, command, f"{left_s + _LATE_S:.1f}")
 
 
 def way_of(on: Ssh) -> Way:
@@ -143,24 +144,27 @@ class Reserved:
     async def give_back(self) -> None:
         """Restore it and take the lease away; one that is another's by now is left alone.
 
-        :raises FabricError: it cannot be reached; or a step failed, and it is marked.
+        :raises RestoreError: a step failed, and it is marked.
+        :raises FabricError: it cannot be reached.
         """
         secrets = Secrets.of(self.way, os.environ)
         async with connected(self.way, secrets) as connection:
             held = await self._ask(connection, secrets, LOOK)
             if held is None or held.record.get("id") != self.lease or held.mark:
                 return  # it was given back, marked, or broken
-            deadline = clock.monotonic_s() + self.return_timeout_s
-            for where, command in self.on_return:
-                left_s = max(deadline - clock.monotonic_s(), 0.0)
-                failure = await self._step(connection, secrets, where, command, left_s)
-                if failure:
+            failure = await self.restore(partial(self._run, connection, secrets))
+            if failure:
+                try:
                     await self._mark(connection, secrets, failure)
+                except FabricError as error:
                     raise FabricError(
-                        f"ssh {self.way}: {failure}; the host is marked, and the next run says so; "
-                        "try: restore it by hand, then pytest-carthage leases LAYOUT --break "
-                        f"{self.lease.rpartition('/')[2]}"
-                    )
+                        f"ssh {self.way}: {failure}, and it cannot be marked: {error}"
+                    ) from error
+                raise RestoreError(
+                    f"ssh {self.way}: {failure}; the host is marked, and the next run says so; "
+                    "try: restore it by hand, then pytest-carthage leases LAYOUT --break "
+                    f"{self.lease.rpartition('/')[2]}"
+                )
             await self._ask(connection, secrets, RELEASE, self.lease)
 
     async def _mark(
@@ -197,32 +201,30 @@ class Reserved:
             raise FabricError(f"ssh {self.way}: its lease cannot be read: {last_line(err)}")
         return state_of(out.decode(errors="replace"))
 
-    async def _step(
-        self,
-        connection: asyncssh.SSHClientConnection,
-        secrets: Secrets,
-        where: str,
-        command: str,
-        left_s: float,
-    ) -> str:
-        """Do one step that restores it; returns why it failed, or nothing."""
-        try:
-            async with asyncio.timeout(left_s):
-                if where == "there":
-                    status, out, err = await self._run(
-                        connection, secrets, step_there(command, left_s)
-                    )
-                    said = last_line(err) or last_line(out)
-                else:
-                    status, said = await self.step_here(command)
-        except TimeoutError:
-            return (
-                f"on_return step {command!r} was ended: return_timeout_s={self.return_timeout_s:g} "
-                "is over"
-            )
-        return "" if not status else failure_of(command, status, said)
+    async def restore(self, there: Runs) -> str:
+        """Do the steps that restore it; returns why one failed, or nothing.
 
-    async def step_here(self, command: str) -> tuple[int, str]:
+        :param there: runs a command of the host's.
+        """
+        deadline = clock.monotonic_s() + self.return_timeout_s
+        for where, command in self.on_return:
+            left_s = max(deadline - clock.monotonic_s(), 0.0)
+            try:
+                async with asyncio.timeout(left_s):
+                    if where == "there":
+                        status, out, err = await there(_step_there(command, left_s))
+                        said = last_line(err) or last_line(out)
+                    else:
+                        status, said = await self._step_here(command)
+            except TimeoutError:
+                limit = f"return_timeout_s={self.return_timeout_s:g}"
+                return f"on_return step {command!r} was ended: {limit} is over"
+            if status:
+                said = said or "it printed nothing"
+                return f"on_return step {command!r} ended with status {status}: {said}"
+        return ""
+
+    async def _step_here(self, command: str) -> tuple[int, str]:
         """Run a command of this host that restores it; returns its status and its last line."""
         process = await asyncio.create_subprocess_shell(
             command,

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_carthage import clock
 from pytest_carthage.channels.agent import execute
-from pytest_carthage.channels.scripts import last_line
 from pytest_carthage.channels.ssh.deputy import deputy_by_ssh
 from pytest_carthage.channels.ssh.lease import Lease, state_of
 from pytest_carthage.channels.ssh.way import Secrets
 from pytest_carthage.errors import CreationError, FabricError, Problem
 from pytest_carthage.model.ssh import Ssh
 from pytest_carthage.provider import Traits
-from pytest_carthage.providers.ssh.host import Reserved, failure_of, step_there, way_of
+from pytest_carthage.providers.ssh.host import Reserved, way_of
 from pytest_carthage.providers.ssh.machine import SshMachine, journal
 
 if TYPE_CHECKING:
@@ -125,7 +124,8 @@ class SshProvider:
     async def destroy(self, identity: Identity) -> None:
         """Give a host back: its steps are done, then its lease is taken away.
 
-        :raises FabricError: it cannot be reached; or a step failed, and it is marked.
+        :raises RestoreError: a step failed, and it is marked.
+        :raises FabricError: it cannot be reached.
         """
         detail = dict(identity.detail)
         if "reserved" not in detail:
@@ -257,32 +257,13 @@ class SshProvider:
 
         :raises CreationError: one of them failed.
         """
-        try:
-            async with asyncio.timeout(reserved.return_timeout_s):
-                failure = await self._failed_step(reserved, channel)
-        except TimeoutError:
-            failure = f"on_return= did not end in {reserved.return_timeout_s:g} s"
-        if failure:
+
+        async def there(argv: Sequence[str]) -> tuple[int, bytes, bytes]:
+            return await execute(
+                channel, argv, user=None, cwd=None, env={}, input=None, timeout_s=None
+            )
+
+        if failure := await reserved.restore(there):
             raise CreationError(
                 f"{who}: ssh {reserved.way}: it was not given back as it should be, and {failure}"
             )
-
-    async def _failed_step(self, reserved: Reserved, channel: Channel) -> str:
-        """Do the steps; returns why one failed, or nothing."""
-        for where, command in reserved.on_return:
-            if where == "there":
-                status, out, err = await execute(
-                    channel,
-                    step_there(command, reserved.return_timeout_s),
-                    user=None,
-                    cwd=None,
-                    env={},
-                    input=None,
-                    timeout_s=None,
-                )
-                said = last_line(err) or last_line(out)
-            else:
-                status, said = await reserved.step_here(command)
-            if status:
-                return failure_of(command, status, said)
-        return ""

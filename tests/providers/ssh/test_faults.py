@@ -18,7 +18,7 @@ import pytest
 from pytest_carthage.errors import CreationError, FabricError
 from tests.support.layouts import Build, end
 from tests.support.rack import LEASE, Rack
-from tests.support.reserving import NEEDS_RACK, alone, answers, leased, refused, until
+from tests.support.reserving import NEEDS_RACK, alone, answers, leased, until
 
 pytestmark = NEEDS_RACK
 
@@ -112,14 +112,6 @@ def test_two_runs_that_want_one_host_at_once_have_it_one_after_the_other(
 
 
 # giving it back
-
-
-def test_steps_that_take_too_long_mark_the_host_and_are_ended(build: Build, own_host: Rack) -> None:
-    on = own_host.settings(on_return="sleep 1234; true", return_timeout_s=1)
-    end(build(alone(on)))
-    said = refused(build, own_host.settings())
-    assert "on_return step 'sleep 1234; true' was ended: return_timeout_s=1 is over" in said
-    until(lambda: "sleep 1234" not in str(own_host.processes()), "it goes on")
 
 
 SUITE = """\

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from pytest_carthage import Here, Layout, Machine, Network, Ssh
+from pytest_carthage import Layout, Machine, Network, Ssh
 from pytest_carthage.errors import FabricError, UnsupportedError
 from pytest_carthage.events import Recorder
 from pytest_carthage.providers.ssh import SshProvider
@@ -258,34 +258,6 @@ def test_lease_that_is_broken_ends_the_use_of_the_host(build: Build, own_host: R
         with pytest.raises(FabricError, match=r"its lease was broken .* it is eve on far's now"):
             lab.db.run("true")
     assert "eve on far" in own_host.run(f"readlink {LEASE}")  # which is not ours to take away
-
-
-# giving it back
-
-
-def test_host_is_restored_when_it_is_given_back(build: Build, host: Rack, tmp_path: Path) -> None:
-    steps = ("rm /tmp/spoiled", Here(f"echo $CARTHAGE_HOST > {tmp_path}/restored"))
-    with live(build, host.settings(on_return=steps)) as lab:
-        lab.db.write_text("/tmp/spoiled", "")
-    assert host.run("ls /tmp") == ""
-    assert (tmp_path / "restored").read_text() == "db1.lab\n"
-
-
-def test_host_that_cannot_be_restored_is_marked_and_later_runs_say_so(
-    build: Build, own_host: Rack, recorder: Recorder
-) -> None:
-    on = own_host.settings(on_return="echo no snapshot >&2; exit 3")
-    end(build(alone(on)))
-    told = [event.text for event in recorder.events if event.kind == "failed"]
-    assert "no snapshot; the host is marked, and the next run says so" in told[-1]
-    text = refused(build, own_host.settings())
-    assert "it is marked by" in text
-    assert "ended with status 3: no snapshot; try: restore it, then pytest-carthage leases" in text
-    assert "no snapshot" in refused(build, on)
-    with live(build, own_host.settings(on_return="true")) as lab:
-        assert lab.db.run("true").ok
-    with live(build, own_host.settings()) as lab:
-        assert lab.db.run("true").ok
 
 
 # faults
