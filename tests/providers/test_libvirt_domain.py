@@ -90,6 +90,14 @@ def test_domain_loads_no_modules_for_hardware_of_no_use_unless_its_xml_may_have_
     assert words not in (domain(Vm(xml=disk)).findtext("os/cmdline") or "").split()
 
 
+def test_kernel_lays_programs_out_alike_where_their_code_is_translated() -> None:
+    def words(acceleration: Acceleration) -> list[str]:
+        return (domain(acceleration=acceleration).findtext("os/cmdline") or "").split()
+
+    assert "norandmaps" in words(TCG)
+    assert "norandmaps" not in words(KVM)
+
+
 def test_domain_without_a_kernel_boots_its_disk() -> None:
     root = domain(booting=Booting())
     assert (root.find("os/kernel"), values(root, "os/boot", "dev")) == (None, ["hd"])
