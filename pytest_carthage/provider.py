@@ -267,7 +267,10 @@ class End:
 
 @runtime_checkable
 class Ends(Protocol):
-    """Can end by itself, as by ``poweroff``, and come back by itself, as by ``reboot``."""
+    """Can end by itself, as by ``poweroff``, and come back by itself, as by ``reboot``.
+
+    Of one without power, it is who answers for it that ends, and has a successor.
+    """
 
     async def ended(self) -> End:
         """Return when it has ended by itself, however often it is stopped until then.

@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,17 @@ from pytest_carthage.providers.ssh import SshProvider
 from tests.support.layouts import Build, end
 from tests.support.rack import LEASE, Rack
 
-__all__ = ["NEEDS_RACK", "PROVIDERS", "alone", "answers", "leased", "live", "refused", "until"]
+__all__ = [
+    "NEEDS_RACK",
+    "PROVIDERS",
+    "alone",
+    "answers",
+    "deputy",
+    "leased",
+    "live",
+    "refused",
+    "until",
+]
 
 #: marks of a module whose tests have a rack
 NEEDS_RACK = [
@@ -68,3 +79,15 @@ def answers(machine: Any) -> bool:
 def leased(host: Rack) -> str:
     """What the lease says that lies on a host; empty: none does."""
     return host.run(f"readlink {LEASE}", check=False).partition(" ")[2].strip()
+
+
+def deputy(host: Rack) -> int:
+    """The process that answers for a host."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            line = (process / "cmdline").read_text()
+            if "channels.ssh.deputy" in line and f"--target {host.pid} " in line:
+                found.append(int(process.name))
+    (process_id,) = found
+    return process_id

@@ -80,7 +80,13 @@ class SshDeputy(Deputy):
         self._lost: FabricError | None = None
         relays = LineRelays(self._commands, server, self._line)
         self.offer(
-            {"enter": self._enter, "lease": self._take, "facts": self._tell, **relays.handlers}
+            {
+                "enter": self._enter,
+                "lease": self._take,
+                "resume": self._resume,
+                "facts": self._tell,
+                **relays.handlers,
+            }
         )
 
     def greeting(self) -> Reply:
@@ -206,7 +212,7 @@ class SshDeputy(Deputy):
     def _take(self, connection: Connection, message: Message, fds: list[int]) -> None:
         """Lay down a lease, and renew it from then on; ``held`` tells of what lies there."""
         identity, seconds = message["identity"], float(message["lease_s"])
-        record = lease.record(identity, message["owner"], pid=os.getpid())
+        record = self._record(message)
 
         def done(status: int, out: bytes, err: bytes) -> Reply:
             if status:
@@ -217,14 +223,33 @@ class SshDeputy(Deputy):
             held = lease.state_of(out.decode(errors="replace"))
             if held is not None:
                 return Reply(held=held.text, left_s=held.left_s, is_dead=held.is_dead)
-            self._tenancy.begin(identity, record, seconds, said=out.decode())
-            return Reply(held=None)
+            boot = lease.boot_of(out.decode())
+            self._tenancy.begin(identity, record, seconds, boot)
+            return Reply(held=None, boot=boot)
 
         self._commands.ask(
             *(connection, message, done, lease.TAKE, record),
             f"{seconds:.0f}",
             message.get("instead_of") or "",
         )
+
+    def _resume(self, connection: Connection, message: Message, fds: list[int]) -> None:
+        """Go on with a lease that another deputy of this run has laid down, which is gone."""
+        identity, seconds = message["identity"], float(message["lease_s"])
+        self._facts["began_s"] = message["began_s"]
+        self._tenancy.begin(identity, self._record(message), seconds, message["boot"])
+
+        def renewed(error: BaseException | None) -> None:
+            if error is not None:
+                connection.refuse(message["id"], error)
+            else:
+                connection.answer(message["id"], Reply())
+
+        self._tenancy.renew(renewed)
+
+    def _record(self, message: Message) -> str:
+        """What a lease says; it is held by the supervisor, who gives the host back in any case."""
+        return lease.record(message["identity"], message["owner"], pid=os.getppid())
 
     def _lose(self, why: FabricError) -> None:
         """Nothing more is done there."""

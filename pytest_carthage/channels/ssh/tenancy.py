@@ -43,9 +43,9 @@ class Tenancy:
         self._seconds = 0.0
         line.on_reopened = self._renew_by
 
-    def begin(self, identity: str, record: str, seconds: float, *, said: str) -> None:
-        """It has been laid down; ``said`` is what was told of that."""
-        self._words = identity, record, f"{seconds:.0f}", lease.boot_of(said)
+    def begin(self, identity: str, record: str, seconds: float, boot: str) -> None:
+        """It has been laid down in this boot of the host's."""
+        self._words = identity, record, f"{seconds:.0f}", boot
         self._seconds = seconds
         self._later()
 
@@ -56,15 +56,23 @@ class Tenancy:
         if self._words is None:
             return
 
-        async def renew() -> None:
-            await self._renew_by(await self._line.connection())
-
-        def done(result: object, error: BaseException | None) -> None:
+        def done(error: BaseException | None) -> None:
             if error is not None:
                 print(f"the lease was not renewed: {error}", flush=True)
             self._later()
 
-        self._line.begin(renew(), done)
+        self.renew(done)
+
+    def renew(self, then: Callable[[BaseException | None], None]) -> None:
+        """Renew it now.
+
+        :param then: is told why that could not be, or that it could.
+        """
+
+        async def renew() -> None:
+            await self._renew_by(await self._line.connection())
+
+        self._line.begin(renew(), lambda result, error: then(error))
 
     async def _renew_by(self, connection: asyncssh.SSHClientConnection) -> None:
         """Renew it; where the host has booted since, and nobody was faster, lay it down anew.

@@ -136,7 +136,7 @@ class ConditionOperations(LogOperations, CircumstanceOperations, ScreenOperation
 
     def _look_at_end(self, status: str) -> Look:
         if self._main_end is None:
-            tells = isinstance(self._means, Ends)
+            tells = isinstance(self._means, Ends) and self.can("power")
             return Look(last="it runs" if tells else "nobody tells on its target")
         last = self._main_end
         held = status in ("", str(last.status))

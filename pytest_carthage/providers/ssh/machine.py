@@ -10,7 +10,8 @@ from pytest_carthage.channels.agent import execute
 from pytest_carthage.channels.scripts import last_line
 
 if TYPE_CHECKING:
-    from pytest_carthage.provider import Channel, Identity
+    from pytest_carthage.provider import Channel, End, Identity
+    from pytest_carthage.providers.ssh.answering import Answering
 
 __all__ = ["SshMachine", "journal"]
 
@@ -42,17 +43,35 @@ class SshMachine:
     """A host that is reserved."""
 
     identity: Identity
-    channel: Channel
+    answering: Answering
     #: what it is: system, kernel, user, python
     facts: Mapping[str, Any]
-    #: since when it is reserved, by this host's clock
-    began_s: float
+
+    @property
+    def channel(self) -> Channel:
+        """The connection to who answers for it."""
+        return self.answering.channel
+
+    @channel.setter
+    def channel(self, channel: Channel) -> None:
+        self.answering.channel = channel
+
+    async def ended(self) -> End:
+        """Return when who answers for it has ended, and is to have a successor."""
+        return await self.answering.ended()
+
+    async def back(self) -> None:
+        """Return when a successor answers.
+
+        :raises FabricError: it does not come to the host.
+        """
+        await self.answering.succeed()
 
     async def logs(self) -> str:
         """What its journal has since it was reserved, where it keeps one."""
         status, out, err = await execute(
             self.channel,
-            journal(self.began_s, lines=_MOST_LINES),
+            journal(float(dict(self.identity.detail)["began_s"]), lines=_MOST_LINES),
             user=None,
             cwd=None,
             env={},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import importlib.util
 import os
 from collections.abc import Mapping, Sequence
@@ -11,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_carthage import clock
 from pytest_carthage.channels.agent import execute
-from pytest_carthage.channels.ssh.deputy import deputy_by_ssh
 from pytest_carthage.channels.ssh.lease import Lease, state_of
-from pytest_carthage.channels.ssh.way import Secrets
 from pytest_carthage.errors import CreationError, FabricError, Problem
 from pytest_carthage.model.ssh import Ssh
 from pytest_carthage.provider import Traits
+from pytest_carthage.providers.ssh.answering import Answering
 from pytest_carthage.providers.ssh.host import Reserved, way_of
 from pytest_carthage.providers.ssh.machine import SshMachine, journal
 
@@ -59,6 +57,8 @@ class SshProvider:
     def __init__(self) -> None:
         #: by name of the lease
         self._reserved: dict[str, Identity] = {}
+        #: the same of who answers for them
+        self._answering: dict[str, Answering] = {}
 
     def check(self, plan: Plan | None = None) -> Sequence[Problem]:
         """List what this host lacks; no other host is asked."""
@@ -99,27 +99,32 @@ class SshProvider:
             raise CreationError(f"{who}: which host is it? try: on=Ssh(...)")
         reserved = Reserved.of(planned.on, context.identity)
         try:
-            channel = await self._deputy(reserved, planned, context)
-            facts = await self._enter(reserved, channel)
+            answering = self._answering[reserved.lease] = Answering(reserved, planned, context)
+            facts = await answering.appoint()
             context.note(planned.name, f"{reserved.way}: {facts['system']}, {facts['kernel']}")
             identity = context.identity.with_detail(
                 reserved=reserved.as_detail(), limit_s=f"{reserved.limit_s:g}"
             )
             await context.intend(identity)
             self._reserved[reserved.lease] = identity
-            await self._lease(reserved, planned, context, channel)
+            boot = await self._lease(reserved, planned, context, answering.channel)
+            identity = identity.with_detail(
+                boot=boot, began_s=f"{clock.unix_s():.3f}", lease_s=f"{planned.on.lease_s:g}"
+            )
+            await context.intend(identity)
+            await answering.settle(_lease_of(identity))
         except FabricError as error:
             text = str(error)
             raise CreationError(text if text.startswith(who) else f"{who}: {text}") from error
-        # what can be asked for is known only now
-        channel = await context.channel(planned.name)
-        return SshMachine(identity, channel, facts, began_s=clock.unix_s())
+        return SshMachine(identity, answering, facts)
 
     async def take_up(self, planned: PlannedMachine, context: Context, *, runs: bool) -> SshMachine:
         """Give what a reserved host is operated by, whose deputy goes on."""
-        channel = await context.channel(planned.name)
-        facts, _ = await channel.request("facts")
-        return SshMachine(context.identity, channel, facts, began_s=facts["began_s"])
+        identity = context.identity
+        reserved = Reserved.from_detail(dict(identity.detail)["reserved"])
+        answering = self._answering[reserved.lease] = Answering(reserved, planned, context)
+        facts = await answering.open(_lease_of(identity))
+        return SshMachine(identity, answering, facts)
 
     async def destroy(self, identity: Identity) -> None:
         """Give a host back: its steps are done, then its lease is taken away.
@@ -131,6 +136,8 @@ class SshProvider:
         if "reserved" not in detail:
             return  # nobody has laid a lease down
         reserved = Reserved.from_detail(detail["reserved"])
+        if (answering := self._answering.pop(reserved.lease, None)) is not None:
+            answering.leave()
         await reserved.give_back()
         self._reserved.pop(reserved.lease, None)
 
@@ -168,21 +175,12 @@ class SshProvider:
         assert isinstance(planned.on, Ssh)
         return Reserved(way=way_of(planned.on), lease="", owner="")
 
-    async def _deputy(
-        self, reserved: Reserved, planned: PlannedMachine, context: Context
-    ) -> Channel:
-        command = deputy_by_ssh(reserved.way.here(), env=planned.env)
-        return await context.deputy(planned.name, command)
-
-    async def _enter(self, reserved: Reserved, channel: Channel) -> dict[str, Any]:
-        secrets = dataclasses.asdict(Secrets.of(reserved.way, os.environ))
-        facts, _ = await channel.request("enter", secrets=secrets)
-        return facts
-
     async def _lease(
         self, reserved: Reserved, planned: PlannedMachine, context: Context, channel: Channel
-    ) -> None:
+    ) -> str:
         """Lay down a lease, in place of one whose run is dead; wait for others if that is wanted.
+
+        Returns the boot of the host in which that was.
 
         :raises CreationError: it is another's, or the host is marked.
         """
@@ -201,7 +199,7 @@ class SshProvider:
                 instead_of=instead_of,
             )
             if reply["held"] is None:
-                return
+                return str(reply["boot"])
             held = state_of(f"held 0 {reply['held']}")
             assert held is not None
             if held.text == instead_of:
@@ -267,3 +265,13 @@ class SshProvider:
             raise CreationError(
                 f"{who}: ssh {reserved.way}: it was not given back as it should be, and {failure}"
             )
+
+
+def _lease_of(identity: Identity) -> dict[str, Any]:
+    """What is known of the lease that lies on a host, see :meth:`.Answering.settle`."""
+    detail = dict(identity.detail)
+    return {
+        "boot": detail["boot"],
+        "began_s": float(detail["began_s"]),
+        "lease_s": float(detail["lease_s"]),
+    }

@@ -18,7 +18,7 @@ import pytest
 from pytest_carthage.errors import CreationError, FabricError
 from tests.support.layouts import Build, end
 from tests.support.rack import LEASE, Rack
-from tests.support.reserving import NEEDS_RACK, alone, answers, leased, until
+from tests.support.reserving import NEEDS_RACK, alone, answers, deputy, leased, live, refused, until
 
 pytestmark = NEEDS_RACK
 
@@ -83,6 +83,75 @@ def test_host_that_hangs_in_mid_command_is_told_in_time(build: Build, own_host: 
     until(lambda: answers(lab.db), "it is not reached again")
     end(lab)
     assert own_host.run("ls /run/lock") == ""
+
+
+# who answers for it
+
+
+@pytest.mark.parametrize("python", [True, False], ids=["agent", "commands"])
+def test_deputy_that_is_killed_is_told_at_once_to_whom_it_served_and_has_a_successor(
+    build: Build, own_host: Rack, python: bool
+) -> None:
+    if not python:
+        own_host.hide("python3")
+    with live(build, own_host.settings(lease_s=10, on_return="touch /tmp/restored")) as lab:
+        way, before, record = lab.db.way, deputy(own_host), leased(own_host)
+        threading.Timer(1.0, os.kill, (before, signal.SIGKILL)).start()
+        began = time.monotonic()
+        with pytest.raises(
+            FabricError,
+            match=r"machine 'db' of layout 'Lab': its deputy, the process of this host that "
+            r"answers for it, ended at .*, and another one takes its place; what it was doing is "
+            r"ended; try: again",
+        ):
+            lab.db.run("sleep 4711", timeout_s=60)
+        assert time.monotonic() - began < 6
+        assert lab.db.run("echo here").stdout == "here\n"
+        assert lab.db.way == way
+        assert deputy(own_host) != before
+        until(lambda: "sleep 4711" not in str(own_host.processes()), "it goes on")
+        assert own_host.run("ls /tmp") == ""  # it was never given back
+        assert json.loads(leased(own_host))["id"] == json.loads(record)["id"]
+        ends = own_host.run(f"readlink {LEASE}").partition(" ")[0]
+        until(lambda: own_host.run(f"readlink {LEASE}").partition(" ")[0] != ends, "not renewed")
+        os.kill(deputy(own_host), signal.SIGKILL)  # while nobody asks
+        assert lab.db.run("echo here").stdout == "here\n"
+    assert own_host.run("ls /tmp /run/lock").split() == ["/run/lock:", "/tmp:", "restored"]
+
+
+def test_successor_of_a_deputy_leaves_a_host_alone_whose_lease_was_broken_meanwhile(
+    build: Build, own_host: Rack
+) -> None:
+    with live(build, own_host.settings()) as lab:
+        own_host.run(f"rm {LEASE}")
+        os.kill(deputy(own_host), signal.SIGKILL)
+        until(lambda: _says(lab.db, BROKEN), "it is used on")
+        assert leased(own_host) == ""
+
+
+def test_successor_of_a_deputy_comes_as_soon_as_the_host_is_reached(
+    build: Build, own_host: Rack
+) -> None:
+    config = "/etc/ssh/rack_sshd_config"
+    with live(build, own_host.settings()) as lab:
+        own_host.run(f"mv {config} {config}.away")
+        os.kill(deputy(own_host), signal.SIGKILL)
+        until(lambda: _says(lab.db, "its deputy, the process of this host"), "it is not told")
+        until(lambda: _says(lab.db, "ssh root@db1.lab: it cannot be reached"), "why is not told")
+        own_host.run(f"mv {config}.away {config}")
+        until(lambda: answers(lab.db), "it has no successor")
+    assert own_host.run("ls /run/lock") == ""
+
+
+def test_host_whose_deputy_is_gone_is_nobody_elses_for_that(build: Build, own_host: Rack) -> None:
+    with live(build, own_host.settings()):
+        process = deputy(own_host)
+        os.kill(process, signal.SIGSTOP)  # no successor comes between
+        try:
+            assert "it is in use by" in refused(build, own_host.settings())
+            assert json.loads(leased(own_host))["holder"]["pid"] != process
+        finally:
+            os.kill(process, signal.SIGKILL)
 
 
 # two at once

@@ -23,7 +23,7 @@ from pytest_carthage.events import Recorder
 from pytest_carthage.providers.ssh import SshProvider
 from tests.support.layouts import Build, end
 from tests.support.rack import LEASE, Rack
-from tests.support.reserving import NEEDS_RACK, alone, leased, live, refused, until
+from tests.support.reserving import NEEDS_RACK, alone, deputy, live, refused, until
 
 pytestmark = NEEDS_RACK
 
@@ -319,10 +319,10 @@ def test_commands_end_there_with_their_deputy_where_no_agent_ends_them(
         thread = threading.Thread(target=hang)
         thread.start()
         until(lambda: "sleep 1115" in str(own_host.processes()), "it never began")
-        record = leased(own_host)
-        os.kill(json.loads(record)["holder"]["pid"], signal.SIGKILL)  # the deputy
+        os.kill(deputy(own_host), signal.SIGKILL)
         thread.join(30)
-        until(lambda: own_host.processes() == [], f"left: {own_host.processes()}")
+        until(lambda: "sleep 111" not in str(own_host.processes()), "they go on")
+    until(lambda: own_host.processes() == [], f"left: {own_host.processes()}")
 
 
 def test_what_a_host_cannot_be_asked_for_is_refused_by_name(build: Build, host: Rack) -> None:
