@@ -1,4 +1,4 @@
-"""Somebody new: a clone, a home and a virtual environment of Debian's Python, all of them fresh."""
+"""Somebody new: a fresh clone, a fresh home and a virtual environment of Debian's Python."""
 
 from __future__ import annotations
 
@@ -61,8 +61,9 @@ def test_shop_is_open(shop):
 class Newcomer:
     """Types what pages say."""
 
-    def __init__(self, folder: Path, user: str | None) -> None:
+    def __init__(self, folder: Path, user: str | None, venv: Path) -> None:
         self.folder = folder
+        self.venv = venv
         #: his ids, which hold whatever other tests do to accounts meanwhile
         self.ids = None if user is None else pwd.getpwnam(user)[2:4]
         self.clone = folder / "clone"
@@ -99,7 +100,7 @@ class Newcomer:
         """
         if terminal is not None:
             line = f"script -qec {shlex.quote('stty cols 80; ' + line)} /dev/null"
-        activate = f". {self.folder}/venv/bin/activate; " if self._is_set_up else ""
+        activate = f". {self.venv}/bin/activate; " if self._is_set_up else ""
         variables = {
             "HOME": str(self.home),
             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
@@ -146,18 +147,35 @@ class Newcomer:
         return printed
 
     def install(self, extras: Iterable[str]) -> None:
-        """Install by pip what the first page says, and by uv, which is quicker, all extras."""
-        venv = self.folder / "venv"
-        for line in (f"{PYTHON} -m venv {venv}", "pip install --quiet '.[testinfra]'"):
-            done = self.run(line)
-            assert done.returncode == 0, done.stdout + done.stderr
-        python = venv / "bin/python"
+        """Install by pip what the first page says, and by uv, which is quicker, all extras.
+
+        If there is a virtual environment already, it becomes his, and pip finds there what others
+        do not make anew: all but this project.
+        """
+        extras = set(extras)
+        if self._is_set_up:
+            self._own(self.venv)
+        else:
+            self._own(self.venv.parent)
+            self._do(f"{PYTHON} -m venv {self.venv}")
+        self._do("pip install --quiet '.[testinfra]'")
+        python = self.venv / "bin/python"
+        if "libvirt" in extras:
+            # who runs these tests has compiled it, and his pip has kept that; uv would not look
+            compiled: list[str | Path] = [python, "-m", "pip", "install", "-q", "libvirt-python>=9"]
+            subprocess.run(compiled, check=True, timeout=600)
         uv("pip", "install", "--quiet", "--python", python, f"{self.clone}[{','.join(extras)}]")
+        # Python keeps there what it has compiled
+        self._own(self.venv)
 
     def environment(self) -> str:
         """Name of the environment that is alive."""
         (name,) = re.findall(r"\b[a-z]{6}-\w+\b", self.run("pytest-carthage ls").stdout)[:1]
         return str(name)
+
+    def _do(self, line: str) -> None:
+        done = self.run(line)
+        assert done.returncode == 0, done.stdout + done.stderr
 
     def _own(self, path: Path) -> None:
         if self.ids is not None:
@@ -165,7 +183,7 @@ class Newcomer:
 
     @property
     def _is_set_up(self) -> bool:
-        return (self.folder / "venv").exists()
+        return (self.venv / "bin/pip").exists()
 
     @property
     def _folders(self) -> dict[str, str]:
@@ -179,14 +197,17 @@ class Newcomer:
 
 
 @contextlib.contextmanager
-def newcomer(*, root: bool) -> Iterator[Newcomer]:
-    """One of them, gone at the end with all that was set up."""
+def newcomer(*, root: bool, venv: Path) -> Iterator[Newcomer]:
+    """One of them, gone at the end with all that was set up, but for the virtual environment.
+
+    :param venv: where that is, or will be when something is installed.
+    """
     with contextlib.ExitStack() as stack:
         name = tempfile.mkdtemp(prefix="newcomer-")
         stack.callback(shutil.rmtree, name, ignore_errors=True)
         Path(name).chmod(0o755)
         user = stack.enter_context(account()) if os.geteuid() == 0 and not root else None
-        person = Newcomer(Path(name), user)
+        person = Newcomer(Path(name), user, venv)
         stack.callback(person.run, "pytest-carthage rm --all", timeout_s=100)
         yield person
 

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -165,10 +166,20 @@ def first_steps(person: Newcomer, page: str) -> None:
     assert not differs(shown, done.stdout + done.stderr)
 
 
+@pytest.fixture(scope="module")
+def venv() -> Iterator[Path]:
+    """Where root has a virtual environment, which becomes the user's: it takes a minute to make."""
+    # pytest's own temporary folder is closed to others
+    folder = Path(tempfile.mkdtemp(prefix="newcomers-"))
+    folder.chmod(0o755)
+    yield folder / "venv"
+    shutil.rmtree(folder)
+
+
 @pytest.fixture(
     scope="module", params=[pytest.param(True, id="root"), pytest.param(False, id="user")]
 )
-def person(request: pytest.FixtureRequest) -> Iterator[Newcomer]:
+def person(request: pytest.FixtureRequest, venv: Path) -> Iterator[Newcomer]:
     """Somebody new, who has installed what the pages say."""
     if request.param and os.geteuid() != 0:
         pytest.skip("not root")
@@ -177,7 +188,7 @@ def person(request: pytest.FixtureRequest) -> Iterator[Newcomer]:
     )
     if python.returncode:
         pytest.skip(f"{PYTHON} makes no virtual environments; try: apt install python3-venv")
-    with newcomer(root=request.param) as person:
+    with newcomer(root=request.param, venv=venv) as person:
         lines = [each.line for each in TYPED if each.line not in NOT_TYPED]
         extras = {extra for line in lines for extra in offered(line)}
         if importlib.util.find_spec("libvirt") is None:
