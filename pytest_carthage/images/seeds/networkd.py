@@ -55,7 +55,8 @@ def networkd_files(wiring: Wiring) -> dict[str, FileInSeed]:
         files[f"{_FOLDER}{wire.name}.network"] = text("\n".join(_network(wire, wiring, match)))
     if wiring.loopback:
         lines = ["[Match]", "Name=lo", "", "[Network]"]
-        lines += [f"Address={address}" for address in wiring.loopback]
+        for address in wiring.loopback:  # else it is one of all that are of its class
+            lines.append(f"Address={address}/{128 if ':' in address else 32}")
         files[f"{_FOLDER}lo.network"] = text("\n".join([*lines, ""]))
     return files
 

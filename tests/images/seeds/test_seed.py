@@ -205,7 +205,7 @@ def test_router_forwards_translates_and_has_its_own_addresses(plan: Plan) -> Non
     files = groups["networkd"]
     assert unit(files, "lan0.network")[2][1]["IPForward"] == "yes"
     lo = content(files, "etc/systemd/network/05-carthage-lo.network")
-    assert "Address=10.255.0.1\nAddress=fd00:ff::1\n" in lo
+    assert "Address=10.255.0.1/32\nAddress=fd00:ff::1/128\n" in lo
     assert content(groups["root"], "etc/sysctl.d/50-carthage.conf").splitlines() == [
         "net.ipv4.ip_forward = 1",
         "net.ipv6.conf.all.forwarding = 1",
