@@ -248,6 +248,8 @@ class PowerOperations(AddressOperations, ReadinessOperations):
     async def unplug_disk(self, name: str) -> None:
         """Pull a disk out, when the machine's kernel has let go of it; all on it is gone.
 
+        A snapshot that has it gives it back by ``revert()``.
+
         :raises UnsupportedError: its target cannot.
         :raises FabricError: it has none of this name, or does not let go of it.
         """

@@ -377,7 +377,7 @@ class LibvirtMachine:
         )
 
     async def unplug_disk(self, name: str) -> None:
-        """Pull a disk out, which is deleted."""
+        """Pull a disk out, which is deleted unless a snapshot has it."""
         await self._plug(partial(plugging.unplug_disk, places=self._places, name=name))
 
     async def plug_card(self, port: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
@@ -51,7 +53,7 @@ def plug_disk(libvirt: Any, domain: Any, places: Places, name: str, size_mib: in
     if any(disk.findtext("serial") == name for disk in disks.values()):
         raise FabricError(f"it has a disk {name!r} already")
     device = next(f"vd{letter}" for letter in _LETTERS if f"vd{letter}" not in disks)
-    path = places.further(name)
+    path = _free_file(domain, places, name)
     new_disk(path, size_mib=size_mib)
     try:
         domain.attachDeviceFlags(disk_xml(path, device, name), _flags(libvirt, domain))
@@ -60,8 +62,26 @@ def plug_disk(libvirt: Any, domain: Any, places: Places, name: str, size_mib: in
         raise
 
 
+def _free_file(domain: Any, places: Places, name: str) -> Path:
+    """Where a disk of a name can be made; one of before may be in a snapshot."""
+    kept = _files_of_snapshots(domain)
+    numbered = (places.further(f"{name}.{number}") for number in itertools.count(2))
+    candidates = itertools.chain([places.further(name)], numbered)
+    return next(path for path in candidates if path not in kept)
+
+
+def _files_of_snapshots(domain: Any) -> set[Path]:
+    """Files of the disks that snapshots have."""
+    return {
+        Path(file)
+        for snapshot in domain.listAllSnapshots()
+        for source in ElementTree.fromstring(snapshot.getXMLDesc()).iter("source")
+        if (file := source.get("file")) is not None
+    }
+
+
 def unplug_disk(libvirt: Any, domain: Any, places: Places, name: str) -> None:
-    """Pull a disk out, and delete it.
+    """Pull a disk out, and delete it, unless a snapshot has it.
 
     :raises FabricError: there is none, or it is not let go of.
     """
@@ -73,9 +93,12 @@ def unplug_disk(libvirt: Any, domain: Any, places: Places, name: str) -> None:
     if disk is None:
         named = [text for each in disks.values() if (text := each.findtext("serial"))]
         raise FabricError(f"it has no disk {name!r}, but {', '.join(named) or 'none'}")
+    source = disk.find("source")
+    path = places.further(name) if source is None else Path(source.get("file", ""))
     domain.detachDeviceFlags(_text(disk), _flags(libvirt, domain))
     _wait_until(lambda: device not in _disks(domain), f"disk {name!r}")
-    places.further(name).unlink(missing_ok=True)
+    if path not in _files_of_snapshots(domain):
+        path.unlink(missing_ok=True)
 
 
 def plug_card(libvirt: Any, domain: Any, card: Card) -> None:
