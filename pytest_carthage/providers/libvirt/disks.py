@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 
 from pytest_carthage.channels.far.program import agent_program
 from pytest_carthage.channels.far.window import add_window
+from pytest_carthage.errors import CreationError
 from pytest_carthage.fabric.host.programs import PATH
 from pytest_carthage.images.exports.disks.ensuring import ensure_disk
+from pytest_carthage.images.seeds.clients import lacking_client
 from pytest_carthage.images.seeds.cloud import make_cloud_seed
 from pytest_carthage.images.seeds.seed import make_seed
+from pytest_carthage.images.seeds.wiring import wiring_of
 from pytest_carthage.providers.libvirt.domain import Booting
 from pytest_carthage.providers.libvirt.ways import let_in
 from pytest_carthage.store import disk
@@ -68,6 +71,9 @@ async def make(
     base = await ensure_disk(built, boot=vm.boot, note=note)
     await asyncio.to_thread(new_disk, places.disk, above=base)
     completed = _completed(planned, built.config)
+    is_told = base.seed == "carthage" and base.path != built.image.path
+    if is_told and (lacking := lacking_client(wiring_of(planned), built.lower)):
+        raise CreationError(lacking)
     entry = replace(await entry_of(base), env=completed.env)
     seed = _seed(completed, vm, plan, built, base, entry)
     await asyncio.to_thread(places.seed.write_bytes, seed)
