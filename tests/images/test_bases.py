@@ -135,24 +135,6 @@ def test_debian_is_without_what_no_test_needs(debian: Path) -> None:
     assert (debian / "usr/share/man/man7").is_dir()
 
 
-def test_debian_with_documentation_and_locales_has_them(cache: Path, tmp_path: Path) -> None:
-    need("debian")
-    tree = tmp_path / "tree"
-    image = Image.debian("bookworm", packages=["hello"], docs=True, locales=["de_DE.UTF-8"])
-    make(image, tree, cache)
-    assert (tree / "usr/share/doc/bash/copyright").exists()
-    assert (tree / "usr/share/man/man1/hello.1.gz").exists()
-    assert (tree / "usr/share/man/man1/ls.1.gz").exists()
-    translations = sorted(path.name for path in (tree / "usr/share/locale").iterdir())
-    assert translations == ["de", "locale.alias"]
-    assert (tree / "usr/share/locale/de/LC_MESSAGES/hello.mo").exists()
-    listed = subprocess.run(
-        ["localedef", f"--prefix={tree}", "--list-archive"], capture_output=True, text=True
-    )
-    assert "de_DE.utf8" in listed.stdout
-    assert "left out" in (tree / "etc/dpkg/dpkg.cfg.d/carthage").read_text()
-
-
 def test_debian_keeps_capabilities_of_programs(debian: Path) -> None:
     assert "security.capability" in os.listxattr(debian / "usr/bin/ping")
 
@@ -947,14 +929,29 @@ def as_plain(user: str, home: Path, image: str) -> tuple[Path, str]:
 
 
 @pytest.mark.skipif(not Path("/usr/bin/newuidmap").exists(), reason="no uidmap")
-def test_plain_user_makes_debian_with_owners_of_their_own(plain: tuple[str, Path]) -> None:
+def test_plain_user_makes_debian_with_owners_of_their_own_documentation_and_locales(
+    plain: tuple[str, Path],
+) -> None:
+    """Debian is made once for all of these: it takes longer than what else is tested here."""
     user, home = plain
-    tree, _ = as_plain(user, home, "Image.debian('bookworm', packages=['iputils-ping'])")
+    more = "packages=['hello', 'iputils-ping'], docs=True, locales=['de_DE.UTF-8']"
+    tree, _ = as_plain(user, home, f"Image.debian('bookworm', {more})")
     owner, group = ((tree / "etc/shadow").stat().st_uid, (tree / "etc/shadow").stat().st_gid)
     assert owner == home.stat().st_uid, "root inside is this user outside"
     assert group >= 100_000, "other ids are subordinate ones"
     assert "bookworm" in (tree / "etc/os-release").read_text()
     assert [path.name for path in tree.parent.iterdir()] == ["tree"]
+    assert (tree / "usr/share/doc/bash/copyright").exists()
+    assert (tree / "usr/share/man/man1/hello.1.gz").exists()
+    assert (tree / "usr/share/man/man1/ls.1.gz").exists()
+    translations = sorted(path.name for path in (tree / "usr/share/locale").iterdir())
+    assert translations == ["de", "locale.alias"]
+    assert (tree / "usr/share/locale/de/LC_MESSAGES/hello.mo").exists()
+    listed = subprocess.run(
+        ["localedef", f"--prefix={tree}", "--list-archive"], capture_output=True, text=True
+    )
+    assert "de_DE.utf8" in listed.stdout
+    assert "left out" in (tree / "etc/dpkg/dpkg.cfg.d/carthage").read_text()
 
 
 @pytest.mark.skipif(not Path("/usr/bin/newuidmap").exists(), reason="no uidmap")

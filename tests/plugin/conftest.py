@@ -25,11 +25,13 @@ from tests.support.host import netns_lacks
 _OTHERS = (
     "asyncio",
     "hypothesispytest",
+    "platformdirs",
     "pytest11.testinfra",
     "rerunfailures",
     "testinfra",
     "time_machine",
     "timeout",
+    "typeguard",
 )
 
 PAIR = '''
