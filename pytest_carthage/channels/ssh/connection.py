@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import select
 import socket
-import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_carthage.channels.scripts import last_line
+from pytest_carthage.channels.ssh.proxy import Proxy
 from pytest_carthage.channels.ssh.way import Secrets, Way
 from pytest_carthage.errors import FabricError
 from pytest_carthage.fabric.wire import channel
@@ -34,9 +33,10 @@ _KINDS = (
 )
 
 
-#: descriptor of what it says to a command that is to lead to a host; it ends when nobody holds the
-#: other end of its streams
-_proxies: dict[int, subprocess.Popen[bytes]] = {}
+#: descriptor of what it says to a command that is to lead to a host
+_proxies: dict[int, Proxy] = {}
+#: each one ends a command with the connection over it
+_ends: set[asyncio.Task[None]] = set()
 
 
 class _Keys:
@@ -127,10 +127,26 @@ async def connect(way: Way, secrets: Secrets) -> asyncssh.SSHClientConnection:
     """
     heard = os.memfd_create("proxy", os.MFD_CLOEXEC)
     try:
-        return await _connect(way, secrets, _Keys(way), heard)
+        connection = await _connect(way, secrets, _Keys(way), heard)
+    except BaseException:
+        if (proxy := _proxies.pop(heard, None)) is not None:
+            proxy.end()
+        raise
+    else:
+        if (proxy := _proxies.pop(heard, None)) is not None:
+            task = asyncio.ensure_future(_end_with(connection, proxy))
+            _ends.add(task)
+            task.add_done_callback(_ends.discard)
+        return connection
     finally:
-        _proxies.pop(heard, None)
         os.close(heard)
+
+
+async def _end_with(connection: asyncssh.SSHClientConnection, proxy: Proxy) -> None:
+    try:
+        await connection.wait_closed()
+    finally:
+        proxy.end()
 
 
 async def _connect(
@@ -177,6 +193,8 @@ async def _connect(
         except FabricError:
             raise
         except TimeoutError:
+            if last is not None:  # a command that leads there does not tell of its end
+                break
             raise FabricError(
                 f"ssh {way}: no answer within {way.connect_timeout_s:g} s; try: ssh -v {way.host}"
             ) from None
@@ -294,19 +312,10 @@ async def _socket(
     ):
         command = command.replace(letter, value)
     # not by asyncssh, which takes what it prints on standard error as the host's words
-    ours, theirs = socket.socketpair()
-    with theirs:
-        ours.setblocking(False)
-        process = subprocess.Popen(  # noqa: ASYNC220  it is not waited for
-            ["/bin/sh", "-c", f"exec {command}"],
-            stdin=theirs.fileno(),
-            stdout=theirs.fileno(),
-            stderr=heard,
-            start_new_session=True,
-        )
-    process.returncode = 0 if process.returncode is None else process.returncode
-    _proxies[heard] = process
-    return ours
+    if (former := _proxies.pop(heard, None)) is not None:
+        former.end()
+    _proxies[heard] = Proxy(command, heard)
+    return _proxies[heard].socket
 
 
 async def _inside(way: Way) -> socket.socket:
@@ -341,13 +350,8 @@ def _denied(way: Way, secrets: Secrets, error: Exception) -> str:
 
 async def _said(heard: int) -> str:
     """What a command has said that was to lead there."""
-    if (process := _proxies.get(heard)) is not None:
-        with contextlib.suppress(OSError):
-            fd = os.pidfd_open(process.pid)
-            try:
-                await asyncio.to_thread(select.select, [fd], [], [], _LAST_WORDS_S)
-            finally:
-                os.close(fd)
+    if (proxy := _proxies.get(heard)) is not None:
+        await asyncio.to_thread(proxy.until_ended, _LAST_WORDS_S)
     words = last_line(os.pread(heard, 1 << 16, 0))
     return f"; its proxy_command says: {words}" if words else ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -152,6 +153,55 @@ def test_host_whose_deputy_is_gone_is_nobody_elses_for_that(build: Build, own_ho
             assert json.loads(leased(own_host))["holder"]["pid"] != process
         finally:
             os.kill(process, signal.SIGKILL)
+
+
+# what leads to it
+
+
+def _stubborn(host: Rack, seconds: int) -> str:
+    """A ProxyCommand that does not care whether anybody is there, and has started something."""
+    words = f"{host.proxy_command} & trap : TERM HUP PIPE; sleep {seconds}; sleep {seconds}"
+    return f"sh -c 'exec 3<&0; {words.replace(' &', ' <&3 &', 1)}'"
+
+
+def _runs(seconds: int) -> bool:
+    words = f"sleep\0{seconds}\0".encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "cmdline").read_bytes() == words:
+                return True
+    return False
+
+
+def test_proxy_command_that_ignores_its_end_is_ended_with_its_connection(
+    build: Build, own_host: Rack
+) -> None:
+    on = own_host.settings(proxy_command=_stubborn(own_host, 47471))
+    with live(build, on) as lab:
+        assert lab.db.run("echo here").stdout == "here\n"
+        assert _runs(47471)
+    until(lambda: not _runs(47471), "it goes on", 10)
+
+
+def test_proxy_command_that_ignores_its_end_is_ended_where_nobody_is_let_in(
+    build: Build, own_host: Rack
+) -> None:
+    proxy, other_key = _stubborn(own_host, 47472), "SHA256:" + "A" * 43
+    said = refused(build, own_host.settings(proxy_command=proxy, host_key=other_key))
+    assert "its host key has changed" in said
+    until(lambda: not _runs(47472), "it goes on", 10)
+
+
+def test_proxy_command_that_ignores_its_end_is_ended_after_a_kill(
+    build: Build, own_host: Rack
+) -> None:
+    on = own_host.settings(proxy_command=_stubborn(own_host, 47473))
+    with live(build, on) as lab:
+        own_host.run("mv /etc/ssh/rack_sshd_config /etc/ssh/away")  # nobody comes instead
+        os.kill(deputy(own_host), signal.SIGKILL)
+        own_host.run("mv /etc/ssh/away /etc/ssh/rack_sshd_config")
+        until(lambda: answers(lab.db), "it has no successor")
+    until(lambda: not _runs(47473), "it goes on", 10)
 
 
 # two at once
