@@ -20,7 +20,7 @@ from pytest_carthage.fabric.host import privilege
 from pytest_carthage.planning import make_plan
 from pytest_carthage.portal import Portal
 from pytest_carthage.provider import Context, Identity
-from pytest_carthage.providers.libvirt import LibvirtProvider, host, lives
+from pytest_carthage.providers.libvirt import LibvirtProvider, binding, host, lives, service
 from pytest_carthage.providers.libvirt.binding import Refused
 from pytest_carthage.providers.libvirt.service import Service
 from pytest_carthage.state.run import Run, new_name
@@ -41,14 +41,28 @@ DOMAIN, LEFT, MISSED, RUNNING = (
 class Bench:
     """A fabric with a libvirtd in it."""
 
-    def __init__(self, portal: Portal, service: Service, notes: list[str]) -> None:
-        self.service = service
+    def __init__(self, portal: Portal, of: Service, notes: list[str]) -> None:
+        self.service = of
         #: what a person was told
         self.notes = notes
         self._portal = portal
 
     def call(self, function: Callable[[Any, Any], T]) -> T:
         return self._portal.call(lambda: self.service.call(function))
+
+    def ask(self, whom: Service, function: Callable[[Any, Any], T]) -> T:
+        return self._portal.call(lambda: whom.call(function))
+
+    def let_go(self) -> None:
+        """Close the connection to it: the next one who asks opens another one."""
+        self._portal.call(self.service.connection.close)
+
+    @contextlib.contextmanager
+    def another(self) -> Iterator[Service]:
+        """Somebody else who asks it, and leaves at the end."""
+        other = Service(self.service.environment, self.service._fabric)
+        yield other
+        self._portal.call(other.close)
 
     def validate(self, vm: Vm) -> None:
         """Have a provider validate a machine that has this."""
@@ -105,19 +119,19 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
             folder, fabric = await run.environment(
                 f"{run.name}-bench", {}, unprivileged=not privilege.is_privileged()
             )
-            service = Service(folder, fabric, note=notes.append)
-            await service.start()
-            return run, service
+            made = Service(folder, fabric, note=notes.append)
+            await made.start()
+            return run, made
 
         async def leave() -> None:
-            await service.close()
+            await made.close()
             with contextlib.suppress(CarthageError):  # a test may have killed its fabric
                 await run.destroy(f"{run.name}-bench")
             run.close()
 
-        run, service = portal.call(go)
+        run, made = portal.call(go)
         try:
-            yield Bench(portal, service, notes)
+            yield Bench(portal, made, notes)
         finally:
             portal.call(leave)
 
@@ -172,6 +186,59 @@ def test_libvirtd_that_is_killed_while_nobody_asks_is_started_again_and_tells_wh
     assert bench.notes[0].startswith("its libvirtd was ended by signal 9, and was started again")
     bench.service.connection.forget("missed")
     bench.call(lambda libvirt, connection: connection.lookupByName("missed").undefine())
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who hangs is known to in seconds."""
+    monkeypatch.setattr(binding, "_ALIVE_S", 1)
+    monkeypatch.setattr(binding, "_ALIVE_TIMES", 2)
+    monkeypatch.setattr(service, "OPEN_S", 3.0)
+
+
+@pytest.mark.parametrize("is_in", [True, False], ids=["asked", "opened"])
+def test_libvirtd_that_hangs_is_killed_and_whoever_asks_has_another_one(
+    bench: Bench, impatient: None, is_in: bool
+) -> None:
+    bench.let_go()
+    if is_in:
+        bench.call(lambda libvirt, connection: connection.getLibVersion())
+    bench.notes.clear()
+    (libvirtd,) = bench.pids()
+    os.kill(libvirtd, signal.SIGSTOP)
+    began = time.monotonic()
+    assert bench.call(lambda libvirt, connection: connection.getLibVersion())
+    assert time.monotonic() - began < 20
+    assert bench.pids() not in ([], [libvirtd])
+    assert bench.notes == [
+        "its libvirtd did not answer any more, and was killed, and was started again; log: "
+        f"{bench.service.folder / 'libvirtd.log'}"
+    ]
+    bench.let_go()
+
+
+def test_libvirtd_that_hangs_while_nobody_asks_is_killed(bench: Bench, impatient: None) -> None:
+    bench.let_go()
+    bench.call(lambda libvirt, connection: connection.getLibVersion())
+    bench.notes.clear()
+    (libvirtd,) = bench.pids()
+    os.kill(libvirtd, signal.SIGSTOP)
+    wait_until(lambda: bench.notes)
+    assert bench.pids() not in ([], [libvirtd])
+    bench.let_go()
+
+
+def test_libvirtd_that_hangs_keeps_nobody_from_leaving(bench: Bench, impatient: None) -> None:
+    bench.let_go()
+    (libvirtd,) = bench.pids()
+    with bench.another() as other:
+        bench.ask(other, lambda libvirt, connection: connection.getLibVersion())
+        os.kill(libvirtd, signal.SIGSTOP)
+        began = time.monotonic()
+    assert time.monotonic() - began < 20
+    wait_until(lambda: bench.pids() != [libvirtd])
+    bench.call(lambda libvirt, connection: connection.getLibVersion())
+    bench.let_go()
 
 
 def test_libvirtd_that_does_not_start_again_is_told_to_who_asks_then(

@@ -6,7 +6,10 @@ import json
 import shlex
 from pathlib import Path
 
-__all__ = ["FOLDERS", "MACHINES", "script", "write_configuration"]
+__all__ = ["FOLDERS", "MACHINES", "PID_FILE", "script", "write_configuration"]
+
+#: file in what is /run/libvirt to it: its process id, as the fabric counts
+PID_FILE = "libvirtd.pid"
 
 #: where the folders of machines are for libvirtd and QEMU: the path of a socket has 108 bytes
 MACHINES = "/run/carthage-vm"
@@ -104,7 +107,8 @@ def script(own: Path, machines: Path, libvirtd: str) -> str:
         f"mkdir -p {MACHINES}",
         f"mount --bind {shlex.quote(str(machines))} {MACHINES}",
         "set +e",
-        f"{shlex.quote(libvirtd)} --config /etc/libvirt/libvirtd.conf",
+        f"{shlex.quote(libvirtd)} --config /etc/libvirt/libvirtd.conf"
+        f" --pid-file /run/libvirt/{PID_FILE}",
         "echo $? > ended",
     ]
     return "\n".join(lines)

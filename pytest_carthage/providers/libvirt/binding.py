@@ -9,18 +9,19 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pytest_carthage import clock
 from pytest_carthage.errors import CarthageError
 from pytest_carthage.providers.libvirt import lives
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 __all__ = ["Connection", "Refused", "in_thread"]
 
 T = TypeVar("T")
 
 #: a libvirtd that says nothing for so many times so long is gone
-_ALIVE_S, _ALIVE_TIMES = 10, 6
+_ALIVE_S, _ALIVE_TIMES = 10, 4
 #: requests under way at once, in all environments of this process
 _THREADS = 16
 _threads: list[ThreadPoolExecutor] = []
@@ -92,6 +93,14 @@ class Connection:
         #: is called, on this event loop, when nobody is at the other end any more
         self.on_cut: Callable[[], None] = lambda: None
         self._was_open = False
+        #: since when somebody waits to be let in, or out; None: nobody does
+        self._since_s: float | None = None
+
+    @property
+    def opening_s(self) -> float:
+        """For how long somebody has waited to be let in, or to be let go."""
+        since_s = self._since_s
+        return 0.0 if since_s is None else clock.monotonic_s() - since_s
 
     async def call(self, function: Callable[[Any, Any], T]) -> T:
         """Call ``function(libvirt, connection)`` in a thread, with the module and a virConnect.
@@ -100,7 +109,8 @@ class Connection:
         """
         async with self._opening:
             if self._connection is None:
-                await in_thread(self._open)
+                with self._waiting():
+                    await in_thread(self._open)
         return await in_thread(self._mapped, function)
 
     def listen(self, domain: str, listener: Callable[[int, int], None]) -> None:
@@ -120,10 +130,19 @@ class Connection:
             connection, self._connection = self._connection, None
             self._was_open = False
         if connection is not None:
-            with contextlib.suppress(Exception):
-                await in_thread(connection.unregisterCloseCallback)
-            with contextlib.suppress(Exception):
-                await in_thread(connection.close)
+            with self._waiting():
+                with contextlib.suppress(Exception):
+                    await in_thread(connection.unregisterCloseCallback)
+                with contextlib.suppress(Exception):
+                    await in_thread(connection.close)
+
+    @contextlib.contextmanager
+    def _waiting(self) -> Iterator[None]:
+        self._since_s = clock.monotonic_s()
+        try:
+            yield
+        finally:
+            self._since_s = None
 
     def _open(self) -> None:
         libvirt = self._libvirt = _load()

@@ -20,7 +20,7 @@ from pytest_carthage.providers.libvirt import apart, host, probes
 from pytest_carthage.providers.libvirt.binding import Connection, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
     from pathlib import Path
 
     from pytest_carthage.errors import Problem
@@ -32,8 +32,11 @@ T = TypeVar("T")
 
 _START_S = 30.0
 _POLL_S = 0.01
-#: how long one that has ended may take to be known to have
+#: how long one that has ended may take to be known to have; one that has not hangs
 _END_S = 10.0
+#: the longest that it may take to let somebody in
+OPEN_S = 30.0
+_LOOK_S = 1.0
 _SOCKET = "libvirt-sock"
 
 
@@ -62,6 +65,8 @@ class Service:
         #: what starts it again by itself, if it has ended
         self._revival: asyncio.Task[None] | None = None
         self._is_closed = False
+        #: whether it was killed since it did not answer
+        self._has_hung = False
         #: folders of the store that are held by a process of the fabric
         self._held: set[Path] = set()
         #: of its folder: the path of a socket may be too long for the kernel
@@ -157,23 +162,25 @@ class Service:
     async def call(self, function: Callable[[Any, Any], T]) -> T:
         """Call ``function(libvirt, connection)`` in a thread, with the module and a virConnect.
 
-        A libvirtd that was killed is started again: its machines have gone on without it.
+        A libvirtd that was killed is started again: its machines have gone on without it. One that
+        hangs is killed first, as soon as it is known to.
 
         :raises Refused: with libvirt's own words.
         """
-        deadline = clock.monotonic_s() + _END_S
+        lost_at: float | None = None
+        has_killed = False
         while True:
             try:
-                return await self.connection.call(function)
+                return await self._watched(self.connection.call(function))
             except Refused as refused:
-                is_over = clock.monotonic_s() > deadline
-                if (
-                    not refused.is_gone
-                    or self._fabric is None
-                    or not self.folder.exists()
-                    or is_over
-                ):
+                if not refused.is_gone or self._fabric is None or not self.folder.exists():
                     raise
+                lost_at = clock.monotonic_s() if lost_at is None else lost_at
+                if clock.monotonic_s() > lost_at + _END_S and not self.has_ended:
+                    if has_killed:
+                        raise
+                    await self._kill_what_hangs()
+                    has_killed, lost_at = True, None
             async with self._reviving:
                 if self.has_ended and self.folder.exists():
                     how = self._how_it_ended()
@@ -181,6 +188,44 @@ class Service:
                     self._note(f"its libvirtd {how}, and was started again; log: {self._log}")
             # it may be about to end, which is noted a moment later than it is felt
             await asyncio.sleep(_POLL_S)
+
+    async def _watched(self, call: Coroutine[Any, Any, T]) -> T:
+        """Wait for a call, and kill a libvirtd that lets nobody in: nothing else would end that.
+
+        One that does not answer who is in is noticed by libvirt itself.
+        """
+        task = asyncio.ensure_future(call)
+        cancelled: asyncio.CancelledError | None = None
+        while not task.done():
+            try:
+                await asyncio.wait({task}, timeout=_LOOK_S)
+            except asyncio.CancelledError as error:  # a thread cannot be: it ends as told
+                cancelled = error
+                task.cancel()
+            opening_s = 0.0 if self._connection is None else self._connection.opening_s
+            if not task.done() and opening_s > OPEN_S and not self.has_ended:
+                await self._kill_what_hangs()
+        if cancelled is not None:
+            task.cancelled() or task.exception()
+            raise cancelled
+        return task.result()
+
+    async def _kill_what_hangs(self) -> None:
+        """Kill a libvirtd that does not answer; who asks next has another one."""
+        if self._fabric is None:
+            return
+        try:
+            pid = int((self.folder / "run" / apart.PID_FILE).read_text())
+        except (OSError, ValueError):
+            return
+        self._has_hung = True
+        await self._fabric.request(
+            "spawn",
+            name="libvirt-end",
+            argv=["sh", "-c", 'kill -s KILL "$1"', "sh", str(pid)],
+            env={"PATH": PATH},
+            log=str(self._log),
+        )
 
     def _revive(self) -> None:
         """Have it be started again, and tell of what nobody has heard, though nobody asks it now.
@@ -200,6 +245,9 @@ class Service:
             status = int((self.folder / "ended").read_text())
         except (OSError, ValueError):
             return "ended"
+        if self._has_hung:
+            self._has_hung = False
+            return "did not answer any more, and was killed"
         if status > 128:  # of a shell
             return f"was ended by signal {status - 128}"
         return f"ended with status {status}"
@@ -224,8 +272,9 @@ class Service:
             self._revival.cancel()
             await asyncio.gather(self._revival, return_exceptions=True)
         if self._connection is not None:
-            connection, self._connection = self._connection, None
-            await connection.close()
+            connection = self._connection
+            await self._watched(connection.close())
+            self._connection = None
             with contextlib.suppress(OSError):
                 os.close(self._fd)
 
