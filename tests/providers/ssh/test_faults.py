@@ -204,6 +204,34 @@ def test_proxy_command_that_ignores_its_end_is_ended_after_a_kill(
     until(lambda: not _runs(47473), "it goes on", 10)
 
 
+# no room there
+
+
+def test_host_on_which_no_lease_has_room_is_told_and_has_nothing_of_it(
+    build: Build, own_host: Rack
+) -> None:
+    own_host.run("head -c 2M /dev/zero > /run/full", check=False)
+    said = refused(build, own_host.settings())
+    assert "its lease cannot be laid down there: ln: failed to create symbolic link" in said
+    assert "No space left on device; try: df /run/lock /tmp, on the host" in said
+    assert own_host.run("ls -A /run/lock") == ""
+    own_host.run("rm /run/full")
+    with live(build, own_host.settings()) as lab:
+        assert lab.db.run("true").ok
+
+
+def test_lease_that_has_no_room_is_renewed_when_there_is_some(build: Build, own_host: Rack) -> None:
+    with live(build, own_host.settings(lease_s=10)) as lab:
+        record = own_host.run(f"readlink {LEASE}")
+        own_host.run("head -c 2M /dev/zero > /run/full", check=False)
+        time.sleep(5)  # in which it would be renewed
+        assert own_host.run(f"readlink {LEASE}") == record
+        assert lab.db.run("true").ok
+        own_host.run("rm /run/full")
+        until(lambda: own_host.run(f"readlink {LEASE}") != record, "it is not renewed")
+    assert own_host.run("ls -A /run/lock") == ""
+
+
 # two at once
 
 
