@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +14,7 @@ from pytest_carthage import Layout, Machine, Network, Vm
 from pytest_carthage.errors import FabricError
 from pytest_carthage.live.machines.machine import MachineHandle
 from pytest_carthage.portal import Portal
-from pytest_carthage.providers.libvirt import LibvirtProvider
+from pytest_carthage.providers.libvirt import LibvirtProvider, host
 from pytest_carthage.providers.netns import NetnsProvider
 from tests.providers.conftest import DEBIAN
 from tests.support.layouts import building
@@ -118,6 +121,31 @@ def test_disk_is_plugged_in_and_pulled_out(vm: MachineHandle) -> None:
     assert not vm.run("grep data /sys/block/vd*/serial", check=False).ok
     with pytest.raises(FabricError, match="it has no disk 'data', but carthage-seed"):
         vm.unplug_disk("data")
+
+
+def test_large_file_goes_to_a_virtual_machine_by_its_disk(
+    vm: MachineHandle, tmp_path: Path
+) -> None:
+    size = 3 << 20
+    content = os.urandom(size + 5)
+    (tmp_path / "large").write_bytes(content)
+    before = sectors_read(vm)
+    there = ("/srv/large", "/dev/shm/large")  # no file in memory is written past all caches
+    for path in there:
+        vm.put(tmp_path / "large", path)
+    assert (sectors_read(vm) - before) * 512 >= len(there) * size
+    sums = vm.run(["sha256sum", *there]).stdout.split()
+    assert sums[::2] == [hashlib.sha256(content).hexdigest()] * len(there)
+
+
+def sectors_read(vm: MachineHandle) -> int:
+    """Of the disk that tells it who it is."""
+    return int(vm.read_text("/sys/block/vdb/stat").split()[2])
+
+
+def test_programs_of_an_emulated_machine_lie_where_they_lay(vm: MachineHandle) -> None:
+    maps = {vm.run(["cat", "/proc/self/maps"]).stdout for _ in range(3)}
+    assert (len(maps) == 1) == (host.acceleration().kind != "kvm")
 
 
 def test_virtual_machine_that_reboots_has_its_files_and_another_boot(vm: MachineHandle) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 from typing import TYPE_CHECKING
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
     from pytest_carthage.channels.far.inside.streams import Streams
     from pytest_carthage.channels.far.inside.window import FarWindow
+
+
+#: a length that is a multiple of this suits each disk
+_ALIGNED = 4096
 
 
 def touch(message: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,6 +143,8 @@ class FileSink:
         self._done = done
         flags = os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK
         self.fd = os.open(self._path, flags)
+        #: whether it may take content from where it lies, as files on a disk do
+        self._takes_directly = True
         self._given = 0
         self._size = message["size"]
         streams.sinks[self.stream] = self  # type: ignore[assignment]
@@ -168,12 +175,36 @@ class FileSink:
         if self.fd < 0:
             return
         try:
-            data = self._window.read(place, count)
+            data = self._given_directly(self._window.read(place, count))
         except OSError as error:
             self._finish(error)
             return
         if self._written(data):
             self._streams.port.send(frame(TAKEN, self.stream, NUMBER.pack(place)))
+
+    def _given_directly(self, data: memoryview) -> memoryview:
+        """Have the disk fetch content from where it lies; returns what it does not take like that.
+
+        A copy in the kernel's cache, and its way to the disk, takes an emulated processor five
+        times as long as the rest of it all.
+        """
+        whole = len(data) - len(data) % _ALIGNED
+        if not (self._takes_directly and whole):
+            return data
+        done = 0
+        flags = fcntl.fcntl(self.fd, fcntl.F_GETFL)
+        try:
+            fcntl.fcntl(self.fd, fcntl.F_SETFL, flags | os.O_DIRECT)
+            while done < whole:
+                done += os.write(self.fd, data[done:whole])
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+                raise
+            # it is no file, its file system has no such way, or it goes on amid a sector
+            self._takes_directly = False
+        finally:
+            fcntl.fcntl(self.fd, fcntl.F_SETFL, flags)
+        return data[done:]
 
     def seek(self, offset: int) -> None:
         """A hole follows, up to there."""

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _DISKS = "/sys/class/block"
+_DEVICES = "/dev"
 
 
 class FarWindow:
@@ -27,7 +28,7 @@ class FarWindow:
         sign = message["sign"].encode("latin-1")
         for name in _disks(message["serial"]):
             try:
-                self._fd = os.open("/dev/" + name, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
+                self._fd = os.open(_DEVICES + "/" + name, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
                 self._begin = os.lseek(self._fd, 0, os.SEEK_END) - message["bytes"]
                 self._buffer = mmap.mmap(-1, message["piece"])
                 if self.read(0, len(sign)) == sign:
