@@ -24,6 +24,7 @@ from xml.etree import ElementTree
 from pytest_carthage import clock
 from pytest_carthage.channels.agent import Interrupted, execute
 from pytest_carthage.channels.far.program import agent_program
+from pytest_carthage.channels.far.window import add_window
 from pytest_carthage.channels.log import Log
 from pytest_carthage.errors import FabricError
 from pytest_carthage.fabric.wire.channel import AsyncChannel
@@ -227,6 +228,7 @@ async def _boot_model(
         folder=folder / name, short=f"{MACHINES}/{name}", log=folder / name / "console.log"
     )
     await asyncio.to_thread(_make_disks, recipe, places, work)
+    add_window(places.seed)  # a clone has no more of it than its model had
     xml = _of_model(
         recipe.domain(places, f"systemd.unit={_TARGET}"), name, work / "disk", places.log
     )
