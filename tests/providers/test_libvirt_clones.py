@@ -91,6 +91,31 @@ def test_clones_are_what_the_plan_says(twins: Any) -> None:
     assert twins.one.run(f"ping -c1 -W5 {ip}").ok
 
 
+def test_networkd_of_a_clone_has_configured_its_links(twins: Any) -> None:
+    for machine in (twins.one, twins.two):
+        # it does so a moment after our agent has
+        told = machine.run(
+            "until networkctl status lan0 | grep -q '(configured)'; do sleep 0.1; done;"
+            "networkctl status lan0",
+            timeout_s=60,
+        ).stdout
+        assert "05-carthage-lan0.network" in told
+        assert str(machine.planned.links[0].address.ip) in told
+
+
+def test_sshd_of_a_clone_has_its_own_key(twins: Any) -> None:
+    key = twins.two.read_text("/etc/ssh/ssh_host_ed25519_key.pub").split()[1]
+    assert key in twins.one.run("ssh-keyscan -t ed25519 10.31.0.2").stdout
+
+
+def test_console_of_a_clone_says_its_own_name(twins: Any) -> None:
+    for machine in (twins.one, twins.two):
+        deadline = time.monotonic() + 60
+        while f"{machine.name} login:" not in machine.logs() and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert f"{machine.name} login:" in machine.logs()
+
+
 def test_clones_know_what_time_it_is(twins: Any) -> None:
     for machine in (twins.one, twins.two):
         assert abs(float(machine.run("date +%s.%N").stdout) - time.time()) < 5

@@ -6,22 +6,26 @@ import asyncio
 import contextlib
 import os
 import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from pytest_carthage import Image, Layout, Machine, Network, Vm
 from pytest_carthage.channels.far.inside import identity
 from pytest_carthage.channels.far.program import agent_program
 from pytest_carthage.errors import FabricError
 from pytest_carthage.fabric.wire import channel, frames
-from pytest_carthage.providers.libvirt import clones, memory, snapshots
+from pytest_carthage.planning import make_plan
+from pytest_carthage.providers.libvirt import LibvirtProvider, clones, memory, snapshots
 from pytest_carthage.providers.libvirt.memory import Saved
 
 LIBVIRT: Any = SimpleNamespace(
@@ -31,6 +35,14 @@ LIBVIRT: Any = SimpleNamespace(
     VIR_DOMAIN_SNAPSHOT_LIST_TOPOLOGICAL=1024,
 )
 PAGES = os.urandom(3 << 20)
+
+
+class Lab(Layout):
+    lan = Network("10.0.0.0/24")
+    db = Machine(Image.debian("bookworm"), on=Vm(), links={"lan0": lan.at(".5")})
+
+
+PLANNED = make_plan(Lab, targets={"libvirt": LibvirtProvider.traits}).machines["db"]
 
 
 @pytest.fixture
@@ -61,6 +73,88 @@ def test_restored_domain_has_the_new_xml_and_the_old_memory(saved: Saved, tmp_pa
     assert b"old" not in head
     assert read["all"][again.offset :] == PAGES
     assert not (tmp_path / "pipe").exists()
+
+
+# the main memory, taken out
+
+
+def _name(name: str) -> bytes:
+    return bytes([len(name)]) + name.encode()
+
+
+def _page(name: str | None, number: int, content: bytes) -> bytes:
+    """A page as QEMU sends it; None: of the same memory as the one before."""
+    flags = 0x08 if len(content) > 1 else 0x02
+    head = struct.pack(">Q", number * 4096 | flags | (0x20 if name is None else 0))
+    return head + (b"" if name is None else _name(name)) + content
+
+
+def _section(kind: int, number: int, records: bytes) -> bytes:
+    section = struct.pack(">BI", kind, number)
+    return section + records + struct.pack(">QBI", 0x10, 0x7E, number)
+
+
+MAIN = "/objects/carthage.ram"
+ONE, TWO, BIOS = (os.urandom(4096) for _ in range(3))
+SIZES = struct.pack(">Q", 5 * 4096 | 0x04) + b"".join(
+    _name(name) + struct.pack(">Q", size) for name, size in ((MAIN, 4 * 4096), ("pc.bios", 4096))
+)
+BEGIN = b"QEVM" + struct.pack(">I", 3) + b"\7\0\0\0\2pc"
+SETUP = struct.pack(">BI", 1, 2) + _name("ram") + struct.pack(">II", 0, 4)
+REST = b"\4\0\0\0\5\3cpu" + os.urandom(500)
+
+
+def _stream(part: bytes, end: bytes = b"") -> bytes:
+    setup = _section(1, 2, b"")[5:]  # its end only
+    return BEGIN + SETUP + SIZES + setup + _section(2, 2, part) + _section(3, 2, end) + REST
+
+
+def _taken_out(stream: bytes, folder: Path) -> tuple[bytes, bytes]:
+    """What is left of what QEMU has saved, and the memory."""
+    path = folder / "saved"
+    path.write_bytes(Saved(path, 0, b"").head("<domain/>") + stream)
+    memory.take_out(path, folder / "ram")
+    rest = path.read_bytes()[Saved.read(path).offset :]
+    return rest, (folder / "ram").read_bytes()
+
+
+def test_main_memory_is_taken_out_and_nothing_else(tmp_path: Path) -> None:
+    bios = _page("pc.bios", 0, BIOS)
+    part = _page(MAIN, 0, ONE) + _page(None, 1, b"\0") + bios + _page(MAIN, 3, TWO)
+    rest, ram = _taken_out(_stream(part, _page(MAIN, 2, b"\0")), tmp_path)
+    assert ram == ONE + bytes(8192) + TWO
+    assert rest == _stream(bios)
+
+
+def test_memory_without_pages_of_others_is_taken_out(tmp_path: Path) -> None:
+    rest, ram = _taken_out(_stream(_page(MAIN, 1, ONE)), tmp_path)
+    assert ram == bytes(4096) + ONE + bytes(8192)
+    assert rest == _stream(b"")
+
+
+@pytest.mark.parametrize(
+    ("stream", "match"),
+    [
+        (b"QEVM" + bytes(100), "does not begin where it should"),
+        (_stream(_page(MAIN, 0, ONE))[: len(BEGIN + SETUP + SIZES) + 30], "ends too early"),
+        (_stream(struct.pack(">Q", 0x100) + _name(MAIN)), "flags 0x100"),
+    ],
+)
+def test_memory_that_qemu_saves_in_another_way_is_refused(
+    stream: bytes, match: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=match):
+        _taken_out(stream, tmp_path)
+
+
+def test_main_memory_of_a_domain_begins_empty_or_with_a_file() -> None:
+    cold = memory.backed("<domain><name>db</name></domain>", 512)
+    assert "memory-backend-ram,id=carthage.ram,size=512M" in cold
+    warm = memory.backed(cold, 512, Path("/store/a,b/ram"))
+    assert "memory-backend-ram" not in warm
+    assert "size=512M,share=off,mem-path=/store/a,,b/ram" in warm
+    assert warm.count('value="-machine"') == 1
+    assert memory.backed(warm, 512) == cold
 
 
 def _refuses_at_once(path: str) -> None:
@@ -356,15 +450,39 @@ async def test_clone_whose_agent_hangs_up_first_is_asked_again(
     executed: list[Sequence[str]],
 ) -> None:
     answering = _Answering(hangs_up=2)
-    boot_id = await clones.become(answering.reach, limit_s=5, waits=True, note=pytest.fail)
+    left = ["nginx.service"]
+    boot_id = await clones.become(
+        answering.reach, PLANNED, left, limit_s=5, waits=True, note=pytest.fail
+    )
     assert answering.asked == [*["reach", "ping"] * 3, "become"]
     assert executed == [["systemctl", "start", "default.target"]]
     assert len(boot_id) == 36
     assert await clones.renew(answering.reach, limit_s=5, note=pytest.fail) == "1234"
 
 
+@pytest.mark.parametrize(
+    ("links", "left", "expected"),
+    [
+        (("lan",), (), []),
+        (("lan",), ("nginx.service",), ["systemctl start default.target"]),
+        # what waits for links is masked where there are none
+        ((), ("nginx.service",), ["systemctl daemon-reload && systemctl start default.target"]),
+        ((), (), []),
+    ],
+)
+@pytest.mark.asyncio
+async def test_clone_starts_what_its_model_has_left(
+    executed: list[Sequence[str]], links: Sequence[str], left: Sequence[str], expected: list[str]
+) -> None:
+    planned = PLANNED if links else replace(PLANNED, links=())
+    await clones.become(
+        _Answering(hangs_up=0).reach, planned, left, limit_s=5, waits=True, note=pytest.fail
+    )
+    assert [argv[-1] if argv[0] == "/bin/sh" else " ".join(argv) for argv in executed] == expected
+
+
 @pytest.mark.asyncio
 async def test_clone_whose_agent_hangs_up_for_ever_is_told_with_what_was_seen() -> None:
     answering = _Answering(hangs_up=1000)
     with pytest.raises(FabricError, match=r"did not answer in 0.3 s \(last: it is gone\)"):
-        await clones.become(answering.reach, limit_s=0.3, waits=True, note=pytest.fail)
+        await clones.become(answering.reach, PLANNED, (), limit_s=0.3, waits=True, note=pytest.fail)

@@ -89,6 +89,8 @@ class Models:
         await asyncio.sleep(0.05)
         (work / "disk").write_bytes(b"disk")
         (work / "memory").write_bytes(Saved(work, 0, b"").head("<domain/>") + b"pages")
+        (work / "ram").write_bytes(b"ram")
+        (work / "left").write_text("nginx.service\nweb.service")
         if self.error is not None:
             raise self.error
 

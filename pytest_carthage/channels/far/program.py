@@ -22,6 +22,8 @@ _MODULES = (
     "channels.far.inside.contents",
     "channels.far.inside.network",
     "channels.far.inside.looking",
+    "channels.far.inside.bus",
+    "channels.far.inside.links",
     "channels.far.inside.identity",
     "channels.far.inside.main",
 )

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pytest_carthage.images.seeds.wiring import Wire, Wiring
 
-__all__ = ["DHCP_SCRIPT", "creation", "flooding", "network_script", "route_command", "settings"]
+__all__ = [
+    "DHCP_SCRIPT",
+    "creation",
+    "flooding",
+    "network_script",
+    "route_command",
+    "settings",
+    "settings_of",
+]
 
 _SCRIPT = """#!/bin/sh
 # how this machine's links are configured; a command that fails is told, and the others are run

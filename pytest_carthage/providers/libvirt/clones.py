@@ -1,9 +1,9 @@
 """Machines that are not booted: their memory is that of the first boot of what they are made of.
 
-A machine of the recipe, the *model*, boots once, with a network that leads nowhere, as far as
-systemd's ``sysinit.target``: nothing of the image runs yet that would know who it is. What it then
-has in memory and on disk is kept in the store. A clone begins there, is told who it is, and starts
-the rest.
+A machine of the recipe, the *model*, boots once, with a network that leads nowhere, and without the
+services that might know who it is: those of systemd, sshd, cron and the like can be told that they
+are another's. What it then has in memory and on disk is kept in the store. A clone begins there, is
+told who it is, and starts what the model has left out.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 import platform
 import re
 import secrets
+import shlex
 import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,18 +31,21 @@ from pytest_carthage.errors import FabricError
 from pytest_carthage.fabric.wire.channel import AsyncChannel
 from pytest_carthage.images.exports.boot.merged import locate
 from pytest_carthage.images.exports.disks.values import BootDisk
+from pytest_carthage.images.seeds.commands import settings_of
 from pytest_carthage.images.seeds.seed import make_seed
-from pytest_carthage.images.seeds.values import text
+from pytest_carthage.images.seeds.values import FileInSeed, text
+from pytest_carthage.images.seeds.wiring import wiring_of
 from pytest_carthage.providers.libvirt import disks
 from pytest_carthage.providers.libvirt.binding import Refused
-from pytest_carthage.providers.libvirt.memory import Saved, restore
+from pytest_carthage.providers.libvirt.memory import Saved, restore, take_out
 from pytest_carthage.store import disk
 from pytest_carthage.store.disks import DiskMeta
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from pytest_carthage.handles.channel import Channel
+    from pytest_carthage.images.seeds.wiring import Wiring
     from pytest_carthage.model.vm import Vm
     from pytest_carthage.planning.plan import Plan, PlannedMachine
     from pytest_carthage.providers.libvirt.domain import Places
@@ -55,27 +59,53 @@ if TYPE_CHECKING:
 __all__ = ["GONE", "Memory", "Recipe", "become", "ensure_memory", "renew", "restore", "why_not"]
 
 #: part of every key: raised when a model is made differently
-_FORMAT = 1
+_FORMAT = 2
 _TARGET = "carthage-model.target"
 _TARGET_FILE = f"run/systemd/system/{_TARGET}"
 _LINK_FILE = "run/systemd/network/00-carthage-model.link"
+_WAIT = "systemd-networkd-wait-online.service"
+_WAIT_FILE = f"etc/systemd/system/{_WAIT}"
 #: files of the model that a clone does not have
-GONE = (f"/{_TARGET_FILE}", f"/{_LINK_FILE}")
-#: what starts before a machine knows who it is: what most have, and nobody asks for its name
-_FIRST = ("dbus.service", "systemd-logind.service", "cron.service")
-_MODEL_TARGET = f"""[Unit]
+GONE = (f"/{_TARGET_FILE}", f"/{_LINK_FILE}", f"/{_WAIT_FILE}", "/var/lib/systemd/random-seed")
+#: what starts before a machine knows who it is: it is told later, or nobody asks for its name
+_EARLY = (
+    "cron.service",
+    "crond.service",
+    "dbus.service",
+    "getty.target",
+    "remote-fs.target",
+    "ssh.service",
+    "sshd.service",
+    "systemd-logind.service",
+    "systemd-user-sessions.service",
+)
+#: the same where there is a message bus, by which it can be told
+_BY_BUS = ("systemd-networkd.service",)
+_BUS = ("usr/lib/systemd/system/dbus.socket", "lib/systemd/system/dbus.socket")
+_MODEL_TARGET = """[Unit]
 Description=What a machine has before it knows which one it is
-Requires=sysinit.target
-Wants={" ".join(_FIRST)}
-After=sysinit.target {" ".join(_FIRST)}
+Requires=basic.target
+Wants=@EARLY@
+After=basic.target @EARLY@
 AllowIsolate=yes
 """
 #: a card keeps the name that it is given, whatever udev would call it
 _MODEL_LINK = "[Match]\nOriginalName=*\n\n[Link]\nNamePolicy=\n"
 _SYSTEMD = ("usr/lib/systemd/systemd", "lib/systemd/systemd")
 _BOOTED = ("systemctl", "is-system-running", "--wait")
+#: of the folder with what was kept: units that a clone has to start, a line each
+_LEFT = "left"
+_FILES = ("disk", "memory", "ram", _LEFT)
+_DEPENDENCIES = ("systemctl", "list-dependencies", "--plain", "--no-pager")
+_COMMAND_S = 60.0
 #: between two who ask an agent that is not there yet
-_AGAIN_S = 0.1
+_AGAIN_S = 0.02
+#: a model has nothing more to do when its processors are idle for that long
+_IDLE_S = 0.5
+_IDLE = 0.9
+_LOOKS = 40
+#: what links may take to be configured where that was told to a networkd that runs
+_LINKS_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +113,12 @@ class Memory:
     """What a clone begins with."""
 
     saved: Saved
+    #: pages of the main memory
+    ram: Path
     #: disk that belongs to it
     disk: BootDisk
+    #: units that were not started yet
+    left: tuple[str, ...]
     #: folders of the store that must stay as long as the clone
     held: tuple[Path, ...]
 
@@ -114,7 +148,7 @@ class Recipe:
             "disk": self.base.key,
             "hardware": _hardware(self.domain(_nowhere(), "")),
             "agent": agent_program(),
-            "model": [_MODEL_TARGET, _MODEL_LINK],
+            "model": [_MODEL_TARGET, _MODEL_LINK, _EARLY, _BY_BUS],
             "command": [self.planned.command, sorted(self.planned.env.items())],
             "processor": _processor(),
         }
@@ -172,7 +206,13 @@ async def ensure_memory(
     store.disks.use(kept)
     saved = await asyncio.to_thread(Saved.read, kept.path / "memory")
     above = replace(recipe.base, key=key, folder=kept.path, path=kept.path / "disk", format="qcow2")
-    return Memory(saved=saved, disk=above, held=(recipe.base.folder, kept.path))
+    return Memory(
+        saved=saved,
+        ram=kept.path / "ram",
+        disk=above,
+        left=tuple((kept.path / _LEFT).read_text().split()),
+        held=(recipe.base.folder, kept.path),
+    )
 
 
 async def _held(recipe: Recipe, key: str) -> KeptDisk | None:
@@ -200,7 +240,7 @@ async def _make(
             key=key,
             image=recipe.built.image.name,
             top=recipe.built.layers[-1].key,
-            files={name: (work / name).stat().st_size for name in ("disk", "memory")},
+            files={name: (work / name).stat().st_size for name in _FILES},
             append=recipe.base.append,
             kernel="",
             made_at=clock.unix_s(),
@@ -245,8 +285,14 @@ async def _boot_model(
 
     try:
         await service.call(start)
-        await _booted(channel, places.agent, recipe.planned.ready_timeout_s, places.log)
+        reached = await _booted(channel, places.agent, recipe.planned.ready_timeout_s, places.log)
+        left = await _left(reached)
+        (work / _LEFT).write_text("\n".join(left))
+        if not left:  # which starts nothing any more
+            await _run(reached, "systemctl", "start", "default.target")
+        await _settled(reached)
         await service.call(save)
+        await asyncio.to_thread(take_out, work / "memory", work / "ram")
     finally:
         with contextlib.suppress(Refused):
             await asyncio.shield(service.call(destroy))
@@ -257,7 +303,14 @@ def _make_disks(recipe: Recipe, places: Places, work: Path) -> None:
     places.folder.mkdir(mode=0o700)
     disks.new_disk(work / "disk", above=recipe.base)
     nobody = replace(recipe.planned, name="model", hostname="localhost", links=(), loopback=())
-    files = {_TARGET_FILE: text(_MODEL_TARGET), _LINK_FILE: text(_MODEL_LINK)}
+    early = " ".join(_early(recipe.built))
+    files = {
+        _TARGET_FILE: text(_MODEL_TARGET.replace("@EARLY@", early)),
+        _LINK_FILE: text(_MODEL_LINK),
+    }
+    if locate(recipe.built.lower, f"lib/systemd/system/{_WAIT}"):
+        # it would be known as masked, since there are no links
+        files[_WAIT_FILE] = FileInSeed(target=f"/lib/systemd/system/{_WAIT}")
     places.seed.write_bytes(_seed(nobody, recipe, files))
     for each in recipe.vm.disks:
         disks.new_disk(places.further(each.name), size_mib=each.size_mib)
@@ -269,8 +322,8 @@ def _seed(planned: PlannedMachine, recipe: Recipe, files: Mapping[str, Any]) -> 
 
 async def _booted(
     reach: Callable[[Path], Awaitable[Channel]], agent: Path, limit_s: float, log: Path
-) -> None:
-    """Wait until a model has nothing more to do.
+) -> Channel:
+    """Wait until a model has started what it should; returns the channel to it.
 
     :raises FabricError: it has not come so far in time, with the end of its console.
     """
@@ -291,7 +344,7 @@ async def _booted(
                 else:
                     seen = out.decode(errors="replace").strip()
                     if seen in ("running", "degraded"):
-                        break
+                        return channel
                 await asyncio.sleep(0.1)
     except TimeoutError as error:
         lines = await asyncio.to_thread(Log(log).last_lines, 5)
@@ -300,18 +353,95 @@ async def _booted(
         raise FabricError(text) from error
 
 
-async def become(reach: Reach, *, limit_s: float, waits: bool, note: Callable[[str], None]) -> str:
+def _early(built: Built) -> Sequence[str]:
+    """What a model starts."""
+    has_bus = any(locate(built.lower, path) for path in _BUS)
+    return (*_EARLY, *(_BY_BUS if has_bus else ()))
+
+
+async def _run(channel: Channel, *argv: str) -> str:
+    """What a command in a model prints."""
+    _, out, _ = await execute(
+        channel, argv, user=None, cwd=None, env={}, input=None, timeout_s=_COMMAND_S
+    )
+    return out.decode(errors="replace")
+
+
+async def _left(channel: Channel) -> list[str]:
+    """Units that a model should start, and has not."""
+    wanted, early = [
+        {
+            name
+            for name in (await _run(channel, *_DEPENDENCIES, target)).split()
+            if not name.endswith(".target")
+        }
+        for target in ("default.target", _TARGET)
+    ]
+    later = sorted(wanted - early)
+    if not later:
+        return []
+    told = await _run(channel, "systemctl", "show", "-p", "Id,LoadState,ActiveState", *later)
+    units = [dict(line.partition("=")[::2] for line in unit.split()) for unit in told.split("\n\n")]
+    return sorted(
+        {
+            unit["Id"]
+            for unit in units
+            if unit.get("LoadState") == "loaded" and unit["ActiveState"] == "inactive"
+        }
+    )
+
+
+async def _settled(channel: Channel) -> None:
+    """Return when a model has nothing to do, or goes on as if it never had."""
+    # what a clone does first, it does faster if it has been done
+    await _ask(channel, "renew", _COMMAND_S, lambda text: None)
+    await _run(channel, "true")
+    total, idle = 0, 0
+    for _ in range(_LOOKS):
+        told = (await _run(channel, "head", "-n1", "/proc/stat")).split()[1:]
+        times = [int(field) for field in told]
+        before, (total, idle) = (total, idle), (sum(times), sum(times[3:5]))
+        if before[0] and idle - before[1] >= _IDLE * (total - before[0]):
+            return
+        await asyncio.sleep(_IDLE_S)
+
+
+async def become(
+    reach: Reach,
+    planned: PlannedMachine,
+    left: Sequence[str],
+    *,
+    limit_s: float,
+    waits: bool,
+    note: Callable[[str], None],
+) -> str:
     """Have a clone be itself, and start what there is to start; returns what its boot is called.
 
     :param reach: opens a channel to it, another one if that was closed.
+    :param left: units that have not been started.
     :param waits: until that is started.
     :param note: is told what could not be done.
     :raises FabricError: it cannot be told who it is.
     """
     boot_id = str(uuid.uuid4())
     channel = await _reached(reach, limit_s)
-    await _ask(channel, "become", limit_s, note, boot_id=boot_id, gone=list(GONE))
+    wiring = wiring_of(planned)
+    # who asks for addresses of IPv6 has an identifier that comes from the machine's
+    forgets = any(6 in wire.dhcp for wire in wiring.wires)
+    await _ask(
+        *(channel, "become", limit_s, note),
+        boot_id=boot_id,
+        gone=list(GONE),
+        forgets=forgets,
+        **_links(wiring),
+        wait=min(limit_s, _LINKS_S),
+    )
     start = ["systemctl", "start", *([] if waits else ["--no-block"]), "default.target"]
+    needs = any(wire.planned.required and wire.up for wire in wiring.wires)
+    if wiring.nat or (left and not needs):  # what the seed has of units is another thing then
+        start = ["/bin/sh", "-c", f"systemctl daemon-reload && {shlex.join(start)}"]
+    elif not left:
+        return boot_id
     try:
         status, _, err = await execute(
             channel, start, user=None, cwd=None, env={}, input=None, timeout_s=limit_s
@@ -321,6 +451,28 @@ async def become(reach: Reach, *, limit_s: float, waits: bool, note: Callable[[s
     if status:
         note(err.decode(errors="replace").strip())
     return boot_id
+
+
+def _links(wiring: Wiring) -> dict[str, Any]:
+    """Links, as a clone is told of them: those of its cards are configured at once."""
+    links, later = [], []
+    for wire in wiring.wires:
+        if not wire.up:
+            continue
+        link = wire.spec
+        if link["kind"] in ("bridged", "trunk") and not wire.dhcp:
+            links.append(
+                {
+                    "name": wire.name,
+                    "mtu": link["mtu"],
+                    "settings": list(settings_of(wire)),
+                    "addresses": link["addresses"],
+                    "routes": wire.routes,
+                }
+            )
+        elif wire.planned.required:
+            later.append(wire.name)
+    return {"links": links, "later": later}
 
 
 async def renew(reach: Reach, *, limit_s: float, note: Callable[[str], None]) -> str:

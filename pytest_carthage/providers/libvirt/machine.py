@@ -19,6 +19,7 @@ from pytest_carthage.providers.libvirt import clones, lives, plugging, screen, s
 from pytest_carthage.providers.libvirt.answering import Answering
 from pytest_carthage.providers.libvirt.binding import Connection, Refused
 from pytest_carthage.providers.libvirt.boot import Boot
+from pytest_carthage.providers.libvirt.memory import backed
 from pytest_carthage.providers.libvirt.stalls import Stall
 from pytest_carthage.work import space
 
@@ -201,6 +202,7 @@ class LibvirtMachine:
 
         def restore(libvirt: Any, domain: Any) -> None:
             xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE)
+            xml = backed(xml, domain.maxMemory() >> 10, memory.ram)
             clones.restore(libvirt, domain.connect(), memory.saved, xml, pipe)
 
         async def begin() -> None:
@@ -208,7 +210,7 @@ class LibvirtMachine:
                 group.create_task(self.call(restore))
                 group.create_task(self._answering.appoint())
             self._life.is_found_on()
-            await self._boot.unless_it_ends(self._be_itself())
+            await self._boot.unless_it_ends(self._be_itself(memory))
 
         try:
             await self._start(begin)
@@ -218,10 +220,12 @@ class LibvirtMachine:
                 first = first.exceptions[0]
             raise CreationError(str(first)) from first
 
-    async def _be_itself(self) -> None:
+    async def _be_itself(self, memory: Memory) -> None:
         limit_s = self.ready_limit_s
         self._boot.id = await clones.become(
             self._answering.open,
+            self._planned,
+            memory.left,
             limit_s=limit_s,
             waits=self._planned.init == "systemd",
             note=self._note,

@@ -21,6 +21,7 @@ from pytest_carthage.providers.libvirt.clones import Recipe
 from pytest_carthage.providers.libvirt.defining import define, remove, validate
 from pytest_carthage.providers.libvirt.domain import SCREEN, Booting, Hardware, Places, domain_xml
 from pytest_carthage.providers.libvirt.machine import LibvirtMachine, subject
+from pytest_carthage.providers.libvirt.memory import backed
 from pytest_carthage.providers.libvirt.remote import provider as remotes
 from pytest_carthage.providers.libvirt.service import Service
 from pytest_carthage.store import disk
@@ -211,7 +212,8 @@ class LibvirtProvider:
             def domain(places: Places, words: str = "") -> str:
                 append = f"{made.booting.append} {words}".strip()
                 booting = replace(made.booting, append=append)
-                return _xml(planned, context, booting, places, made.entry)
+                xml = _xml(planned, context, booting, places, made.entry)
+                return xml if vm.xml is not None else backed(xml, vm.memory_mib)
 
             await service.call(partial(define, xml=domain(places)))
         except (OSError, ValueError, CreationError, FabricError, Refused, HostError) as error:

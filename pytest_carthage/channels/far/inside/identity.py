@@ -6,13 +6,19 @@ import fcntl
 import os
 import signal
 import socket
+import stat
 import struct
 import time
 from typing import TYPE_CHECKING
 
+from pytest_carthage.channels.far.inside.bus import tell_by_bus
+from pytest_carthage.channels.far.inside.links import configure_link
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any
+
+    from pytest_carthage.channels.far.inside.loop import Loop
 
 # see random(4)
 _RNDADDENTROPY = 0x40085203
@@ -28,6 +34,13 @@ _SEED_SERIAL = "carthage-seed"
 _SECTOR = 512
 _VIRTIO_NET = "/sys/bus/virtio/drivers/virtio_net"
 _SIOCSIFNAME = 0x8923
+_NETWORKD = "org.freedesktop.network1"
+#: what networkd tells of a link, by its number; and what is to be told of one that is configured
+_LINKS = "/run/systemd/netif/links/"
+_CONFIGURED = "ADMIN_STATE=configured\n"
+#: state of a socket that listens, in /proc/net/tcp
+_LISTENS = "0A"
+_AGAIN_S = 0.01
 
 
 def renew(message: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,30 +71,51 @@ def _stir(entropy: bytes) -> None:
         os.close(fd)
 
 
-def become(message: Mapping[str, Any]) -> dict[str, Any]:
+def become(loop: Loop, message: Mapping[str, Any]) -> dict[str, Any]:
     """Be the machine that the seed tells of, which is on a disk of its own.
 
     Its files are taken as at a boot. Its cards are found anew, so that they have the addresses of
-    the hardware that is there now. What is told of the boot, and what is written of it, is new.
+    the hardware that is there now. What is told of the boot, and what is written of it, is new; and
+    whoever runs already and knows the other one's name or keys is told.
 
-    :param message: ``boot_id``, and ``gone``: files that were for the other one only.
+    :param message: ``boot_id``; ``gone``: files that were for the other one only; ``links``: what
+        is configured at once, see :func:`configure_link`; ``later``: names of what networkd has to
+        configure; ``forgets``: whether networkd must have known of no other machine; ``wait``:
+        seconds until that is done, and its sshd has its keys, at most.
     """
     failed = renew(message)["failed"]
     members = {name: data for name, _, _, data in _archived(_seed())}
+    for path in message["gone"]:
+        if os.path.lexists(path):
+            os.unlink(path)
     groups = _groups()
+    running = _running()
+    # what takes longest begins first
+    groups.sort(key=lambda group: group != "ssh")
+    listening: dict[str, set[str]] = {}
     for group in groups:
-        _unpack(members.get(group + ".tar", b""), "/run" if group == "run" else "/")
+        if group != "run":  # which is of what it is made of, and not of who it is
+            _unpack(members.get(group + ".tar", b""), "/")
+        if group == "ssh":
+            if not members["ssh.tar"].strip(b"\0"):
+                _make_host_keys(failed)
+            listening = _with_new_keys(running)
     os.makedirs(os.path.dirname(_SEED_MARK), exist_ok=True)
     # the script has it where it looks whether it was here before
     _write(_SEED_MARK, members["apply"].split(b" != ", 1)[1].split(b" ", 1)[0] + b"\n", 0o644)
     with open("/etc/hostname") as file:
         socket.sethostname(file.read().strip())
     _write(_RUN + "/boot_id", message["boot_id"].encode() + b"\n", 0o444)
-    _spawned([_BUSYBOX, "mount", "-o", "bind", _RUN + "/boot_id", _BOOT_ID_FILE], failed)
-    for path in message["gone"]:
-        if os.path.lexists(path):
-            os.unlink(path)
-    _plug_anew(dict(line.split() for line in members["cards"].decode().splitlines()))
+    mount = [_BUSYBOX, "mount", "-o", "bind", _RUN + "/boot_id", _BOOT_ID_FILE]
+    mounting = os.spawnv(os.P_NOWAIT, mount[0], mount)
+    names = dict(line.split() for line in members["cards"].decode().splitlines())
+    networkd = running.get("systemd-network") if "networkd" in groups else None
+
+    def tell() -> None:
+        if networkd:
+            _tell_networkd(loop, message["forgets"], failed)
+
+    _plug_anew(names, tell)
     for path, value in _settings(_SETTINGS):
         try:
             with open(path, "w") as file:
@@ -90,9 +124,90 @@ def become(message: Mapping[str, Any]) -> dict[str, Any]:
             failed.append(f"{path} could not be set: {error}")
     if "script" in groups:
         _spawned(["/bin/sh", _NETWORK], failed)
-    for pid in _called("systemd-journald"):
-        os.kill(pid, signal.SIGTERM)  # systemd starts it again
+    elif networkd:
+        for link in message["links"]:
+            failed += configure_link(link)
+    deadline = time.monotonic() + message["wait"]
+    later = message["later"] if networkd else []
+    while time.monotonic() < deadline and not (_are_configured(later) and _listen_anew(listening)):
+        time.sleep(_AGAIN_S)
+    if os.waitpid(mounting, 0)[1]:
+        failed.append(f"{' '.join(mount)} failed")
+    # systemd starts them again: the one has its files under the machine's id, the other prints its
+    # name
+    for name in ("systemd-journal", "agetty"):
+        for pid in running.get(name, ()):
+            os.kill(pid, signal.SIGTERM)
     return {"failed": failed}
+
+
+def _tell_networkd(loop: Loop, forgets: bool, failed: list[str]) -> None:
+    """Have networkd read what it is to do."""
+    if forgets:
+        _spawned(["/bin/systemctl", "restart", "systemd-networkd.service"], failed)
+        return
+    try:
+        tell_by_bus(loop, _NETWORKD, "/org/freedesktop/network1", _NETWORKD + ".Manager.Reload")
+    except OSError as error:
+        failed.append(f"networkd could not be told of its links: {error}")
+
+
+def _are_configured(links: list[str]) -> bool:
+    """Whether networkd has configured these."""
+    for name in links:
+        try:
+            with open("/sys/class/net/" + name + "/ifindex") as file:
+                number = file.read().strip()
+            with open(_LINKS + number) as file:
+                if _CONFIGURED not in file.read():
+                    return False
+        except OSError:
+            return False
+    return True
+
+
+def _with_new_keys(running: Mapping[str, list[int]]) -> dict[str, set[str]]:
+    """Have an sshd that runs read its keys; returns where it has listened, by which sockets."""
+    for pid in running.get("sshd", ()):
+        with open(f"/proc/{pid}/stat") as file:
+            if file.read().rpartition(")")[2].split()[1] != "1":
+                continue  # it serves somebody
+        listening = _listeners()
+        folder = f"/proc/{pid}/fd/"
+        own = {os.readlink(folder + fd)[len("socket:[") : -1] for fd in os.listdir(folder)}
+        os.kill(pid, signal.SIGHUP)
+        return {at: sockets for at, sockets in listening.items() if sockets & own}
+    return {}
+
+
+def _listen_anew(listening: Mapping[str, set[str]]) -> bool:
+    """Whether somebody listens where these have, and not these."""
+    now = _listeners() if listening else {}
+    return all(now.get(at, set()) - sockets for at, sockets in listening.items())
+
+
+def _listeners() -> dict[str, set[str]]:
+    """Where somebody listens for TCP, with the numbers of the sockets."""
+    there: dict[str, set[str]] = {}
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            with open(table) as file:
+                lines = file.read().splitlines()[1:]
+        except OSError:
+            continue
+        for fields in map(str.split, lines):
+            if fields[3] == _LISTENS:
+                there.setdefault(fields[1], set()).add(fields[9])
+    return there
+
+
+def _make_host_keys(failed: list[str]) -> None:
+    """New keys of an sshd: they were not made where there is more than this processor."""
+    for name in os.listdir("/etc/ssh"):
+        if name.startswith("ssh_host_") and name.endswith(("_key", "_key.pub")):
+            os.unlink("/etc/ssh/" + name)
+    if os.path.exists("/usr/bin/ssh-keygen"):
+        _spawned(["/usr/bin/ssh-keygen", "-q", "-A"], failed)
 
 
 def _settings(path: str) -> Iterator[tuple[str, str]]:
@@ -172,6 +287,8 @@ def _archived(data: bytes) -> Iterator[tuple[str, int, str, bytes]]:
 def _unpack(data: bytes, folder: str) -> None:
     for name, mode, target, content in _archived(data):
         path = os.path.join(folder, name)
+        if _is_there(path, mode, target, content):
+            continue
         os.makedirs(os.path.dirname(path), exist_ok=True)
         if target:
             if os.path.lexists(path):
@@ -179,6 +296,20 @@ def _unpack(data: bytes, folder: str) -> None:
             os.symlink(target, path)
         else:
             _write(path, content, mode)
+
+
+def _is_there(path: str, mode: int, target: str, content: bytes) -> bool:
+    """Whether a file is what it should be."""
+    try:
+        found = os.lstat(path)
+        if target:
+            return stat.S_ISLNK(found.st_mode) and os.readlink(path) == target
+        if found.st_mode != stat.S_IFREG | mode or found.st_size != len(content):
+            return False
+        with open(path, "rb") as file:
+            return file.read() == content
+    except OSError:
+        return False
 
 
 def _write(path: str, data: bytes, mode: int) -> None:
@@ -191,18 +322,21 @@ def _write(path: str, data: bytes, mode: int) -> None:
     os.rename(new, path)
 
 
-def _plug_anew(names: Mapping[str, str]) -> None:
+def _plug_anew(names: Mapping[str, str], tell: Callable[[], None]) -> None:
     """Have the driver find the network cards again, and call them as the seed does.
 
     :param names: address of a card to its name.
+    :param tell: is called when those that were there are gone.
     """
-    if not os.path.isdir(_VIRTIO_NET):
-        return
-    cards = sorted(name for name in os.listdir(_VIRTIO_NET) if name.startswith("virtio"))
+    cards = []
+    if os.path.isdir(_VIRTIO_NET):
+        cards = sorted(name for name in os.listdir(_VIRTIO_NET) if name.startswith("virtio"))
     for action in ("unbind", "bind"):
         for card in cards:
             with open(_VIRTIO_NET + "/" + action, "w") as file:
                 file.write(card)
+        if action == "unbind":
+            tell()
     there = {}
     for name in os.listdir("/sys/class/net"):
         with open("/sys/class/net/" + name + "/address") as file:
@@ -223,14 +357,14 @@ def _renamed(name: str, new: str) -> str:
     return new
 
 
-def _called(name: str) -> list[int]:
-    """Processes of this name, of which the kernel keeps 15 characters."""
-    pids = []
+def _running() -> dict[str, list[int]]:
+    """Name to numbers of processes; the kernel keeps 15 characters of it."""
+    running: dict[str, list[int]] = {}
     for pid in os.listdir("/proc"):
-        try:
-            with open("/proc/" + pid + "/comm") as file:
-                if pid.isdigit() and file.read().strip() == name[:15]:
-                    pids.append(int(pid))
-        except OSError:
-            continue
-    return pids
+        if pid.isdigit():
+            try:
+                with open("/proc/" + pid + "/comm") as file:
+                    running.setdefault(file.read().strip(), []).append(int(pid))
+            except OSError:
+                continue
+    return running

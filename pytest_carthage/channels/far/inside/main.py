@@ -98,7 +98,7 @@ class FarAgent:
             "ping": lambda message: {},
         }
         if is_port:  # nothing of a host that is not ours is changed
-            self._work.update(renew=renew, become=become)
+            self._work.update(renew=renew, become=partial(become, self._loop))
 
     def _by_name(self, work: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
         return lambda message: work(message, owner_of)
