@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -155,6 +156,7 @@ def test_file_of_nonsense_promises_nothing(alive: Environments, state: Path) -> 
 
 AT_ONCE = """
 import sys
+import time
 from pathlib import Path
 from pytest_carthage.providers.libvirt import admission, host
 host.available_mib = lambda: 2000
@@ -219,3 +221,86 @@ def test_machine_that_joins_others_of_its_layout_is_asked_for_alone(alive: Envir
 
     assert "needed (web 600 MiB, and" in lacking("Shop")
     assert "needed (db 600 MiB, web 600 MiB, and" in lacking("Other")
+
+
+SESSION = """
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from pytest_carthage import Layout, Machine, Vm
+from pytest_carthage.errors import CreationError
+from pytest_carthage.providers.libvirt import LibvirtProvider, host
+from tests.providers.conftest import DEBIAN
+
+host.available_mib = lambda: 2000
+
+
+async def validate(self, context, service):
+    # its memory is promised, and it is about to make machines
+    while not Path("go").exists():
+        await asyncio.sleep(0.05)
+    raise CreationError("enough was seen")
+
+LibvirtProvider._validate = validate
+
+
+class Shop(Layout):
+    db = Machine(DEBIAN.with_packages("python3"), on=Vm(memory_mib=1200))
+
+shop = Shop.fixture()
+
+def test_first(shop):
+    pass
+
+def test_second(shop):
+    pass
+"""
+
+
+@pytest.mark.real
+@pytest.mark.timeout(300)
+def test_of_two_sessions_at_once_one_is_refused_with_numbers_before_anything_is_built(
+    tmp_path: Path, state: Path
+) -> None:
+    lacking = [problem for problem in LibvirtProvider().check() if not problem.is_partial]
+    if lacking:
+        pytest.skip("; ".join(map(str, lacking)))
+    (tmp_path / "test_shop.py").write_text(SESSION)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--carthage-strict"]
+    repository = Path(__file__).parents[2]
+    environment = {
+        **os.environ,
+        "CARTHAGE_STATE": str(state),
+        "PYTHONPATH": os.pathsep.join([str(repository), *sys.path]),
+    }
+    sessions = [
+        subprocess.Popen(
+            [*command, f"--carthage-name=s{number}", "test_shop.py"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=tmp_path,
+            env=environment,
+        )
+        for number in range(2)
+    ]
+    try:
+        while all(session.poll() is None for session in sessions):
+            time.sleep(0.05)
+        refused, winner = sorted(sessions, key=lambda session: session.returncode is None)
+        said = refused.communicate()[0]
+        assert len(list(state.glob("runs/*/envs/*"))) == 1, said  # nothing of who was refused
+        assert re.search(
+            r"1300 MiB of memory are needed \(db 1200 MiB, and 100 MiB beside each\), and \d+ MiB "
+            r"are free: 2000 MiB are available, .*\(1 machine, 1300 MiB",
+            said,
+        ), said
+        assert re.search(r"1 error, 1 blocked|1 blocked, 1 error", said), said
+        (tmp_path / "go").touch()
+        assert "enough was seen" in winner.communicate(timeout=60)[0]
+    finally:
+        for session in sessions:
+            session.kill()
+            session.wait()
