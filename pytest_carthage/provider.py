@@ -455,6 +455,7 @@ class Shows(Protocol):
         """Where the screen of a machine is; None: it has none.
 
         :param folder: of the environment.
+        :raises CarthageError: it has one that is not looked at from here; says how it is.
         """
         ...
 

@@ -276,3 +276,14 @@ def test_killed_client_leaves_nothing_on_the_other_host(
     assert host.volumes() == before
     assert not [name for name in host.domains() if name.startswith("carthage-")]
     assert "qemu-system" not in host.rack.run("ps -eo args=")
+
+
+def test_screen_of_a_machine_of_another_host_is_told_with_how_to_look_at_it(tmp_path: Path) -> None:
+    (folder := tmp_path / "vm" / "db").mkdir(parents=True)
+    assert LibvirtProvider().view(tmp_path, "db") is None
+    record = {"uri": "qemu+ssh://root@big.lab/system?no_tty=1", "domain": "carthage-db"}
+    (folder / "screen.json").write_text(json.dumps(record))
+    with pytest.raises(FabricError, match="'db' runs on another host, and its screen is") as told:
+        LibvirtProvider().view(tmp_path, "db")
+    command = "virt-viewer --connect 'qemu+ssh://root@big.lab/system?no_tty=1' carthage-db"
+    assert f"; try: {command}, or screenshot() in a test" in str(told.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import time
 from collections.abc import Iterator
@@ -105,6 +106,16 @@ def test_cable_to_another_host_is_pulled_and_plugged(
 def test_console_and_screen_come_from_the_other_host(vm: MachineHandle) -> None:
     assert "Linux version" in vm.logs()
     assert vm.screenshot().startswith(b"\x89PNG")
+
+
+def test_screen_on_another_host_is_told_with_how_to_look_at_it(
+    host: Far, lab: Layout, vm: MachineHandle
+) -> None:
+    (name,) = host.domains()
+    with pytest.raises(FabricError, match="'vm' runs on another host, and its screen is") as told:
+        LibvirtProvider().view(lab.aio.folder, "vm")
+    command = shlex.join(["virt-viewer", "--connect", host.uri(), name])
+    assert f"; try: {command}, or screenshot() in a test" in str(told.value)
 
 
 def test_machine_that_reboots_on_another_host_is_on_the_network_again(

@@ -316,7 +316,11 @@ class LibvirtProvider:
         )
 
     def view(self, folder: Path, machine: str) -> View | None:
-        """Where the screen of a machine is; None: it has none, or is off."""
+        """Where the screen of a machine is; None: it has none, or is off.
+
+        :raises FabricError: it is another host's, which is told with how to look at it.
+        """
+        remotes.refuse_view(folder / "vm" / machine, machine)
         socket = folder / "vm" / machine / SCREEN
         if not socket.exists():
             return None

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import random
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -44,11 +45,13 @@ if TYPE_CHECKING:
     from pytest_carthage.providers.libvirt.ways import Entry
     from pytest_carthage.store.built import Built
 
-__all__ = ["Remotes", "check"]
+__all__ = ["Remotes", "check", "refuse_view"]
 
 #: where cables end on another host: below what kernels give to who asks for any port
 _PORTS = range(20000, 32768)
 _DRAWS = 3
+#: file in a machine's folder that tells where its screen is
+_SCREEN = "screen.json"
 #: what qemu-img may take for a whole disk
 _CONVERT_S = 600.0
 
@@ -79,6 +82,23 @@ def check(machines: Mapping[str, Vm]) -> list[Problem]:
                 )
             )
     return problems
+
+
+def refuse_view(folder: Path, machine: str) -> None:
+    """Say where the screen of another host's machine is looked at; nothing of any other one's.
+
+    :param folder: of the machine.
+    :raises FabricError: it has one.
+    """
+    try:
+        record = json.loads((folder / _SCREEN).read_text())
+    except FileNotFoundError:
+        return
+    uri, domain = record["uri"], record["domain"]
+    raise FabricError(
+        f"machine {machine!r} runs on another host, and its screen is there, and not served here; "
+        f"try: {shlex.join(['virt-viewer', '--connect', uri, domain])}, or screenshot() in a test"
+    )
 
 
 class Remotes:
@@ -257,6 +277,10 @@ class Remotes:
         ports: Mapping[str, int],
         is_emulated: bool,
     ) -> RemoteMachine:
+        if vm.graphics:
+            record = {"uri": str(vm.uri), "domain": domain}
+            (places.folder / _SCREEN).write_text(json.dumps(record))
+
         def way(env: Mapping[str, str]) -> Sequence[str]:
             return deputy_of_domain(
                 uri=service.uri,
