@@ -20,7 +20,7 @@ from pytest_carthage import Vm
 from pytest_carthage.errors import FabricError, HostError
 from pytest_carthage.portal import Portal
 from pytest_carthage.provider import Context, Identity
-from pytest_carthage.providers.libvirt import LibvirtProvider
+from pytest_carthage.providers.libvirt import LibvirtProvider, binding
 from pytest_carthage.providers.libvirt.binding import Refused
 from pytest_carthage.providers.libvirt.remote import volumes
 from pytest_carthage.providers.libvirt.remote.provider import Remotes
@@ -115,6 +115,31 @@ def test_way_that_is_cut_is_opened_again(host: Far, asking: Asking) -> None:
     assert len(before) == 1
     assert not set(before) & set(after)
     assert host.ways() == [], "it has ended with who used it"
+
+
+@pytest.mark.parametrize("is_in", [True, False], ids=["asked", "opened"])
+def test_libvirt_there_that_hangs_is_told_in_time_and_keeps_nobody_from_leaving(
+    host: Far, asking: Asking, monkeypatch: pytest.MonkeyPatch, is_in: bool
+) -> None:
+    monkeypatch.setattr(binding, "_ALIVE_S", 1)
+    monkeypatch.setattr(binding, "_ALIVE_TIMES", 2)
+    monkeypatch.setattr(binding, "OPEN_S", 3.0)
+
+    async def hang(service: RemoteService) -> None:
+        if is_in:
+            await service.look(None)
+        host.rack.run("kill -STOP $(pidof libvirtd)")
+        await service.look(None)
+
+    began = time.monotonic()
+    try:
+        with pytest.raises(FabricError, match=r"libvirt qemu\+ssh://.*: it does not answer"):
+            asking(host.uri(), hang)
+    finally:
+        host.rack.run("kill -CONT $(pidof libvirtd)")
+    assert time.monotonic() - began < 30
+    assert host.ways() == []
+    assert asking(host.uri(), lambda service: service.look(None))
 
 
 def test_host_whose_key_is_unknown_is_refused(host: Far, asking: Asking) -> None:

@@ -20,7 +20,7 @@ from pytest_carthage.fabric.host import privilege
 from pytest_carthage.planning import make_plan
 from pytest_carthage.portal import Portal
 from pytest_carthage.provider import Context, Identity
-from pytest_carthage.providers.libvirt import LibvirtProvider, binding, host, lives, service
+from pytest_carthage.providers.libvirt import LibvirtProvider, binding, host, lives
 from pytest_carthage.providers.libvirt.binding import Refused
 from pytest_carthage.providers.libvirt.service import Service
 from pytest_carthage.state.run import Run, new_name
@@ -193,7 +193,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who hangs is known to in seconds."""
     monkeypatch.setattr(binding, "_ALIVE_S", 1)
     monkeypatch.setattr(binding, "_ALIVE_TIMES", 2)
-    monkeypatch.setattr(service, "OPEN_S", 3.0)
+    monkeypatch.setattr(binding, "OPEN_S", 3.0)
 
 
 @pytest.mark.parametrize("is_in", [True, False], ids=["asked", "opened"])

@@ -14,7 +14,7 @@ from pytest_carthage.errors import CarthageError
 from pytest_carthage.providers.libvirt import lives
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
 
 __all__ = ["Connection", "Refused", "in_thread"]
 
@@ -22,6 +22,9 @@ T = TypeVar("T")
 
 #: a libvirtd that says nothing for so many times so long is gone
 _ALIVE_S, _ALIVE_TIMES = 10, 4
+#: the longest that one may take to let somebody in
+OPEN_S = 30.0
+_LOOK_S = 1.0
 #: requests under way at once, in all environments of this process
 _THREADS = 16
 _threads: list[ThreadPoolExecutor] = []
@@ -97,7 +100,7 @@ class Connection:
         self._since_s: float | None = None
 
     @property
-    def opening_s(self) -> float:
+    def _waiting_s(self) -> float:
         """For how long somebody has waited to be let in, or to be let go."""
         since_s = self._since_s
         return 0.0 if since_s is None else clock.monotonic_s() - since_s
@@ -112,6 +115,30 @@ class Connection:
                 with self._waiting():
                     await in_thread(self._open)
         return await in_thread(self._mapped, function)
+
+    async def watched(
+        self, call: Coroutine[Any, Any, T], on_hang: Callable[[], Awaitable[None]]
+    ) -> T:
+        """Wait for a call of this connection's; a thread in which one hangs cannot be ended.
+
+        A libvirtd that does not answer who is in is noticed by libvirt itself.
+
+        :param on_hang: has a libvirtd that lets nobody in, or out, or the way to it, end.
+        """
+        task = asyncio.ensure_future(call)
+        cancelled: asyncio.CancelledError | None = None
+        while not task.done():
+            try:
+                await asyncio.wait({task}, timeout=_LOOK_S)
+            except asyncio.CancelledError as error:  # a thread cannot be: it ends as told
+                cancelled = error
+                task.cancel()
+            if not task.done() and self._waiting_s > OPEN_S:
+                await on_hang()
+        if cancelled is not None:
+            task.cancelled() or task.exception()
+            raise cancelled
+        return task.result()
 
     def listen(self, domain: str, listener: Callable[[int, int], None]) -> None:
         """Have the events of a domain told to ``listener(event, detail)``, on this event loop.

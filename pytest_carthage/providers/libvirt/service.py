@@ -34,9 +34,6 @@ _START_S = 30.0
 _POLL_S = 0.01
 #: how long one that has ended may take to be known to have; one that has not hangs
 _END_S = 10.0
-#: the longest that it may take to let somebody in
-OPEN_S = 30.0
-_LOOK_S = 1.0
 _SOCKET = "libvirt-sock"
 
 
@@ -114,7 +111,9 @@ class Service:
             try:
                 frames.connect(str(self.folder / "run" / _SOCKET)).close()
                 # it listens before it knows whether it can do anything
-                await self.connection.call(lambda libvirt, connection: connection.getLibVersion())
+                await self._watched(
+                    self.connection.call(lambda libvirt, connection: connection.getLibVersion())
+                )
             except OSError as error:
                 seen = error.strerror
             except Refused as refused:
@@ -190,29 +189,12 @@ class Service:
             await asyncio.sleep(_POLL_S)
 
     async def _watched(self, call: Coroutine[Any, Any, T]) -> T:
-        """Wait for a call, and kill a libvirtd that lets nobody in: nothing else would end that.
-
-        One that does not answer who is in is noticed by libvirt itself.
-        """
-        task = asyncio.ensure_future(call)
-        cancelled: asyncio.CancelledError | None = None
-        while not task.done():
-            try:
-                await asyncio.wait({task}, timeout=_LOOK_S)
-            except asyncio.CancelledError as error:  # a thread cannot be: it ends as told
-                cancelled = error
-                task.cancel()
-            opening_s = 0.0 if self._connection is None else self._connection.opening_s
-            if not task.done() and opening_s > OPEN_S and not self.has_ended:
-                await self._kill_what_hangs()
-        if cancelled is not None:
-            task.cancelled() or task.exception()
-            raise cancelled
-        return task.result()
+        """Wait for a call, and kill a libvirtd that lets nobody in: nothing else would end that."""
+        return await self.connection.watched(call, self._kill_what_hangs)
 
     async def _kill_what_hangs(self) -> None:
         """Kill a libvirtd that does not answer; who asks next has another one."""
-        if self._fabric is None:
+        if self._fabric is None or self.has_ended:
             return
         try:
             pid = int((self.folder / "run" / apart.PID_FILE).read_text())

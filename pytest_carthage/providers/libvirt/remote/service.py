@@ -20,7 +20,7 @@ from pytest_carthage.providers.libvirt.remote.uri import LibvirtUri
 from pytest_carthage.providers.libvirt.remote.volumes import choose_pool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
     from pathlib import Path
 
     from pytest_carthage.handles.channel import Channel
@@ -102,13 +102,23 @@ class RemoteService:
             if self._connection is None:
                 self._connection = Connection(self._address())
         try:
-            await self._connection.call(lambda libvirt, connection: connection.getLibVersion())
+            await self._watched(
+                self._connection.call(lambda libvirt, connection: connection.getLibVersion())
+            )
         except Refused as refused:
             said = f" ({self._tunnel.why()})" if LibvirtUri.of(self.uri).ssh else ""
             raise FabricError(
                 f"libvirt {self.uri}: it does not answer: {refused}{said}; try: "
                 f"virsh --connect '{self.uri}' list, or ?socket=/run/libvirt/virtqemud-sock in it"
             ) from refused
+
+    async def _watched(self, call: Coroutine[Any, Any, T]) -> T:
+        """Wait for a call, and cut the way to a libvirt that lets nobody in."""
+
+        async def cut() -> None:
+            await asyncio.to_thread(self._tunnel.close)
+
+        return await self.connection.watched(call, cut)
 
     def _address(self) -> str:
         """URI of it for this process."""
@@ -129,7 +139,7 @@ class RemoteService:
         while True:
             await self.open()
             try:
-                return await self.connection.call(function)
+                return await self._watched(self.connection.call(function))
             except Refused as refused:
                 if not refused.is_gone or clock.monotonic_s() > deadline:
                     raise
@@ -155,9 +165,9 @@ class RemoteService:
 
     async def close(self) -> None:
         """Let go of it."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.close()
+        if self._connection is not None:
+            await self._watched(self._connection.close())
+            self._connection = None
         await asyncio.to_thread(self._tunnel.close)
         if self._fd >= 0:
             os.close(self._fd)
