@@ -28,6 +28,7 @@ from pytest_carthage.live.packets.taps import interfaces_of, open_socket
 from pytest_carthage.portal import Portal
 from pytest_carthage.providers.libvirt import LibvirtProvider, clones, disks, ways
 from pytest_carthage.providers.netns import NetnsProvider
+from pytest_carthage.roles import DhcpServer
 from pytest_carthage.screens import recognition
 from pytest_carthage.screens.picture import is_png
 from tests.providers.conftest import DEBIAN
@@ -44,7 +45,12 @@ class Empty(Layout):
     """Machines that cannot come to life are added to it."""
 
     lan = Network("10.0.0.0/24")
-    other = Machine(on="netns", links={"eth0": lan.at(".10", mac=MAC)})
+    asked = Network("fd00::/64")
+    other = Machine(
+        on="netns",
+        links={"eth0": lan.at(".10", mac=MAC), "eth1": asked.at("::1")},
+        roles=[DhcpServer(networks=("asked",))],
+    )
 
 
 class Lab(Layout):
@@ -167,6 +173,15 @@ def test_second_machine_with_one_mac_is_refused_before_anything_is_made(empty: E
     twin = Machine(GUEST, on=Vm(), links={"eth0": Empty.lan.at(mac=MAC)})
     with pytest.raises(LayoutError, match=f"mac '{MAC}' .* is taken by machine 'other'"):
         empty.add(twin, name="twin")
+
+
+def test_machine_that_nobody_in_it_asks_for_is_refused_before_it_boots(
+    empty: Empty, state: Path
+) -> None:
+    links = {"eth0": Empty.asked.at("::9", dhcp=True)}  # and no udev, without which no networkd
+    text = refusal_of(empty, state, Machine(GUEST, on=Vm(), links=links), "mute")
+    assert "machine 'mute' of layout 'Empty': link 'eth0' to network 'asked' asks by DHCPv6" in text
+    assert 'try: packages=["systemd-sysv", "udev"], or slaac=True' in text
 
 
 def test_damaged_seed_ends_the_boot_and_is_told_with_the_consoles_end(
