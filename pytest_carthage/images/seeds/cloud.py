@@ -9,10 +9,14 @@ import base64
 import json
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from pytest_carthage.images.seeds.commands import network_script, settings
 from pytest_carthage.images.seeds.iso import make_iso
 from pytest_carthage.images.seeds.seed import seed_files
+from pytest_carthage.images.seeds.units import HOME, NETWORK_UNIT, script_unit
+from pytest_carthage.images.seeds.values import text
 from pytest_carthage.images.seeds.wiring import wiring_of
 
 if TYPE_CHECKING:
@@ -27,6 +31,11 @@ _LABEL = "cidata"
 _HOST_KEYS = "etc/ssh/ssh_host_"
 #: what cloud-init itself writes, from what else it is told
 _OTHERWISE = ("etc/hostname", "etc/machine-id")
+_RESOLVER = "etc/resolv.conf"
+#: a link leads to what some service writes, which is told of the network's servers by cloud-init
+_COPY_RESOLVER = f"[ -L /{_RESOLVER} ] || cp /{HOME}/resolv.conf /{_RESOLVER}"
+#: what cloud-init knows of links
+_ITS_KINDS = ("bridged", "trunk", "vlan", "bond")
 
 
 def make_cloud_seed(
@@ -44,7 +53,11 @@ def make_cloud_seed(
     :param authorized_keys: who may log in by ssh, as root and as the image's own user.
     """
     groups = seed_files(planned, plan, built, agent=agent, host_keys=host_keys)
-    written = {**groups["root"], **groups["units"], **(files or {})}
+    wiring = wiring_of(planned)
+    del groups["root"][f"{HOME}/network"]  # which is all of it
+    own = {**groups["root"], **groups["units"], **_more_network(wiring)}
+    own[f"{HOME}/resolv.conf"] = own.pop(_RESOLVER)
+    written = {**own, **(files or {})}
     keys = {
         f"{path.removeprefix(_HOST_KEYS).partition('_')[0]}_{kind}": file.data.decode()
         for path, file in groups["ssh"].items()
@@ -78,7 +91,7 @@ def make_cloud_seed(
             for path, file in written.items()
             if not file.target and path not in _OTHERWISE
         ],
-        "runcmd": [*_links(written), *_started(units)],
+        "runcmd": [["sh", "-c", _COPY_RESOLVER], *_links(written), *_started(units)],
     }
     meta = {"instance-id": uuid.uuid4().hex, "local-hostname": planned.hostname}
     iso = make_iso(
@@ -86,10 +99,20 @@ def make_cloud_seed(
         {
             "user-data": b"#cloud-config\n" + json.dumps(user, indent=1).encode(),
             "meta-data": json.dumps(meta).encode(),
-            "network-config": json.dumps(network_config(wiring_of(planned)), indent=1).encode(),
+            "network-config": json.dumps(network_config(wiring), indent=1).encode(),
         },
     )
     return iso + bytes(-len(iso) % (1 << 20))
+
+
+def _more_network(wiring: Wiring) -> dict[str, FileInSeed]:
+    """The script for what cloud-init is told nothing of, and its unit; nothing: there is none."""
+    rest = replace(
+        wiring, wires=[wire for wire in wiring.wires if wire.spec["kind"] not in _ITS_KINDS]
+    )
+    if not (rest.wires or rest.loopback or any(settings(rest))):
+        return {}
+    return {f"{HOME}/network": text(network_script(rest), 0o755), **script_unit(is_all=False)}
 
 
 def _links(files: Mapping[str, FileInSeed]) -> list[list[str]]:
@@ -103,7 +126,11 @@ def _links(files: Mapping[str, FileInSeed]) -> list[list[str]]:
 def _started(units: Sequence[str]) -> list[list[str]]:
     if not units:
         return []
-    return [["systemctl", "daemon-reload"], ["systemctl", "start", "--no-block", *units]]
+    # who finds the agent finds the network as it is to be
+    first = [["systemctl", "start", unit] for unit in units if unit == NETWORK_UNIT]
+    rest = [unit for unit in units if unit != NETWORK_UNIT]
+    last = [["systemctl", "start", "--no-block", *rest]] if rest else []
+    return [["systemctl", "daemon-reload"], *first, *last]
 
 
 def network_config(wiring: Wiring) -> dict[str, Any]:
@@ -145,8 +172,15 @@ def _addresses(wire: Wire) -> dict[str, Any]:
     }
     if link["mtu"] is not None:
         config["mtu"] = link["mtu"]
+    if not wire.planned.required or not wire.up:
+        config["optional"] = True  # nobody waits for it
     if link["addresses"]:
         config["addresses"] = list(link["addresses"])
+    servers = [str(address) for own in wire.planned.addressings for address in own.dns_servers]
+    domains = [name for own in wire.planned.addressings for name in own.domains]
+    if servers or domains:
+        told = {"addresses": servers, "search": domains}
+        config["nameservers"] = {name: each for name, each in told.items() if each}
     routes = []
     for route in wire.routes:
         default = "::/0" if ":" in str(route["via"]) else "0.0.0.0/0"

@@ -15,6 +15,7 @@ __all__ = [
     "AGENT_ENDED",
     "AGENT_PORT",
     "HOME",
+    "NETWORK_UNIT",
     "programs",
     "runtime_files",
     "script_unit",
@@ -25,6 +26,8 @@ __all__ = [
 AGENT_PORT = "org.pytest-carthage.agent"
 #: what its console tells when the agent has ended in error, before the reason
 AGENT_ENDED = "carthage: the agent has ended"
+#: unit of a machine whose network, or some of it, a script configures
+NETWORK_UNIT = "pytest-carthage-network.service"
 #: where our programs are in the machine
 HOME = "usr/lib/pytest-carthage"
 
@@ -89,18 +92,25 @@ ExecStart=nft -f /{HOME}/nat.nft
 [Install]
 WantedBy=multi-user.target
 """
-_NETWORK_UNIT = f"""[Unit]
+_NETWORK = f"""[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/sh /{HOME}/network
+"""
+_ALL_NETWORK = f"""[Unit]
 Description=Network of pytest-carthage
 DefaultDependencies=no
 Wants=network.target
 Before=network.target shutdown.target
 Conflicts=shutdown.target
 
-[Service]
-Type=oneshot
-RemainAfterExit=yes
-ExecStart=/bin/sh /{HOME}/network
-"""
+{_NETWORK}"""
+_MORE_NETWORK = f"""[Unit]
+Description=Network of pytest-carthage, above that of the machine
+Wants=network-online.target
+After=network-online.target
+
+{_NETWORK}"""
 _UNITS = "etc/systemd/system"
 
 #: units that take an emulated processor's time and do nothing that a server in a test is there
@@ -171,9 +181,13 @@ def unit_files(
     return files
 
 
-def script_unit() -> Mapping[str, FileInSeed]:
-    """The unit of a machine with systemd, where nobody but a script configures the network."""
-    return _wanted("pytest-carthage-network.service", _NETWORK_UNIT, "sysinit.target")
+def script_unit(*, is_all: bool = True) -> Mapping[str, FileInSeed]:
+    """The unit of a machine with systemd, where a script configures the network.
+
+    :param is_all: nobody else does; else it comes after the others.
+    """
+    unit, target = (_ALL_NETWORK, "sysinit") if is_all else (_MORE_NETWORK, "multi-user")
+    return _wanted(NETWORK_UNIT, unit, f"{target}.target")
 
 
 def _wanted(name: str, unit: str, target: str) -> dict[str, FileInSeed]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pytest_carthage import Layout, Machine, Network, V4Config
 from pytest_carthage.images.seeds.cloud import make_cloud_seed, network_config
 from pytest_carthage.images.seeds.iso import make_iso
 from pytest_carthage.images.seeds.values import text
@@ -67,8 +68,12 @@ def test_cloud_init_is_told_the_machine(tmp_path: Path) -> None:
     assert written["/etc/motd"] == b"hello\n"
     assert b"10.1.0.20 web" in written["/etc/hosts"]
     assert "/etc/machine-id" not in written
+    assert b"no DNS server" in written["/usr/lib/pytest-carthage/resolv.conf"]
+    assert {"/etc/resolv.conf", "/usr/lib/pytest-carthage/network"}.isdisjoint(written)
     unit, wants = "pytest-carthage-agent.service", "/etc/systemd/system/sysinit.target.wants"
-    assert user["runcmd"] == [
+    copy, *commands = user["runcmd"]
+    assert copy[-1].startswith("[ -L /etc/resolv.conf ] || cp ")
+    assert commands == [
         ["mkdir", "-p", wants],
         ["ln", "-sfn", f"../{unit}", f"{wants}/{unit}"],  # else it is not there at the next boot
         ["systemctl", "daemon-reload"],
@@ -80,6 +85,37 @@ def test_cloud_init_is_told_the_machine(tmp_path: Path) -> None:
     assert user["ssh_authorized_keys"] == ["key a"]
     assert json.loads(files["meta-data"])["local-hostname"] == "web"
     assert json.loads(files["network-config"])["version"] == 2
+
+
+def test_what_cloud_init_knows_nothing_of_is_done_by_a_script(tmp_path: Path) -> None:
+    plan = make_plan(Office)
+    disk = tmp_path / "seed.img"
+    disk.write_bytes(make_cloud_seed(plan.machines["gw"], plan, agent=None))
+    files = _read(disk, tmp_path / "files")
+    (data,) = (each for name, each in files.items() if name.lower().startswith("user-data"))
+    user: dict[str, Any] = json.loads(data.partition(b"\n")[2])
+    written = {
+        row["path"]: base64.b64decode(row["content"]).decode() for row in user["write_files"]
+    }
+    script = written["/usr/lib/pytest-carthage/network"]
+    assert "ip addr add 10.255.0.1/32 dev lo\n" in script
+    assert "ip addr add fd00:ff::1/128 dev lo\n" in script
+    assert "set_ net/ipv4/ip_forward 1\n" in script
+    assert "lan0" not in script
+    unit = "pytest-carthage-network.service"
+    assert "After=network-online.target\n" in written[f"/etc/systemd/system/{unit}"]
+    assert ["systemctl", "start", unit] in user["runcmd"]
+
+
+def test_servers_of_names_are_told_of_each_link() -> None:
+    class Named(Layout):
+        lan = Network("10.0.0.0/24", v4=V4Config(dns_servers="10.0.0.53", domains="shop.example"))
+        vm = Machine(links={"eth0": lan.at(".1", required=False)})
+        dns = Machine(links={"eth0": lan.at(".53")})
+
+    config = network_config(wiring_of(make_plan(Named).machines["vm"]))["ethernets"]["eth0"]
+    assert config["nameservers"] == {"addresses": ["10.0.0.53"], "search": ["shop.example"]}
+    assert config["optional"] is True
 
 
 def test_network_is_that_of_the_plan() -> None:
