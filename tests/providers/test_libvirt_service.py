@@ -81,7 +81,10 @@ class Bench:
         return [pid for pid in pids("libvirtd") if self._is_its(pid)]
 
     def _is_its(self, pid: int) -> bool:
-        cwd = Path(f"/proc/{pid}/cwd").readlink()
+        try:
+            cwd = Path(f"/proc/{pid}/cwd").readlink()
+        except FileNotFoundError:  # it has just ended
+            return False
         return str(cwd).endswith(str(self.service.folder))
 
 
