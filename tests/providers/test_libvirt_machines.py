@@ -64,6 +64,14 @@ def pings(machine: MachineHandle, address: str) -> bool:
     return machine.run(f"ping -c1 -W3 {address}", check=False).ok
 
 
+def test_kernel_loads_what_it_is_asked_for_where_the_image_has_no_modprobe(
+    vm: MachineHandle,
+) -> None:
+    """nftables and its like ask by the number of a protocol, which is netfilter's here."""
+    assert not vm.run("command -v modprobe", check=False).ok
+    vm.run("python3 -c 'import socket; socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12)'")
+
+
 def test_virtual_machine_has_a_kernel_a_name_and_an_address_of_its_own(vm: MachineHandle) -> None:
     assert vm.run("hostname").stdout.strip() == "vm"
     assert "10.0.0.10/24" in vm.run("ip -br addr show eth0").stdout

@@ -32,6 +32,10 @@ _INIT = """#!/bin/busybox sh
 # its shell runs its other programs, once there is /proc
 /bin/busybox mount -t proc proc /proc
 export PATH=/bin
+has_file() {
+    for path; do if [ -e "/root/$path" ] || [ -L "/root/$path" ]; then return 0; fi; done
+    return 1
+}
 fail() { echo "carthage: $1" > /dev/console; sync; poweroff -f; }
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
@@ -70,6 +74,12 @@ for block in /sys/block/vd*; do
     . /seed/apply
     break
 done
+# the kernel asks for modules (nftables has many), also where the image has nobody who loads them
+if ! has_file sbin/modprobe usr/sbin/modprobe; then
+    mkdir -p /root/run/carthage
+    cp /bin/busybox /root/run/carthage/modprobe
+    echo /run/carthage/modprobe > /proc/sys/kernel/modprobe
+fi
 start=
 for init in @INITS@; do
     if [ -z "$start" ] && { [ -e "/root/$init" ] || [ -L "/root/$init" ]; }; then start=/$init; fi
