@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -130,6 +133,20 @@ def test_clones_have_started_all_that_the_image_starts(twins: Any) -> None:
 def test_machines_were_cloned_and_none_booted(twins: Any, events: Recorder) -> None:
     notes = [event.text for event in events.events if event.kind == "note"]
     assert not [text for text in notes if "boots, since" in text]
+
+
+def test_large_file_goes_to_a_clone_by_its_disk(twins: Any, tmp_path: Path) -> None:
+    def sectors_read() -> int:
+        return int(twins.one.read_text("/sys/block/vdb/stat").split()[2])
+
+    size = 3 << 20
+    content = os.urandom(size)
+    (tmp_path / "large").write_bytes(content)
+    before = sectors_read()
+    twins.one.put(tmp_path / "large", "/srv/large")
+    assert (sectors_read() - before) * 512 >= size
+    seen = twins.one.run("sha256sum < /srv/large").stdout.split()[0]
+    assert seen == hashlib.sha256(content).hexdigest()
 
 
 def test_revert_puts_files_and_memory_back(twins: Any) -> None:
