@@ -114,7 +114,10 @@ class Connection:
             if self._connection is None:
                 with self._waiting():
                     await in_thread(self._open)
-        return await in_thread(self._mapped, function)
+            connection = self._connection
+        if connection is None:  # it was cut at once
+            raise Refused("the connection to libvirt is closed", 0, is_gone=True)
+        return await in_thread(self._mapped, function, connection)
 
     async def watched(
         self, call: Coroutine[Any, Any, T], on_hang: Callable[[], Awaitable[None]]
@@ -186,7 +189,7 @@ class Connection:
                 self._find_out(libvirt, connection)
             self._was_open = True
 
-        self._mapped(steps)
+        self._mapped(steps, None)
 
     def _find_out(self, libvirt: Any, connection: Any) -> None:
         """Tell those who listen of what nobody could hear while there was no connection."""
@@ -209,15 +212,15 @@ class Connection:
                 self._tell(name, libvirt.VIR_DOMAIN_EVENT_CRASHED, 0)
                 self._tell(name, lives.FOUND_OFF, libvirt.VIR_DOMAIN_EVENT_STOPPED_DESTROYED)
 
-    def _mapped(self, function: Callable[[Any, Any], T]) -> T:
+    def _mapped(self, function: Callable[[Any, Any], T], connection: Any) -> T:
         libvirt = self._libvirt
         try:
-            return function(libvirt, self._connection)
+            return function(libvirt, connection)
         except libvirt.libvirtError as error:
             domain, code = error.get_error_domain(), error.get_error_code()
             is_gone = domain == libvirt.VIR_FROM_RPC or code == libvirt.VIR_ERR_NO_CONNECT
             text = str(error).strip()
-            if is_gone:
+            if is_gone and connection in (None, self._connection):
                 self._connection = None  # the next one who asks connects anew
             raise Refused(text, code, is_gone=is_gone) from error
 
