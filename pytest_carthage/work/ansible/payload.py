@@ -1,8 +1,9 @@
 """Ansible's modules as a machine's Python gets them: with their code compiled.
 
 A module comes as a program that holds an archive of some sixty Python files, each of which every
-task compiles anew: a third of its time. Here the interpreter that is to run them compiles each file
-once, and the result is put beside its source into the archive, where zipimport looks for it first.
+task compiles anew: a third of its time. Here the interpreter that is to run them, or one of its
+version on this host, compiles each file once, and the result is put beside its source into the
+archive, where zipimport looks for it first.
 It is the same code of the same interpreter; whoever finds that it is another's takes the source.
 
 This is loaded into ``ansible-playbook``: it needs nothing but the standard library.
@@ -14,9 +15,12 @@ import base64
 import binascii
 import contextlib
 import hashlib
+import importlib.util
 import io
 import os
 import re
+import subprocess
+import sys
 import zipfile
 import zlib
 from pathlib import Path
@@ -58,6 +62,8 @@ with zipfile.ZipFile(made, "w") as target:
 sys.stdout.buffer.write(made.getvalue())
 """
 
+_COMPILE_S = 120
+
 
 def interpreter_of(command: str) -> str | None:
     """Path of the Python that a command hands its standard input to; None: it is none of ours."""
@@ -90,7 +96,8 @@ class Compiled:
             magic = self._magic(interpreter, run)
             if magic is None:
                 return program
-            data = self._compiled(match["data"], self.folder / magic, run)
+            is_ours = magic == importlib.util.MAGIC_NUMBER.hex()
+            data = self._compiled(match["data"], self.folder / magic, _run_here if is_ours else run)
         except (OSError, zipfile.BadZipFile, zlib.error, binascii.Error):
             return program
         if data is None:
@@ -157,6 +164,13 @@ class Compiled:
                     target.writestr(beside, compiled, zipfile.ZIP_DEFLATED, 1)
         _write(whole, base64.b64encode(new.getvalue()))
         return whole
+
+
+def _run_here(given: bytes) -> bytes | None:
+    """The same by the Python that runs this, of the same version: a machine may be slow."""
+    argv = [sys.executable, "-I", "-S", "-c", COMPILER]
+    done = subprocess.run(argv, input=given, capture_output=True, timeout=_COMPILE_S, check=False)
+    return None if done.returncode else done.stdout
 
 
 def _archive(files: dict[str, bytes]) -> bytes:
