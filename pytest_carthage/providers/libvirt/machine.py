@@ -327,7 +327,12 @@ class LibvirtMachine:
         """
         async with self._switching:
             try:
-                await self.call(partial(snapshots.keep, name=name))
+                runs = await self.call(snapshots.runs)
+                try:
+                    await self.call(partial(snapshots.keep, name=name))
+                finally:
+                    if runs:  # a libvirtd that ended in the middle has left it standing
+                        await self.call(snapshots.go_on)
             except Refused as refused:
                 raise FabricError(
                     f"{self._who}: snapshot {name!r} cannot be kept: {refused}"

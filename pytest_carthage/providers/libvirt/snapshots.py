@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["keep", "names", "put_back"]
+__all__ = ["go_on", "keep", "names", "put_back", "runs"]
 
 #: virDomainQemuMonitorCommandFlags: a command as a person would type it
 _TYPED = 1
@@ -21,6 +21,17 @@ def keep(libvirt: Any, domain: Any, name: str) -> None:
     ElementTree.SubElement(snapshot, "name").text = name
     ElementTree.SubElement(snapshot, "memory", snapshot="internal")
     domain.snapshotCreateXML(ElementTree.tostring(snapshot, encoding="unicode"), 0)
+
+
+def runs(libvirt: Any, domain: Any) -> bool:
+    """Whether its processors run."""
+    return bool(domain.info()[0] == libvirt.VIR_DOMAIN_RUNNING)
+
+
+def go_on(libvirt: Any, domain: Any) -> None:
+    """Have its processors run, if they were stopped."""
+    if domain.info()[0] == libvirt.VIR_DOMAIN_PAUSED:
+        domain.resume()
 
 
 def names(libvirt: Any, domain: Any) -> Sequence[str]:
