@@ -183,6 +183,16 @@ def test_connection_to_nobody_is_refused_as_by_the_kernel(target: Target) -> Non
         target.a.connect(7999, "nowhere-at-all")
 
 
+def test_connection_that_nobody_answers_is_told_when_its_time_is_over(target: Target) -> None:
+    target.needs("connect", "links")
+    address = target.b.address("lan")
+    with (
+        target.pair.partition("a", "b"),
+        pytest.raises(TimeoutError, match=r"no answer from \S+:7003 after 0.5 s"),
+    ):
+        target.a.connect(7003, address, timeout_s=0.5)
+
+
 def test_socket_of_its_network_listens_for_another_machine(target: Target) -> None:
     target.needs("socket", "links")
     with target.a.socket() as listener:

@@ -112,8 +112,13 @@ class ConnectionOperations(CircumstanceOperations):
         except FabricError as error:
             if error.errno is None:
                 raise
+            meanwhile = await self._meanwhile(begin_s)
+            if error.errno == errno.ETIMEDOUT:
+                raise TimeoutError(
+                    f"{self._who}: no answer from {host}:{port} after {timeout_s:g} s{meanwhile}"
+                ) from error
             text = f"{self._who}: {host}:{port}: {os.strerror(error.errno)}"
-            raise OSError(error.errno, text + await self._meanwhile(begin_s)) from error
+            raise OSError(error.errno, text + meanwhile) from error
         sock = sockets.socket(fileno=fds[0])
         sock.setblocking(True)
         return sock
