@@ -83,7 +83,13 @@ class Models:
         self.error: Exception | None = None
 
     async def boot(
-        self, recipe: Recipe, service: object, folder: Path, channel: object, work: Path
+        self,
+        recipe: Recipe,
+        service: object,
+        folder: Path,
+        channel: object,
+        work: Path,
+        note: object,
     ) -> None:
         self.count += 1
         await asyncio.sleep(0.05)

@@ -69,7 +69,7 @@ class FarDeputy(Endpoint):
         self._under_way: dict[tuple[Connection, int], _UnderWay] = {}
         #: the agent's number of a command to it
         self._commands: dict[int, _Command] = {}
-        plain = (*FILE_WORK, "ping", "renew", "become")
+        plain = (*FILE_WORK, "ping", "renew", "sleep", "become")
         self._network = FarNetwork(self)
         self.offer(
             {

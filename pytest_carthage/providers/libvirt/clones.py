@@ -201,7 +201,7 @@ async def ensure_memory(
             if kept is None:
                 claim.tell("boots the first machine of its recipe", recipe.built.image.name)
                 note("is the first of its recipe: boots, and its memory is kept for others")
-                kept = await _make(recipe, key, service, folder, channel)
+                kept = await _make(recipe, key, service, folder, channel, note)
                 await store.holding.added(kept.path)
     store.disks.use(kept)
     saved = await asyncio.to_thread(Saved.read, kept.path / "memory")
@@ -228,6 +228,7 @@ async def _make(
     service: Service,
     folder: Path,
     channel: Callable[[Path], Awaitable[Channel]],
+    note: Callable[[str], None],
 ) -> KeptDisk:
     store = recipe.built.store
     began = clock.monotonic_s()
@@ -235,7 +236,7 @@ async def _make(
     await asyncio.to_thread(store.take_away, work)
     work.mkdir(mode=0o711, parents=True)
     try:
-        await _boot_model(recipe, service, folder, channel, work)
+        await _boot_model(recipe, service, folder, channel, work, note)
         meta = DiskMeta(
             key=key,
             image=recipe.built.image.name,
@@ -258,6 +259,7 @@ async def _boot_model(
     folder: Path,
     channel: Callable[[Path], Awaitable[Channel]],
     work: Path,
+    note: Callable[[str], None],
 ) -> None:
     """Boot a model, and have its memory and its disk in the working folder."""
     from pytest_carthage.providers.libvirt.apart import MACHINES
@@ -290,7 +292,7 @@ async def _boot_model(
         (work / _LEFT).write_text("\n".join(left))
         if not left:  # which starts nothing any more
             await _run(reached, "systemctl", "start", "default.target")
-        await _settled(reached)
+        await _settled(reached, note)
         await service.call(save)
         await asyncio.to_thread(take_out, work / "memory", work / "ram")
     finally:
@@ -391,18 +393,19 @@ async def _left(channel: Channel) -> list[str]:
     )
 
 
-async def _settled(channel: Channel) -> None:
+async def _settled(channel: Channel, note: Callable[[str], None]) -> None:
     """Return when a model has nothing to do, or goes on as if it never had."""
     # what a clone does first, it does faster if it has been done
-    await _ask(channel, "renew", _COMMAND_S, lambda text: None)
+    await _ask(channel, "renew", _COMMAND_S, note)
     await _run(channel, "true")
+    await _ask(channel, "sleep", _COMMAND_S, note)
     total, idle = 0, 0
     for _ in range(_LOOKS):
         told = (await _run(channel, "head", "-n1", "/proc/stat")).split()[1:]
         times = [int(field) for field in told]
         before, (total, idle) = (total, idle), (sum(times), sum(times[3:5]))
         if before[0] and idle - before[1] >= _IDLE * (total - before[0]):
-            return
+            break
         await asyncio.sleep(_IDLE_S)
 
 

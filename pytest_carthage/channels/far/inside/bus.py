@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pytest_carthage.channels.far.inside.loop import Loop
 
-__all__ = ["tell_by_bus"]
+__all__ = ["Bus"]
 
 _BUS = "/run/dbus/system_bus_socket"
 _LIMIT_S = 10
@@ -26,39 +26,48 @@ _NUMBER = 2
 _ANSWERED = b"\5\1u\0" + struct.pack("=I", _NUMBER)
 
 
-def tell_by_bus(loop: Loop, service: str, path: str, method: str) -> None:
-    """Have a service carry out a method without arguments; nobody waits until it has.
+class Bus:
+    """A connection to the message bus.
 
-    :param loop: where it is seen that it has: who has hung up before may nothing.
-    :param method: with its interface.
     :raises OSError: the bus does not take it.
     """
-    bus = socket.socket(socket.AF_UNIX)
-    try:
-        bus.settimeout(_LIMIT_S)
-        bus.connect(_BUS)
-        who = "".join(f"{ord(digit):02x}" for digit in str(os.getuid()))
-        bus.sendall(b"\0AUTH EXTERNAL " + who.encode() + b"\r\nBEGIN\r\n")
-        name = "org.freedesktop.DBus"
-        hello = _bus_message(1, name, "/org/freedesktop/DBus", name + ".Hello")
-        bus.sendall(hello + _bus_message(_NUMBER, service, path, method))
-        bus.setblocking(False)
-    except BaseException:
-        bus.close()
-        raise
-    said = bytearray()
 
-    def hear() -> None:
+    def __init__(self) -> None:
+        self._sock = socket.socket(socket.AF_UNIX)
         try:
-            piece = bus.recv(4096)
-        except OSError:
-            piece = b""
-        said.extend(piece)
-        if not piece or _ANSWERED in said:
-            loop.unwatch(bus.fileno())
-            bus.close()
+            self._sock.settimeout(_LIMIT_S)
+            self._sock.connect(_BUS)
+            who = "".join(f"{ord(digit):02x}" for digit in str(os.getuid()))
+            self._sock.sendall(b"\0AUTH EXTERNAL " + who.encode() + b"\r\nBEGIN\r\n")
+            name = "org.freedesktop.DBus"
+            self._sock.sendall(_bus_message(1, name, "/org/freedesktop/DBus", name + ".Hello"))
+        except BaseException:
+            self._sock.close()
+            raise
 
-    loop.watch(bus.fileno(), select.POLLIN, hear)
+    def tell(self, loop: Loop, service: str, path: str, method: str) -> None:
+        """Have a service carry out a method without arguments; nobody waits until it has.
+
+        :param loop: where it is seen that it has, and then hung up: who has hung up before may
+            nothing.
+        :param method: with its interface.
+        :raises OSError: the bus does not take it.
+        """
+        self._sock.sendall(_bus_message(_NUMBER, service, path, method))
+        self._sock.setblocking(False)
+        said = bytearray()
+
+        def hear() -> None:
+            try:
+                piece = self._sock.recv(4096)
+            except OSError:
+                piece = b""
+            said.extend(piece)
+            if not piece or _ANSWERED in said:
+                loop.unwatch(self._sock.fileno())
+                self._sock.close()
+
+        loop.watch(self._sock.fileno(), select.POLLIN, hear)
 
 
 def _bus_message(serial: int, service: str, path: str, method: str) -> bytes:

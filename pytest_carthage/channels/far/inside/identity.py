@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -9,13 +10,14 @@ import socket
 import stat
 import struct
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
-from pytest_carthage.channels.far.inside.bus import tell_by_bus
+from pytest_carthage.channels.far.inside.bus import Bus
 from pytest_carthage.channels.far.inside.links import configure_link
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Any
 
     from pytest_carthage.channels.far.inside.loop import Loop
@@ -27,6 +29,7 @@ _BOOT_ID_FILE = "/proc/sys/kernel/random/boot_id"
 #: what its initrd leaves there, see the script that applies a seed
 _RUN = "/run/carthage"
 _BUSYBOX = _RUN + "/busybox"
+_BOOT_ID = _RUN + "/boot_id"
 _NETWORK = "/usr/lib/pytest-carthage/network"
 _SETTINGS = "/etc/sysctl.d/50-carthage.conf"
 _SEED_MARK = "/var/lib/pytest-carthage/seed"
@@ -38,9 +41,13 @@ _NETWORKD = "org.freedesktop.network1"
 #: what networkd tells of a link, by its number; and what is to be told of one that is configured
 _LINKS = "/run/systemd/netif/links/"
 _CONFIGURED = "ADMIN_STATE=configured\n"
+#: where sshd is of two programs (since 9.8), the one that listens has the keys; before, each that
+#: serves somebody reads them
+_SSHD_SESSION = "/usr/lib/openssh/sshd-session"
 #: state of a socket that listens, in /proc/net/tcp
 _LISTENS = "0A"
 _AGAIN_S = 0.01
+_LOGINS_S = 2
 
 
 def renew(message: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,85 +78,124 @@ def _stir(entropy: bytes) -> None:
         os.close(fd)
 
 
-def become(loop: Loop, message: Mapping[str, Any]) -> dict[str, Any]:
-    """Be the machine that the seed tells of, which is on a disk of its own.
+class Identity:
+    """Who a machine is that goes on where another one, its model, was put to sleep.
 
-    Its files are taken as at a boot. Its cards are found anew, so that they have the addresses of
-    the hardware that is there now. What is told of the boot, and what is written of it, is new; and
-    whoever runs already and knows the other one's name or keys is told.
-
-    :param message: ``boot_id``; ``gone``: files that were for the other one only; ``links``: what
-        is configured at once, see :func:`configure_link`; ``later``: names of what networkd has to
-        configure; ``forgets``: whether networkd must have known of no other machine; ``wait``:
-        seconds until that is done, and its sshd has its keys, at most.
+    :param loop: what answers of others are waited for by.
     """
-    failed = renew(message)["failed"]
-    members = {name: data for name, _, _, data in _archived(_seed())}
-    for path in message["gone"]:
-        if os.path.lexists(path):
-            os.unlink(path)
-    groups = _groups()
-    running = _running()
-    # what takes longest begins first
-    groups.sort(key=lambda group: group != "ssh")
-    listening: dict[str, set[str]] = {}
-    for group in groups:
-        if group != "run":  # which is of what it is made of, and not of who it is
-            _unpack(members.get(group + ".tar", b""), "/")
-        if group == "ssh":
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        #: cards that have no driver
+        self._cards: list[str] = []
+        #: to networkd; None: it does not run, or is not asked
+        self._bus: Bus | None = None
+        #: processes that systemd starts again when they end: the journal, whose files are under the
+        #: machine's id; and those that wait at consoles, where they have printed its name
+        self._journal: list[int] = []
+        self._logins: list[int] = []
+
+    def sleep(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Do what each of a model's clones would have to do first."""
+        failed: list[str] = []
+        with open(_BOOT_ID_FILE, "rb") as file:
+            _write(_BOOT_ID, file.read(), 0o444)
+        # what is written to the file is what the kernel seems to say
+        _spawned([_BUSYBOX, "mount", "-o", "bind", _BOOT_ID, _BOOT_ID_FILE], failed)
+        if os.path.isdir(_VIRTIO_NET):
+            self._cards = [name for name in os.listdir(_VIRTIO_NET) if name.startswith("virtio")]
+        for card in self._cards:
+            with open(_VIRTIO_NET + "/unbind", "w") as file:
+                file.write(card)
+        if _running(["systemd-network"]):
+            try:
+                self._bus = Bus()
+            except OSError as error:
+                failed.append(f"networkd cannot be told anything: {error}")
+        self._journal = _running(["systemd-journal"])
+        self._logins = _running(["agetty"])
+        return {"failed": failed}
+
+    def become(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Be the machine that the seed tells of, which is on a disk of its own.
+
+        Its files are taken as at a boot. Its cards are found anew, so that they have the addresses
+        of the hardware that is there now. What is told of the boot, and what is written of it, is
+        new; and whoever runs already and knows the other one's name or keys is told.
+
+        :param message: ``boot_id``; ``gone``: files that were for the other one only; ``links``:
+            what is configured at once, see :func:`configure_link`; ``later``: names of what
+            networkd has to configure; ``forgets``: whether networkd must have known of no other
+            machine; ``wait``: seconds until that is done, and its sshd has its keys, at most.
+        """
+        failed = renew(message)["failed"]
+        with open(_BOOT_ID, "w") as file:
+            file.write(message["boot_id"] + "\n")
+        members = {name: data for name, _, _, data in _archived(_seed())}
+        for path in message["gone"]:
+            if os.path.lexists(path):
+                os.unlink(path)
+        groups = _groups()
+        for group in groups:
+            if group != "run":  # which is of what it is made of, and not of who it is
+                _unpack(members.get(group + ".tar", b""), "/")
+        with open("/etc/hostname") as file:
+            socket.sethostname(file.read().strip())
+        listening: dict[str, set[str]] = {}
+        if "ssh" in groups:
             if not members["ssh.tar"].strip(b"\0"):
                 _make_host_keys(failed)
-            listening = _with_new_keys(running)
-    os.makedirs(os.path.dirname(_SEED_MARK), exist_ok=True)
-    # the script has it where it looks whether it was here before
-    _write(_SEED_MARK, members["apply"].split(b" != ", 1)[1].split(b" ", 1)[0] + b"\n", 0o644)
-    with open("/etc/hostname") as file:
-        socket.sethostname(file.read().strip())
-    _write(_RUN + "/boot_id", message["boot_id"].encode() + b"\n", 0o444)
-    mount = [_BUSYBOX, "mount", "-o", "bind", _RUN + "/boot_id", _BOOT_ID_FILE]
-    mounting = os.spawnv(os.P_NOWAIT, mount[0], mount)
-    names = dict(line.split() for line in members["cards"].decode().splitlines())
-    networkd = running.get("systemd-network") if "networkd" in groups else None
+            if os.path.exists(_SSHD_SESSION):
+                listening = _with_new_keys()
+        os.makedirs(os.path.dirname(_SEED_MARK), exist_ok=True)
+        # the script has it where it looks whether it was here before
+        mark = members["apply"].split(b" != ", 1)[1].split(b" ", 1)[0]
+        _write(_SEED_MARK, mark + b"\n", 0o644)
+        for card in self._cards:
+            with open(_VIRTIO_NET + "/bind", "w") as file:
+                file.write(card)
+        _name_cards(dict(line.split() for line in members["cards"].decode().splitlines()))
+        for path, value in _settings(_SETTINGS):
+            try:
+                with open(path, "w") as file:
+                    file.write(value)
+            except OSError as error:
+                failed.append(f"{path} could not be set: {error}")
+        later = []
+        if "script" in groups:
+            _spawned(["/bin/sh", _NETWORK], failed)
+        elif self._bus is not None:
+            for link in message["links"]:
+                failed += configure_link(link)
+            self._tell_networkd(message["forgets"], failed)
+            later = message["later"]
+        deadline = time.monotonic() + message["wait"]
+        while time.monotonic() < deadline and not (
+            _are_configured(later) and _listen_anew(listening)
+        ):
+            time.sleep(_AGAIN_S)
+        self._loop.later(0, partial(_end, self._journal))
+        # which takes as much of the processor as the first commands may want
+        self._loop.later(_LOGINS_S, partial(_end, self._logins))
+        return {"failed": failed}
 
-    def tell() -> None:
-        if networkd:
-            _tell_networkd(loop, message["forgets"], failed)
-
-    _plug_anew(names, tell)
-    for path, value in _settings(_SETTINGS):
+    def _tell_networkd(self, forgets: bool, failed: list[str]) -> None:
+        """Have networkd read what it is to do."""
+        assert self._bus is not None
+        if forgets:
+            _spawned(["/bin/systemctl", "restart", "systemd-networkd.service"], failed)
+            return
         try:
-            with open(path, "w") as file:
-                file.write(value)
+            method = _NETWORKD + ".Manager.Reload"
+            self._bus.tell(self._loop, _NETWORKD, "/org/freedesktop/network1", method)
         except OSError as error:
-            failed.append(f"{path} could not be set: {error}")
-    if "script" in groups:
-        _spawned(["/bin/sh", _NETWORK], failed)
-    elif networkd:
-        for link in message["links"]:
-            failed += configure_link(link)
-    deadline = time.monotonic() + message["wait"]
-    later = message["later"] if networkd else []
-    while time.monotonic() < deadline and not (_are_configured(later) and _listen_anew(listening)):
-        time.sleep(_AGAIN_S)
-    if os.waitpid(mounting, 0)[1]:
-        failed.append(f"{' '.join(mount)} failed")
-    # systemd starts them again: the one has its files under the machine's id, the other prints its
-    # name
-    for name in ("systemd-journal", "agetty"):
-        for pid in running.get(name, ()):
+            failed.append(f"networkd could not be told of its links: {error}")
+
+
+def _end(pids: list[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
-    return {"failed": failed}
-
-
-def _tell_networkd(loop: Loop, forgets: bool, failed: list[str]) -> None:
-    """Have networkd read what it is to do."""
-    if forgets:
-        _spawned(["/bin/systemctl", "restart", "systemd-networkd.service"], failed)
-        return
-    try:
-        tell_by_bus(loop, _NETWORKD, "/org/freedesktop/network1", _NETWORKD + ".Manager.Reload")
-    except OSError as error:
-        failed.append(f"networkd could not be told of its links: {error}")
 
 
 def _are_configured(links: list[str]) -> bool:
@@ -166,9 +212,9 @@ def _are_configured(links: list[str]) -> bool:
     return True
 
 
-def _with_new_keys(running: Mapping[str, list[int]]) -> dict[str, set[str]]:
+def _with_new_keys() -> dict[str, set[str]]:
     """Have an sshd that runs read its keys; returns where it has listened, by which sockets."""
-    for pid in running.get("sshd", ()):
+    for pid in _running(["sshd"]):
         with open(f"/proc/{pid}/stat") as file:
             if file.read().rpartition(")")[2].split()[1] != "1":
                 continue  # it serves somebody
@@ -322,21 +368,11 @@ def _write(path: str, data: bytes, mode: int) -> None:
     os.rename(new, path)
 
 
-def _plug_anew(names: Mapping[str, str], tell: Callable[[], None]) -> None:
-    """Have the driver find the network cards again, and call them as the seed does.
+def _name_cards(names: Mapping[str, str]) -> None:
+    """Call network cards as the seed does.
 
     :param names: address of a card to its name.
-    :param tell: is called when those that were there are gone.
     """
-    cards = []
-    if os.path.isdir(_VIRTIO_NET):
-        cards = sorted(name for name in os.listdir(_VIRTIO_NET) if name.startswith("virtio"))
-    for action in ("unbind", "bind"):
-        for card in cards:
-            with open(_VIRTIO_NET + "/" + action, "w") as file:
-                file.write(card)
-        if action == "unbind":
-            tell()
     there = {}
     for name in os.listdir("/sys/class/net"):
         with open("/sys/class/net/" + name + "/address") as file:
@@ -357,14 +393,15 @@ def _renamed(name: str, new: str) -> str:
     return new
 
 
-def _running() -> dict[str, list[int]]:
-    """Name to numbers of processes; the kernel keeps 15 characters of it."""
-    running: dict[str, list[int]] = {}
+def _running(names: list[str]) -> list[int]:
+    """Processes of these names, of which the kernel keeps 15 characters."""
+    running = []
     for pid in os.listdir("/proc"):
         if pid.isdigit():
             try:
                 with open("/proc/" + pid + "/comm") as file:
-                    running.setdefault(file.read().strip(), []).append(int(pid))
+                    if file.read().strip() in names:
+                        running.append(int(pid))
             except OSError:
                 continue
     return running

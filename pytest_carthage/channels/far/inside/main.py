@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_carthage.channels.far.inside.contents import FileSink, FileSource, touch
-from pytest_carthage.channels.far.inside.identity import become, renew
+from pytest_carthage.channels.far.inside.identity import Identity, renew
 from pytest_carthage.channels.far.inside.jobs import FarJobs, owner_of
 from pytest_carthage.channels.far.inside.looking import far_holders, look, processes
 from pytest_carthage.channels.far.inside.loop import Loop
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 #: how long it is looked whether a host is there, where the kernel does not tell when one comes
-_LOOK_S = 0.25
+_LOOK_S = 0.05
 #: reads of the port in one turn
 _READS = 64
 _O_ASYNC = 0o20000
@@ -98,7 +98,8 @@ class FarAgent:
             "ping": lambda message: {},
         }
         if is_port:  # nothing of a host that is not ours is changed
-            self._work.update(renew=renew, become=partial(become, self._loop))
+            identity = Identity(self._loop)
+            self._work.update(renew=renew, sleep=identity.sleep, become=identity.become)
 
     def _by_name(self, work: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
         return lambda message: work(message, owner_of)
