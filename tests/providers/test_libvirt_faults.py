@@ -26,7 +26,7 @@ from pytest_carthage.images.builder import ensure
 from pytest_carthage.images.seeds.seed import make_seed
 from pytest_carthage.live.packets.taps import interfaces_of, open_socket
 from pytest_carthage.portal import Portal
-from pytest_carthage.providers.libvirt import LibvirtProvider, clones, disks, ways
+from pytest_carthage.providers.libvirt import LibvirtProvider, disks, recipes, ways
 from pytest_carthage.providers.netns import NetnsProvider
 from pytest_carthage.roles import DhcpServer
 from pytest_carthage.screens import recognition
@@ -64,7 +64,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         folder = tmp_path_factory.mktemp("faults") / "state"
         patch.setenv("CARTHAGE_STATE", str(folder))
         # each of these boots by itself
-        patch.setattr(clones, "why_not", lambda recipe: "for the test")
+        patch.setattr(recipes, "why_not", lambda recipe: "for the test")
         yield folder
         assert_none(folder)
 
@@ -345,7 +345,7 @@ from pytest_carthage import Layout, Machine, Network, Vm
 from pytest_carthage.live.environment import AsyncLayout
 from pytest_carthage.planning import make_plan
 from pytest_carthage.portal import Portal
-from pytest_carthage.providers.libvirt import LibvirtProvider, clones
+from pytest_carthage.providers.libvirt import LibvirtProvider, recipes
 from pytest_carthage.providers.libvirt.machine import LibvirtMachine
 from pytest_carthage.providing import Providers
 from pytest_carthage.state.run import Run
@@ -357,7 +357,7 @@ async def at_once(self):  # what its kernel does is no business of this test
         await asyncio.sleep(600)
 
 LibvirtMachine.wait_until_it_answers = at_once
-clones.why_not = lambda recipe: "for the test"
+recipes.why_not = lambda recipe: "for the test"
 
 class Lab(Layout):
     lan = Network("10.0.0.0/24")

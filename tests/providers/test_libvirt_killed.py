@@ -16,7 +16,7 @@ import pytest
 
 from pytest_carthage import Vm
 from pytest_carthage.errors import CarthageError, CreationError
-from pytest_carthage.providers.libvirt import clones
+from pytest_carthage.providers.libvirt import recipes
 from tests.providers.test_libvirt_faults import (
     GUEST,
     Empty,
@@ -128,7 +128,7 @@ def test_who_is_killed_while_a_machine_is_cloned_is_told_or_the_machine_comes(
     actor: str,
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clones, "why_not", lambda recipe: "")
+        patch.setattr(recipes, "why_not", lambda recipe: "")
         empty.add(extra(Vm()), name="first")  # the memory of which others are clones
         empty.remove("first")
         with Killing(actor, state, "clone", 0.2):

@@ -25,7 +25,14 @@ from pytest_carthage.channels.far.program import agent_program
 from pytest_carthage.errors import FabricError
 from pytest_carthage.fabric.wire import channel, frames
 from pytest_carthage.planning import make_plan
-from pytest_carthage.providers.libvirt import LibvirtProvider, clones, memory, snapshots
+from pytest_carthage.providers.libvirt import (
+    LibvirtProvider,
+    memory,
+    models,
+    recipes,
+    snapshots,
+    waking,
+)
 from pytest_carthage.providers.libvirt.memory import Saved
 
 LIBVIRT: Any = SimpleNamespace(
@@ -220,12 +227,12 @@ def _xml(mac: str = "52:00:00:00:00:01", tap: str = "web-eth0", words: str = "qu
 
 
 def test_machines_that_differ_by_address_and_tap_are_of_one_hardware() -> None:
-    assert clones._hardware(_xml()) == clones._hardware(_xml("52:00:00:00:00:02", "db-eth0"))
-    assert clones._hardware(_xml()) != clones._hardware(_xml(words="quiet debug"))
+    assert recipes._hardware(_xml()) == recipes._hardware(_xml("52:00:00:00:00:02", "db-eth0"))
+    assert recipes._hardware(_xml()) != recipes._hardware(_xml(words="quiet debug"))
 
 
 def test_model_has_nothing_of_a_machine_that_could_be_met_on_its_networks() -> None:
-    model = clones._of_model(_xml(), "model-1", Path("/work/disk"), Path("/log"))
+    model = models._of_model(_xml(), "model-1", Path("/work/disk"), Path("/log"))
     assert "web" not in model
     assert "52:00:00:00:00:01" not in model
     assert "<target" not in model
@@ -400,7 +407,7 @@ def test_clone_that_is_silent_for_long_has_the_time_that_it_was_given(
         asking = channel.AsyncChannel(ours, "machine 'db'")
         asking.pulse = "ping"
         notes: list[str] = []
-        await clones._ask(asking, "renew", 30, notes.append)
+        await waking.ask(asking, "renew", 30, notes.append)
         asking.close()
         return notes
 
@@ -441,7 +448,7 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str]]:
         commands.append(argv)
         return 0, b"1234\n", b""
 
-    monkeypatch.setattr(clones, "execute", execute)
+    monkeypatch.setattr(waking, "execute", execute)
     return commands
 
 
@@ -451,13 +458,13 @@ async def test_clone_whose_agent_hangs_up_first_is_asked_again(
 ) -> None:
     answering = _Answering(hangs_up=2)
     left = ["nginx.service"]
-    boot_id = await clones.become(
-        answering.reach, PLANNED, left, limit_s=5, waits=True, note=pytest.fail
+    boot_id = await waking.become(
+        answering.reach, PLANNED, left, gone=(), limit_s=5, waits=True, note=pytest.fail
     )
     assert answering.asked == [*["reach", "ping"] * 3, "become"]
     assert executed == [["systemctl", "start", "default.target"]]
     assert len(boot_id) == 36
-    assert await clones.renew(answering.reach, limit_s=5, note=pytest.fail) == "1234"
+    assert await waking.renew(answering.reach, limit_s=5, note=pytest.fail) == "1234"
 
 
 @pytest.mark.parametrize(
@@ -475,8 +482,14 @@ async def test_clone_starts_what_its_model_has_left(
     executed: list[Sequence[str]], links: Sequence[str], left: Sequence[str], expected: list[str]
 ) -> None:
     planned = PLANNED if links else replace(PLANNED, links=())
-    await clones.become(
-        _Answering(hangs_up=0).reach, planned, left, limit_s=5, waits=True, note=pytest.fail
+    await waking.become(
+        _Answering(hangs_up=0).reach,
+        planned,
+        left,
+        gone=(),
+        limit_s=5,
+        waits=True,
+        note=pytest.fail,
     )
     assert [argv[-1] if argv[0] == "/bin/sh" else " ".join(argv) for argv in executed] == expected
 
@@ -485,4 +498,6 @@ async def test_clone_starts_what_its_model_has_left(
 async def test_clone_whose_agent_hangs_up_for_ever_is_told_with_what_was_seen() -> None:
     answering = _Answering(hangs_up=1000)
     with pytest.raises(FabricError, match=r"did not answer in 0.3 s \(last: it is gone\)"):
-        await clones.become(answering.reach, PLANNED, (), limit_s=0.3, waits=True, note=pytest.fail)
+        await waking.become(
+            answering.reach, PLANNED, (), gone=(), limit_s=0.3, waits=True, note=pytest.fail
+        )

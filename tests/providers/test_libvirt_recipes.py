@@ -14,9 +14,10 @@ import pytest
 from pytest_carthage import Vm
 from pytest_carthage.errors import CreationError, FabricError
 from pytest_carthage.images.exports.disks.values import BootDisk
-from pytest_carthage.providers.libvirt import LibvirtProvider, clones
-from pytest_carthage.providers.libvirt.clones import Memory, Recipe
+from pytest_carthage.providers.libvirt import LibvirtProvider, clones, recipes
+from pytest_carthage.providers.libvirt.clones import Memory
 from pytest_carthage.providers.libvirt.memory import Saved
+from pytest_carthage.providers.libvirt.recipes import Recipe
 from pytest_carthage.providers.libvirt.ways import Entry
 from pytest_carthage.store.root import Store
 
@@ -104,7 +105,7 @@ class Models:
 @pytest.fixture
 def models(monkeypatch: pytest.MonkeyPatch) -> Models:
     made = Models()
-    monkeypatch.setattr(clones, "_boot_model", made.boot)
+    monkeypatch.setattr(clones, "boot_model", made.boot)
     return made
 
 
@@ -213,7 +214,7 @@ def test_memory_that_is_cut_off_is_made_anew(recipe: Recipe, models: Models) -> 
 def test_machine_that_cannot_be_a_clone_boots(
     recipe: Recipe, change: Callable[[Recipe], Recipe], why: str
 ) -> None:
-    assert clones.why_not(change(recipe)) == why
+    assert recipes.why_not(change(recipe)) == why
 
 
 def test_machine_boots_and_says_why_where_no_memory_could_be_kept(

@@ -15,11 +15,12 @@ from pytest_carthage.errors import CreationError, FabricError
 from pytest_carthage.images.seeds.units import HOME
 from pytest_carthage.placing.cards import Card, cards
 from pytest_carthage.provider import Channel, Context, End, Identity
-from pytest_carthage.providers.libvirt import clones, lives, plugging, screen, snapshots
+from pytest_carthage.providers.libvirt import lives, plugging, screen, snapshots, waking
 from pytest_carthage.providers.libvirt.answering import Answering
 from pytest_carthage.providers.libvirt.binding import Connection, Refused
 from pytest_carthage.providers.libvirt.boot import Boot
-from pytest_carthage.providers.libvirt.memory import backed
+from pytest_carthage.providers.libvirt.memory import backed, restore
+from pytest_carthage.providers.libvirt.models import GONE
 from pytest_carthage.providers.libvirt.stalls import Stall
 from pytest_carthage.work import space
 
@@ -200,14 +201,14 @@ class LibvirtMachine:
         """
         pipe = self._places.folder / "memory"
 
-        def restore(libvirt: Any, domain: Any) -> None:
+        def wake(libvirt: Any, domain: Any) -> None:
             xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE)
             xml = backed(xml, domain.maxMemory() >> 10, memory.ram)
-            clones.restore(libvirt, domain.connect(), memory.saved, xml, pipe)
+            restore(libvirt, domain.connect(), memory.saved, xml, pipe)
 
         async def begin() -> None:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self.call(restore))
+                group.create_task(self.call(wake))
                 group.create_task(self._answering.appoint())
             self._life.is_found_on()
             await self._boot.unless_it_ends(self._be_itself(memory))
@@ -222,10 +223,11 @@ class LibvirtMachine:
 
     async def _be_itself(self, memory: Memory) -> None:
         limit_s = self.ready_limit_s
-        self._boot.id = await clones.become(
+        self._boot.id = await waking.become(
             self._answering.open,
             self._planned,
             memory.left,
+            gone=GONE,
             limit_s=limit_s,
             waits=self._planned.init == "systemd",
             note=self._note,
@@ -371,7 +373,7 @@ class LibvirtMachine:
 
     async def _renew(self) -> None:
         limit_s = self.ready_limit_s
-        self._boot.id = await clones.renew(self._answering.open, limit_s=limit_s, note=self._note)
+        self._boot.id = await waking.renew(self._answering.open, limit_s=limit_s, note=self._note)
 
     # links
 

@@ -14,14 +14,14 @@ from pytest_carthage.channels.far.deputy import deputy_by_stream
 from pytest_carthage.errors import CarthageError, CreationError, FabricError, HostError, Problem
 from pytest_carthage.model.vm import Vm
 from pytest_carthage.provider import Channel, Context, Identity, Traits, View
-from pytest_carthage.providers.libvirt import admission, clones, disks, host, ways
+from pytest_carthage.providers.libvirt import admission, clones, disks, host, recipes, ways
 from pytest_carthage.providers.libvirt.apart import MACHINES
 from pytest_carthage.providers.libvirt.binding import Refused
-from pytest_carthage.providers.libvirt.clones import Recipe
 from pytest_carthage.providers.libvirt.defining import define, remove, validate
 from pytest_carthage.providers.libvirt.domain import SCREEN, Booting, Hardware, Places, domain_xml
 from pytest_carthage.providers.libvirt.machine import LibvirtMachine, subject
 from pytest_carthage.providers.libvirt.memory import backed
+from pytest_carthage.providers.libvirt.recipes import Recipe
 from pytest_carthage.providers.libvirt.remote import provider as remotes
 from pytest_carthage.providers.libvirt.service import Service
 from pytest_carthage.store import disk
@@ -244,7 +244,7 @@ class LibvirtProvider:
     ) -> bool:
         """Start a machine as a clone; False: it has to boot, and why is told."""
         name = recipe.planned.name
-        if clones.why_not(recipe) or recipe.key in self._unkept:
+        if recipes.why_not(recipe) or recipe.key in self._unkept:
             return False
 
         def tell(error: Exception) -> None:
