@@ -113,12 +113,13 @@ class Rack:
         }
         return Ssh("db1.lab", **values)
 
-    def run(self, command: str, *, check: bool = True) -> str:
+    def run(self, command: str, *, check: bool = True, input: str = "") -> str:
         """Run a command in it, beside ssh; returns what it prints."""
         return subprocess.run(
             [*self.reach, "sh", "-c", command],
             env=_ENV,
             check=check,
+            input=input,
             capture_output=True,
             text=True,
         ).stdout
@@ -158,11 +159,16 @@ class Rack:
         :param may: what sudoers(5) says of him; empty: nothing.
         :param has_key: the key that leads into this host leads to him, too.
         """
-        self.run(f"useradd -m -s /bin/sh {name}; echo '{name}:{password}' | chpasswd")
+        self.run(f"useradd -m -s /bin/sh {name}")
+        self.set_password(name, password)
         if may:
             self.run(f"echo '{name} {may}' > /etc/sudoers.d/{name}")
         if has_key:
             self.run(f"cp /etc/ssh/rack_keys_root /etc/ssh/rack_keys_{name}")
+
+    def set_password(self, name: str, password: str) -> None:
+        """Give a user a password; no command line has it, as tests look whether any does."""
+        self.run("chpasswd", input=f"{name}:{password}\n")
 
     def install_sudo(self) -> str:
         """Have sudo there, by Debian's package; returns why it cannot be, or nothing."""

@@ -36,7 +36,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rack]:
 def _furnish(host: Rack) -> None:
     if why := host.install_sudo():
         pytest.skip(why)
-    host.run(f"echo 'root:{ROOT}' | chpasswd")
+    host.set_password("root", ROOT)
     host.add_user("ci", CI, may="ALL=(ALL) ALL")
     host.add_user("eve", EVE, may="ALL=(ALL) NOPASSWD: ALL")
 

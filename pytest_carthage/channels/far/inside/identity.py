@@ -36,6 +36,7 @@ _SEED_MARK = "/var/lib/pytest-carthage/seed"
 _SEED_SERIAL = "carthage-seed"
 _SECTOR = 512
 _VIRTIO_NET = "/sys/bus/virtio/drivers/virtio_net"
+_VIRTIO_PCI = "/sys/bus/pci/drivers/virtio-pci"
 _SIOCSIFNAME = 0x8923
 _NETWORKD = "org.freedesktop.network1"
 #: what networkd tells of a link, by its number; and what is to be told of one that is configured
@@ -86,7 +87,7 @@ class Identity:
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        #: cards that have no driver
+        #: network cards that have no driver, by their places on the bus
         self._cards: list[str] = []
         #: to networkd; None: it does not run, or is not asked
         self._bus: Bus | None = None
@@ -103,9 +104,11 @@ class Identity:
         # what is written to the file is what the kernel seems to say
         _spawned([_BUSYBOX, "mount", "-o", "bind", _BOOT_ID, _BOOT_ID_FILE], failed)
         if os.path.isdir(_VIRTIO_NET):
-            self._cards = [name for name in os.listdir(_VIRTIO_NET) if name.startswith("virtio")]
+            devices = [name for name in os.listdir(_VIRTIO_NET) if name.startswith("virtio")]
+            places = [os.path.realpath(_VIRTIO_NET + "/" + name) for name in devices]
+            self._cards = sorted(os.path.basename(os.path.dirname(place)) for place in places)
         for card in self._cards:
-            with open(_VIRTIO_NET + "/unbind", "w") as file:
+            with open(_VIRTIO_PCI + "/unbind", "w") as file:
                 file.write(card)
         if _running(["systemd-network"]):
             try:
@@ -151,8 +154,8 @@ class Identity:
         # the script has it where it looks whether it was here before
         mark = members["apply"].split(b" != ", 1)[1].split(b" ", 1)[0]
         _write(_SEED_MARK, mark + b"\n", 0o644)
-        for card in self._cards:
-            with open(_VIRTIO_NET + "/bind", "w") as file:
+        for card in self._cards:  # which resets it: it has the model's address until then
+            with open(_VIRTIO_PCI + "/bind", "w") as file:
                 file.write(card)
         _name_cards(dict(line.split() for line in members["cards"].decode().splitlines()))
         for path, value in _settings(_SETTINGS):
