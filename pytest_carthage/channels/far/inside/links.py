@@ -40,8 +40,7 @@ def configure_link(link: Mapping[str, Any]) -> list[str]:
                 file.write(value)
         except OSError:
             pass  # a kernel without IPv6 has none
-    with open("/sys/class/net/" + name + "/ifindex") as file:
-        index = int(file.read())
+    index = socket.if_nametoindex(name)
     up = struct.pack("=BBHiII", 0, 0, 0, index, _UP, _UP)
     if link["mtu"] is not None:
         up += _of_link(_LINK_MTU, struct.pack("=I", link["mtu"]))
